@@ -1,0 +1,35 @@
+# make quickstart   environment, then the main job on the embedded data set
+# make test         the tests
+# make check        ruff, mypy, tests
+# Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: quickstart test check bench clean
+
+quickstart: $(READY)
+	$(BIN)/bnbench run configs/quickstart.yaml --resume
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "bnbench needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

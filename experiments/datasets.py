@@ -1,0 +1,132 @@
+"""The data sets. A function `(root, download) -> DataSet` under `@dataset("name")` adds another.
+
+`root` is the data folder, `download` whether missing files may be fetched. Torch is imported inside the functions, so
+that listing and planning do not need it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import UserError
+from runner.registry import dataset
+
+if TYPE_CHECKING:
+    from runner.data import DataSet
+
+MNIST_SHA256 = {
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+}
+FASHION_MNIST_SHA256 = {
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+}
+
+
+@dataset("mnist")
+def mnist(root: Path, download: bool) -> DataSet:
+    """Handwritten digits, 60,000 + 10,000 of 28×28 (LeCun, Cortes, Burges; CC BY-SA 3.0)."""
+    from torchvision.datasets import MNIST
+
+    return _torchvision(MNIST, root, MNIST_SHA256, download)
+
+
+@dataset("fashion_mnist")
+def fashion_mnist(root: Path, download: bool) -> DataSet:
+    """Clothing, 60,000 + 10,000 of 28×28 (Xiao, Rasul, Vollgraf 2017; MIT)."""
+    from torchvision.datasets import FashionMNIST
+
+    return _torchvision(FashionMNIST, root, FASHION_MNIST_SHA256, download)
+
+
+@dataset("digits")
+def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
+    """scikit-learn's handwritten digits, 1,500 + 297, 8×8 copied up to 28×28; embedded, needs no network.
+
+    Upsampled by nearest neighbour, as the fourth document does. scikit-learn brings no split: ours is a fixed
+    permutation's first 297 for the test set.
+    """
+    import torch
+    from sklearn.datasets import load_digits
+    from torch.nn import functional as F
+
+    from runner.data import DataSet, Split
+    from runner.randomness import stream
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1)  # [N, 1, 8, 8], 0..16
+    images = (F.interpolate(small, size=(28, 28), mode="nearest") * (255 / 16)).round().to(torch.uint8)
+    labels = torch.from_numpy(bunch.target).long()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream(0, "digits")))
+    data = Split(images, labels)
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    return DataSet(train=data[order[297:]], test=data[order[:297]], digests={"digits": digest})
+
+
+def _torchvision(reader: Any, root: Path, sha256: Mapping[str, str], download: bool) -> DataSet:
+    """One of torchvision's IDX data sets, its raw files checked against the pinned digests.
+
+    torchvision checks what it downloads (by MD5) but never what already lies there.
+    """
+    from torch import Tensor
+
+    from runner.data import DataSet, Split
+
+    raw = root / reader.__name__ / "raw"
+    missing = [raw / name for name in sha256 if not (raw / name).is_file()]
+    if missing and download:
+        _download(reader, root)
+        missing = [path for path in missing if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{reader.__name__}: missing {', '.join(path.name for path in missing)} in {raw}. "
+            f"'bnbench datasets --fetch' downloads them where there is a network; "
+            f"--data-dir or $BNBENCH_DATA_DIR names another folder; 'dataset: digits' needs no files."
+        )
+    for name, wanted in sha256.items():
+        found = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+        if found != wanted:
+            raise UserError(
+                f"{raw / name}: not the published file (SHA-256 {found[:12]}…, should be {wanted[:12]}…). "
+                f"Delete it and run 'bnbench datasets --fetch'."
+            )
+
+    def split(train: bool) -> Split:
+        part = reader(str(root), train=train)
+        images: Tensor = part.data.unsqueeze(1)
+        return Split(images, part.targets)
+
+    return DataSet(split(True), split(False), dict(sha256))
+
+
+def _download(reader: Any, root: Path) -> None:
+    """Let torchvision fetch the files, with its progress bar; failure is told by the files still missing."""
+    from filelock import FileLock
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"), _network_timeout(20), redirect_stdout(sys.stderr):
+            reader(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        print(f"{reader.__name__}: download failed: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,60 @@
+"""The fourth document's unit of a convolutional network, in every order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from experiments.arguments import Count
+from experiments.networks.parts import Activation, Pool, activation_layer, pool_layer
+from experiments.norms import NormArgs, NormName, build_norm
+from runner.registry import network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Order = Literal[
+    "norm-pool-activation",
+    "norm-activation-pool",
+    "pool-norm-activation",
+    "pool-activation-norm",
+    "activation-norm-pool",
+    "activation-pool-norm",
+]
+Units = Annotated[int, Field(strict=True, ge=1, le=4)]  # 28 halves four times
+
+
+@network("conv_unit")
+def conv_unit(
+    *,
+    order: Order = "norm-pool-activation",
+    norm: NormName = "batch",
+    norm_args: NormArgs = None,
+    pool: Pool = "max",
+    activation: Activation = "relu",
+    units: Units = 2,
+    width: Count = 16,
+) -> nn.Module:
+    """Units of convolution, norm, pooling and activation, the last three in any order, then one linear layer.
+
+    Source: the fourth document, "a unit in the convolutional neural network: conv2D → batchnorm → pooling → ReLU; the
+    last three's order …, inversion doesn't have much effect". Unit i has a 3×3 convolution to width · 2^(i−1) channels
+    and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm. ReLU and maximum
+    pooling commute, so two pairs of orders are one function.
+    """
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    channels, size = 1, 28
+    for unit in range(units):
+        filters = width * 2**unit
+        layers.append(nn.Conv2d(channels, filters, kernel_size=3, padding=1))
+        parts = {
+            "norm": build_norm(norm, filters, 2, norm_args),
+            "pool": pool_layer(pool),
+            "activation": activation_layer(activation),
+        }
+        layers += [parts[part] for part in order.split("-")]
+        channels, size = filters, size // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size**2, 10))

@@ -1,0 +1,82 @@
+"""Grids → runs, in the file's order, last key fastest."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from runner.errors import UserError
+
+ZIP = "zip"
+"""The entry of a grid whose lists advance together: `zip: {lr: [.1, .01], batch_size: [64, 1000]}` is two points."""
+
+
+def points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every point of a grid as {key: value}: `itertools.product` in the mapping's order.
+
+    An entry called `zip` is one axis whose keys take their i-th values together.
+    """
+    axes = [_axis(key, values) for key, values in grid.items()]
+    for combination in product(*axes):
+        yield {key: value for part in combination for key, value in part.items()}
+
+
+def excluding_rule(point: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> int | None:
+    """The index of the first `exclude` rule that drops a point; None where none does.
+
+    A rule matches when the point has, for each of its keys, its value or one of its listed values.
+    """
+    for index, rule in enumerate(rules):
+        if all(
+            key in point and (point[key] == wanted or (isinstance(wanted, list) and point[key] in wanted))
+            for key, wanted in rule.items()
+        ):
+            return index
+    return None
+
+
+def expand(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every run of a resolved config as {parameter: value}, in order; nothing is checked again."""
+    for grid in config.get("grids") or [config.get("grid") or {}]:
+        for point in points(grid):
+            if excluding_rule(point, config.get("exclude") or []) is None:
+                yield {**config["fixed"], **point}
+
+
+def count(grid: Mapping[str, Any]) -> int:
+    """How many points a grid has, without making them."""
+    return math.prod(_length(key, values) for key, values in grid.items())
+
+
+def keys(grid: Mapping[str, Any]) -> list[str]:
+    """The run parameters a grid sets, in order."""
+    return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
+
+
+def _axis(key: str, values: Any) -> list[dict[str, Any]]:
+    if key == ZIP:
+        return [dict(zip(values, together, strict=True)) for together in zip(*values.values(), strict=True)]
+    return [{key: value} for value in values]
+
+
+def _length(key: str, values: Any) -> int:
+    return len(next(iter(values.values()), ())) if key == ZIP else len(values)
+
+
+class RunBuilder:
+    """The tutorial's RunBuilder (deeplizard, "CNN Training Loop Refactoring")."""
+
+    @staticmethod
+    def get_runs(params: Mapping[str, Sequence[Any]]) -> list[Any]:
+        """`OrderedDict(lr=[.01, .001], batch_size=[1000])` → a list of `Run(lr=…, batch_size=…)` namedtuples.
+
+        Errors: UserError where a key cannot be an attribute's name.
+        """
+        try:
+            run = namedtuple("Run", params.keys())  # type: ignore[misc]
+        except ValueError as error:
+            raise UserError(f"RunBuilder.get_runs: {error}") from None
+        return [run(**point) for point in points(params)]

@@ -1,0 +1,156 @@
+"""Where jobs run. An executor takes jobs and yields their events; it writes nothing.
+
+`inline` trains in this process (debugger-friendly, the reference for the others); `process` in spawned workers that
+survive one another's death.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from runner.registry import Registry, load_plugins
+from runner.rows import EpochRow, Event, RunResult
+from runner.spec import RunSpec
+
+Job = tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a job needs besides itself: the data folder, the plugin files, and how many workers there may be."""
+
+    root: Path
+    plugins: tuple[str, ...] = ()
+    workers: int = 1
+
+
+Executor = Callable[[Sequence[Job], Context], Iterator[Event]]
+executor: Registry[Executor] = Registry("executor")
+
+
+@executor("inline")
+def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+    """One job after the other, in this process."""
+    from runner.training import train
+
+    for job in jobs:
+        yield from train(job, context.root)
+
+
+@executor("process")
+def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+    """Jobs spread over spawned worker processes; a worker that dies fails its own job's unfinished runs alone."""
+    waiting = list(reversed(jobs))
+    workers: list[_Worker] = []
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < context.workers:
+                workers.append(_Worker(context))
+                workers[-1].give(waiting.pop())
+            for pipe in wait([worker.pipe for worker in workers]):
+                worker = next(worker for worker in workers if worker.pipe is pipe)
+                yield from worker.receive()
+                if worker.dead:
+                    workers.remove(worker)
+                elif worker.idle and waiting:
+                    worker.give(waiting.pop())
+                elif worker.idle:
+                    worker.dismiss()
+                    workers.remove(worker)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+"""glibc reads these at a process's start: keep freed activations instead of mapping them anew, a third of the time."""
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set what a child should inherit; what the user has set stands."""
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+class _Worker:
+    """A process and the driver's end of its pipe."""
+
+    def __init__(self, context: Context) -> None:
+        spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and the sweep's lock
+        self.pipe, theirs = spawn.Pipe()
+        self.process: BaseProcess = spawn.Process(target=_work, args=(theirs, context), daemon=False)
+        with _environment(_MALLOC):
+            self.process.start()
+        theirs.close()  # so that the worker's death is this pipe's end
+        self.job: Job = ()
+        self.rows: dict[str, list[EpochRow]] = {}
+        self.dead = False
+
+    @property
+    def idle(self) -> bool:
+        return not self.job
+
+    def give(self, job: Job) -> None:
+        self.job, self.rows = job, {run.run_id: [] for run in job}
+        self.pipe.send(job)
+
+    def receive(self) -> Iterator[Event]:
+        try:
+            event: Event | None = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            yield from self._bury()
+            return
+        if event is None:
+            self.job = ()
+            return
+        if isinstance(event, EpochRow):
+            self.rows[event.run_id].append(event)
+        else:
+            del self.rows[event.run_id]
+        yield event
+
+    def _bury(self) -> Iterator[Event]:
+        self.dead = True
+        self.process.join()
+        code = self.process.exitcode or 0
+        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        for run_id, rows in self.rows.items():
+            yield RunResult(run_id, "failed", tuple(rows), error=f"the worker process died ({cause})")
+
+    def dismiss(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _work(pipe: Connection, context: Context) -> None:
+    """A worker's life: jobs in, events out, until the driver closes the pipe or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
+    from runner.training import train
+
+    load_plugins(context.plugins)
+    try:
+        while True:
+            job: Job = pipe.recv()
+            for event in train(job, context.root):
+                pipe.send(event)
+            pipe.send(None)
+    except (EOFError, ConnectionError):
+        return

@@ -1,0 +1,61 @@
+"""What a sweep will do, said before it does it: every run, its arm, and the runs it is paired with."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from runner.config import Sweep
+
+
+def pairs(sweep: Sweep) -> list[list[int]]:
+    """For each run, the numbers of the runs it is paired with: equal in everything but the contrast's axis.
+
+    A run of the baseline is paired with those of every other arm, and each of those with the baseline's. A network's
+    own arguments do not separate two arms when one of the arms has no such argument.
+    """
+    axis = sweep.axis
+    if axis is None:
+        return [[] for _ in sweep.runs]
+    parameters = [run.parameters for run in sweep.runs]
+    everywhere = _arguments_of_every_arm(parameters, axis)
+    groups: dict[str, list[int]] = defaultdict(list)
+    keys = []
+    for number, values in enumerate(parameters, start=1):
+        key = json.dumps(
+            [
+                (name, value)
+                for name, value in sorted(values.items())
+                if name != axis and (not name.startswith("network.") or name in everywhere)
+            ]
+        )
+        keys.append(key)
+        groups[key].append(number)
+    baseline = [values.get(axis) == sweep.baseline for values in parameters]
+    return [
+        [n for n in groups[key] if baseline[n - 1] != is_baseline]
+        for key, is_baseline in zip(keys, baseline, strict=True)
+    ]
+
+
+def _arguments_of_every_arm(parameters: list[dict[str, Any]], axis: str) -> set[str]:
+    names: dict[str, set[str]] = defaultdict(set)
+    for values in parameters:
+        names[json.dumps(values.get(axis))].update(name for name in values if name.startswith("network."))
+    return set.intersection(*names.values())
+
+
+def describe(sweep: Sweep) -> Iterator[str]:
+    """The plan as lines of text."""
+    epochs = sum(run.epochs for run in sweep.runs)
+    contrast = f", comparing {sweep.axis} with {sweep.baseline}" if sweep.axis else ""
+    yield f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs{contrast}"
+    for number, (run, partners) in enumerate(zip(sweep.runs, pairs(sweep), strict=True), start=1):
+        values = run.parameters
+        grid = "  ".join(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)
+        arm = f"  arm {values.get(sweep.axis)}" if sweep.axis else ""
+        paired = f"  paired with {', '.join(f'run {other}' for other in partners)}" if partners else ""
+        alone = "  unpaired" if sweep.axis and not partners else ""
+        yield f"run {number}  {grid}{arm}{paired}{alone}"

@@ -1,0 +1,72 @@
+"""What can be known to be wrong before the first step: devices, data files, a last batch of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from runner.config import Sweep
+from runner.data import load, train_size
+from runner.errors import Fault, UserError
+from runner.model import build_network, resolve_device
+from runner.spec import RunSpec
+
+
+def check(sweep: Sweep, root: Path) -> Sweep:
+    """The sweep on its real devices, its data on the disk.
+
+    Errors: UserError with every fault: a device that is not there, data files missing or corrupted, a last training
+    batch of one that a normalization layer refuses.
+    """
+    faults: list[Fault] = []
+
+    def attempt(key: str, value: str) -> bool:
+        try:
+            resolve_device(value) if key == "device" else load(value, root)
+        except UserError as error:
+            faults.extend(Fault(fault.message, sweep.place(key, value)) for fault in error.faults)
+            return False
+        return True
+
+    for device in dict.fromkeys(run.device for run in sweep.runs):
+        attempt("device", device)
+    datasets = dict.fromkeys(run.dataset for run in sweep.runs)
+    readable = [attempt("dataset", name) for name in datasets]  # a list: every data set is tried
+    if all(readable):
+        faults += _single_sample_batches(sweep, root)
+    if faults:
+        raise UserError(*faults)
+    return sweep.on_device(str(resolve_device("auto")))
+
+
+def _single_sample_batches(sweep: Sweep, root: Path) -> list[Fault]:
+    """Faults for runs whose last training batch has one sample, where their network cannot train on one."""
+    faults: dict[Fault, None] = {}
+    refuses: dict[str, bool] = {}
+    for run in sweep.runs:
+        n = train_size(run, root)
+        if n % run.batch_size != 1 or run.drop_last:
+            continue
+        network = f"{run.network} {run.network_args}"
+        if network not in refuses:
+            refuses[network] = _refuses_one_sample(run, root)
+        if refuses[network]:
+            message = (
+                f"batch_size {run.batch_size} leaves a last batch of one sample of {n:,}, and network '{run.network}' "
+                f"has batch norm that cannot be trained on one; choose another batch_size, or drop_last: true"
+            )
+            faults[Fault(message, sweep.place("batch_size", run.batch_size))] = None
+    return list(faults)
+
+
+def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
+    sample = load(run.dataset, root).train.images[:1].float()
+    try:
+        with torch.no_grad():
+            build_network(run).train()(sample)
+    except ValueError as error:
+        return "more than 1 value per channel" in str(error)
+    except Exception:
+        return False  # another fault of the network: its run will fail with it, and say so
+    return False

@@ -1,0 +1,48 @@
+"""The sweep as a person watches it: two bars on a terminal, one line an epoch in a pipe; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+from runner.rows import EpochRow, RunResult
+
+
+class Progress:
+    """A sink that shows. `runs` maps a run's id to (number, label, epochs); `quiet` shows failures only."""
+
+    def __init__(self, runs: Mapping[str, tuple[int, str, int]], *, quiet: bool = False, verbose: bool = False) -> None:
+        self.runs, self.quiet, self.verbose = runs, quiet, verbose
+        self.bars = sys.stderr.isatty() and not quiet
+        self.sweep = tqdm(total=len(runs), desc="sweep", unit="run", disable=not self.bars, position=0)
+        self.run = tqdm(total=1, unit="epoch", disable=not self.bars, position=1, leave=False)
+
+    def on_epoch(self, row: EpochRow) -> None:
+        number, label, epochs = self.runs[row.run_id]
+        if self.bars:
+            self.run.set_description_str(f"run {number} {label}", refresh=False)
+            self.run.total, self.run.n = epochs, row.epoch
+            self.run.set_postfix(loss=f"{row.train_loss:.4f}", valid=f"{row.valid_accuracy:.4f}")
+        elif not self.quiet:
+            self._line(
+                f"run {number}/{len(self.runs)} {label}  epoch {row.epoch}/{epochs}  "
+                f"loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
+                f"valid loss {row.valid_loss:.4f}  valid accuracy {row.valid_accuracy:.4f}  {row.epoch_duration:.1f} s"
+            )
+
+    def on_result(self, result: RunResult) -> None:
+        number, label, _ = self.runs[result.run_id]
+        if result.status not in ("ok", "interrupted"):
+            self._line(f"run {number} {label} {result.status}{': ' if result.error else ''}{result.error}")
+        if result.traceback and self.verbose:
+            self._line(result.traceback)
+        self.sweep.update()
+
+    def close(self) -> None:
+        self.run.close()
+        self.sweep.close()
+
+    def _line(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,64 @@
+"""What training reports: plain records, one an epoch and one a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one run. Losses are means over samples in nats, accuracies fractions, durations seconds.
+
+    `step` counts optimizer steps since the run began. Training loss and accuracy are averages over the epoch, taken
+    while the weights move; validation follows it, in evaluation mode. `epoch_duration` is the training pass alone,
+    `run_duration` everything since the run began.
+    """
+
+    run_id: str
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    epoch_duration: float
+    run_duration: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    `parameters` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
+    `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired.
+    """
+
+    run_id: str
+    status: Status
+    rows: tuple[EpochRow, ...] = ()
+    parameters: int | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    weights_hash: str = ""
+    batches_hash: str = ""
+    error: str = ""
+    traceback: str = ""
+
+    @property
+    def last(self) -> EpochRow | None:
+        return self.rows[-1] if self.rows else None
+
+    @property
+    def best(self) -> EpochRow | None:
+        """The epoch of the highest validation accuracy, the earliest of equals; an epoch that diverged is never it."""
+        finite = [row for row in self.rows if math.isfinite(row.valid_accuracy) and math.isfinite(row.train_loss)]
+        return max(finite, key=lambda row: row.valid_accuracy, default=None)
+
+
+Event = EpochRow | RunResult
+EPOCH_FIELDS: Sequence[str] = tuple(name for name in EpochRow.__dataclass_fields__ if name != "run_id")

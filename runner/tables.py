@@ -1,0 +1,307 @@
+"""How a comparison looks: on a terminal, in a paper, on a page, to a program. One set of cells for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runner.comparison import Comparison, Difference, Row
+
+Format = Literal["table", "csv", "json", "md", "latex"]
+
+NOTHING = "–"
+
+SAID = ("dataset", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
+"""The parameters a reader asks for first; they are named below the table where every run has the same."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table a person reads."""
+
+    heading: str
+    cell: Callable[[Row], str]
+    number: bool = False
+
+
+def render(comparison: Comparison, format: Format = "table", *, width: int | None = None, color: bool = False) -> str:
+    """The comparison as text. `width` (default: the terminal's, or COLUMNS, else as wide as it takes) and `color`
+    concern `table` only. `csv` and `json` are `Comparison.records` in full precision.
+    """
+    if format == "table":
+        return _table(comparison, width or _terminal_width(), color)
+    return {"csv": _csv, "json": _json, "md": _md, "latex": _latex}[format](comparison)
+
+
+# The cells
+
+
+def title(comparison: Comparison) -> str:
+    """The metric, the epoch, the axis and the baseline in one sentence."""
+    epoch = {"last": "at the last epoch", "best": "at each run's best epoch"}.get(
+        str(comparison.at), f"at epoch {comparison.at}"
+    )
+    text = f"{comparison.metric} {epoch}, mean ± SD over runs"
+    if comparison.axis:
+        baseline = _value(comparison.baseline)
+        text += f"; difference of each {comparison.axis} to the baseline {baseline} with its 95% interval"
+    return text
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What must be known beside the numbers: runs that are not ok, what is not paired, what is the same everywhere."""
+    counts = {status: number for status, number in comparison.statuses.items() if number and status != "ok"}
+    said = []
+    if counts:
+        planned = sum(row.planned for row in comparison.rows)
+        text = ", ".join(f"{number} {status}" for status, number in counts.items())
+        kept = " Diverged runs are counted with what they ended in." if "diverged" in counts else ""
+        said.append(f"Of {planned} runs: {text}.{kept}")
+    unpaired = [row for row in comparison.rows if row.difference and not row.difference.paired]
+    if unpaired:
+        why = dict.fromkeys(f"{_value(row.arm)}: {_why(row.difference)}" for row in unpaired if row.difference)
+        welch = any(row.difference and row.difference.pairs for row in unpaired)
+        tail = ": the interval is Welch's, of a difference of means" if welch else ""
+        said.append(f"Not paired ({'; '.join(why)}){tail}.")
+    same = [f"{name} {_value(comparison.constant[name])}" for name in SAID if name in comparison.constant]
+    if same:
+        said.append(f"Every run: {', '.join(same)}.")
+    return said
+
+
+def columns(comparison: Comparison) -> list[Column]:
+    """The columns a person reads. Those that would only repeat `n` are left out."""
+    rows = comparison.rows
+    table = [_parameter(name, _field("cell", name), comparison) for name in comparison.cell_columns]
+    if comparison.axis:
+        table.append(_parameter(comparison.axis, lambda row: row.arm, comparison))
+    table += [_parameter(name, _field("variant", name), comparison) for name in comparison.variant_columns]
+    table.append(Column("n", lambda row: str(row.n), number=True))
+    if any((row.n, row.ok) != (row.planned, row.planned) for row in rows):
+        table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
+    percent = " (%)" if _is_share(comparison.metric) else ""
+    table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, comparison.metric), number=True))
+    if comparison.axis:
+        table.append(Column("difference", lambda row: _difference(row.difference, comparison.metric)))
+        if any(row.difference and row.difference.pairs != row.n for row in rows):
+            table.append(Column("pairs", lambda row: str(row.difference.pairs) if row.difference else "", number=True))
+        table.append(Column("paired", lambda row: _paired(row.difference)))
+    return table
+
+
+def _field(part: Literal["cell", "variant"], name: str) -> Callable[[Row], object]:
+    return lambda row: row.cell[name] if part == "cell" else row.variant[name]
+
+
+def _parameter(name: str, get: Callable[[Row], object], comparison: Comparison) -> Column:
+    number = all(isinstance(get(row), int | float | None) for row in comparison.rows)
+    return Column(name, lambda row: _value(get(row)), number)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _is_share(metric: str) -> bool:
+    return metric.endswith("accuracy")
+
+
+def _mean(row: Row, metric: str) -> str:
+    if row.mean is None:
+        return NOTHING
+    number = _numbers(metric, row.mean)
+    return number(row.mean) if row.sd is None else f"{number(row.mean)} ± {number(row.sd)}"
+
+
+def _difference(difference: Difference | None, metric: str) -> str:
+    if difference is None:
+        return ""
+    interval = difference.interval
+    if interval is None:
+        return NOTHING
+    number = _numbers(metric, interval.estimate, interval.low or 0, interval.high or 0)
+    text = _signed(number(interval.estimate))
+    if interval.low is not None and interval.high is not None:
+        text += f" [{_signed(number(interval.low))}, {_signed(number(interval.high))}]"
+    return f"{text} pp" if _is_share(metric) else text
+
+
+def _paired(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    return "yes" if difference.paired else f"no ({_why(difference)})"
+
+
+def _why(difference: Difference) -> str:
+    """Why pairs are not pairs."""
+    if not difference.pairs:
+        return "no pairs"
+    counts = {"weights": difference.weights_differ, "batches": difference.batches_differ}
+    differ = " and ".join(f"{what} differ in {number}" for what, number in counts.items() if number)
+    return f"{differ} of {difference.pairs} pairs"
+
+
+def _numbers(metric: str, *together: float) -> Callable[[float], str]:
+    """How the numbers of one cell are written, all with the same decimals."""
+    if _is_share(metric):
+        return lambda value: f"{100 * value:.2f}"
+    if 1e-3 <= max(map(abs, together)) < 1e4 or not any(together):
+        return lambda value: f"{value:.4f}"
+    return lambda value: f"{value:.3g}"
+
+
+def _signed(number: str) -> str:
+    return number if number.startswith("-") else f"+{number}"
+
+
+# The formats
+
+
+def _terminal_width() -> int | None:
+    """COLUMNS, or the terminal's; None in a pipe, where nothing needs to fit."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return int(os.environ["COLUMNS"]) or None
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+def _table(comparison: Comparison, width: int | None, color: bool) -> str:
+    shown = columns(comparison)
+    # Where it does not fit: first without the reason why runs are not paired (the notes have it), then closer.
+    short = [replace(c, cell=_first_word(c.cell)) if c.heading == "paired" else c for c in shown]
+    for layout, gap in ((shown, 2), (short, 2), (short, 1)):
+        table = _rich_table(comparison, layout, gap)
+        needed = Console(width=100_000, _environ={}).measure(table).maximum
+        if width is None or needed <= width:
+            break
+    console = Console(
+        width=needed,  # never narrower: a terminal folds a long line, but what is cut is lost
+        force_terminal=color,
+        color_system="standard" if color else None,
+        legacy_windows=False,
+        _environ={},
+    )
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    heading, *below = (
+        textwrap.fill(text, max(width or needed, 40), break_long_words=False, break_on_hyphens=False)
+        for text in (title(comparison), *notes(comparison))
+    )
+    return "\n".join([heading, "", *lines, "", *below]).rstrip("\n") + "\n"
+
+
+def _rich_table(comparison: Comparison, shown: list[Column], gap: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold")
+    for column in shown:
+        justify: Literal["left", "right"] = "right" if column.number else "left"
+        table.add_column(Text(column.heading), justify=justify, no_wrap=True)
+    rows = comparison.rows
+    ends = [row.cell != following.cell for row, following in pairwise(rows)]
+    # A gap between cells, unless sorting has mixed them or each is one row.
+    apart = sum(ends) + 1 == len({tuple(row.cell.items()) for row in rows}) < len(rows)
+    for row, end in zip(rows, [*ends, False], strict=True):
+        styles = {"difference": _style(row, comparison.metric), "paired": _doubt(row)}
+        table.add_row(
+            *(Text(column.cell(row), styles.get(column.heading, "")) for column in shown), end_section=apart and end
+        )
+    return table
+
+
+def _first_word(cell: Callable[[Row], str]) -> Callable[[Row], str]:
+    return lambda row: cell(row).partition(" ")[0]
+
+
+def _doubt(row: Row) -> str:
+    return "yellow" if row.difference and not row.difference.paired else ""
+
+
+def _style(row: Row, metric: str) -> str:
+    """Green or red where the interval excludes no difference; more is better of accuracy only."""
+    interval = row.difference.interval if row.difference else None
+    if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
+        return ""
+    return "green" if (interval.low > 0) == _is_share(metric) else "red"
+
+
+def _csv(comparison: Comparison) -> str:
+    records = pd.DataFrame(comparison.records, dtype=object)  # object: an empty cell must not make 10 pairs 10.0
+    return records.to_csv(index=False, lineterminator="\n")
+
+
+def _json(comparison: Comparison) -> str:
+    return json.dumps(comparison.records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _md(comparison: Comparison) -> str:
+    shown = columns(comparison)
+    rows = [[_md_text(column.cell(row)) for column in shown] for row in comparison.rows]
+    lines = [
+        [_md_text(column.heading) for column in shown],
+        ["---:" if column.number else ":---" for column in shown],
+        *rows,
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([_md_text(title(comparison)), table, *map(_md_text, notes(comparison))]) + "\n"
+
+
+def _md_text(text: str) -> str:
+    return _escape(text, {character: f"\\{character}" for character in "\\`*_|<>"} | {"\n": " "})
+
+
+def _latex(comparison: Comparison) -> str:
+    shown = columns(comparison)
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex_text(' '.join([title(comparison) + '.', *notes(comparison)]))}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if column.number else 'l' for column in shown)}}}",
+        r"\toprule",
+        " & ".join(_latex_text(column.heading) for column in shown) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_text(column.cell(row)) for column in shown) + r" \\" for row in comparison.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # else a row that begins with one is taken for an argument of the \\\\ before it
+    "±": r"$\pm$",
+    NOTHING: "--",
+    "\n": " ",
+}
+
+
+def _latex_text(text: str) -> str:
+    # A hyphen before a digit is a minus; 1e-05's is preceded by a letter.
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", _escape(text, LATEX))
+
+
+def _escape(text: str, replacements: dict[str, str]) -> str:
+    """Character by character, so that no replacement is itself replaced."""
+    return "".join(replacements.get(character, character) for character in text)

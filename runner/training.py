@@ -1,0 +1,148 @@
+"""Training: a job's runs in, their rows out. Nothing here writes a file or knows who is listening."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runner.data import Batches, Split, batch_order, prepare
+from runner.model import build_network, learning_rate, make_optimizer, parameter_count, resolve_device, weights_hash
+from runner.randomness import stream
+from runner.rows import EpochRow, Event, RunResult, Status
+from runner.spec import RunSpec
+
+EVALUATION_BATCH = 1000
+"""Samples per forward pass of an evaluation: small enough for a CPU's caches."""
+
+
+def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
+    """Train a job's runs; yields an `EpochRow` per run per epoch and a `RunResult` at the end of each run.
+
+    A run that raises ends as a result with its error, and the others go on. `root` is the data folder.
+    """
+    for run in job:
+        rows: list[EpochRow] = []
+        try:
+            yield from _train(run, root, rows)
+        except (Exception, SystemExit) as error:  # a network that calls sys.exit() is a failed run too
+            status: Status = "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
+            message = f"{type(error).__name__}: {error}"
+            yield RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+
+
+def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
+    began = perf_counter()
+    device = resolve_device(run.device)
+    use_settings(run)
+    data = prepare(run.dataset, root, run.trainset, run.validate_on, device)
+    network = build_network(run)
+    weights = weights_hash(network)
+    network.to(device)
+    optimizer = make_optimizer(run, network)
+    batches = Batches(run, data, device)
+    orders: list[str] = []
+    step = 0
+
+    for epoch in range(1, run.epochs + 1):
+        epoch_began = perf_counter()
+        network.train()
+        torch.manual_seed(stream(run.seed, "dropout", epoch))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(run, epoch)
+        order = batch_order(run, len(data.train), epoch)
+        orders.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
+        totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, samples: no .item() in the loop
+        for images, labels in batches(order):
+            optimizer.zero_grad()
+            logits = network(images)
+            _check_shape(logits, len(labels), data.classes)
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
+            step += 1
+            totals += _sums(loss.detach(), logits, labels)
+        train_loss, train_accuracy = _means(totals)
+        trained = perf_counter()
+        valid_loss, valid_accuracy = evaluate(network, data.valid)
+        row = EpochRow(
+            run_id=run.run_id,
+            epoch=epoch,
+            step=step,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            epoch_duration=trained - epoch_began,
+            run_duration=perf_counter() - began,
+        )
+        rows.append(row)
+        yield row
+        if not math.isfinite(train_loss):
+            break  # no later step can bring NaN weights back
+
+    diverged = not math.isfinite(rows[-1].train_loss)
+    test_loss, test_accuracy = evaluate(network, data.test) if data.test else (None, None)
+    yield RunResult(
+        run_id=run.run_id,
+        status="diverged" if diverged else "ok",
+        rows=tuple(rows),
+        parameters=parameter_count(network),
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        weights_hash=weights,
+        batches_hash=" ".join(orders),
+    )
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, split: Split) -> tuple[float, float]:
+    """(mean loss, accuracy) in evaluation mode, per sample: the last batch may be smaller."""
+    network.eval()
+    totals = torch.zeros(3, dtype=torch.float64, device=split.labels.device)
+    for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
+        logits = network(images)
+        totals += _sums(F.cross_entropy(logits, labels), logits, labels)
+    return _means(totals)
+
+
+def _check_shape(logits: Tensor, batch: int, classes: int) -> None:
+    # Cross-entropy is content with more logits than classes; a table of such a network would look like any other.
+    if not isinstance(logits, Tensor) or logits.shape != (batch, classes):
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the network returned {found} for a batch of {batch}; it must return [{batch}, {classes}] logits"
+        )
+
+
+def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """A batch's [summed loss, correct answers, samples] as float64 on the device."""
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    samples = torch.full_like(correct, len(labels))
+    return torch.stack([loss.double() * len(labels), correct.double(), samples.double()])
+
+
+def _means(totals: Tensor) -> tuple[float, float]:
+    loss, correct, samples = totals.tolist()
+    return loss / samples, correct / samples
+
+
+def use_settings(run: RunSpec) -> None:
+    """Make the arithmetic the same on every visit: threads, denormals, and kernels that do not depend on timing."""
+    torch.set_num_threads(run.threads)
+    torch.set_flush_denormal(True)  # denormals slow a CPU's convolutions 20 to 50 times
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # A debugging aid, on by default with the above; it costs a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"

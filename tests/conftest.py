@@ -1,0 +1,77 @@
+"""Fixtures: the real data where it is, small sweeps where it is not needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runner import registry
+from runner.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+# torch warns of what a test machine cannot mend: no NVIDIA driver under a CUDA build.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not Path("/dev/nvidiactl").exists() else "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registered() -> None:
+    registry.load_plugins()
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of MNIST and FashionMNIST."""
+    folder = Path(os.environ.get("BNBENCH_DATA_DIR", ROOT / "data"))
+    if not (folder / "FashionMNIST/raw/train-images-idx3-ubyte").exists():
+        pytest.skip("MNIST and FashionMNIST are not here; set BNBENCH_DATA_DIR")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_plugins() -> Iterator[None]:
+    """What a test registers, or loads as a plugin, is gone after it."""
+    registries = (registry.network, registry.norm, registry.dataset)
+    before = [dict(each) for each in registries]
+    yield
+    for each, factories in zip(registries, before, strict=True):
+        each._factories.clear()
+        each._factories.update(factories)
+    for name in [name for name in sys.modules if name.startswith("bnbench_plugin_")]:
+        del sys.modules[name]
+
+
+Bnbench = Callable[..., Result]
+
+
+@pytest.fixture
+def bnbench() -> Bnbench:
+    """Call the command line in this process: `bnbench("run", config)` → result with exit_code, stdout, stderr."""
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Write a text file below the test's folder."""
+
+    def to(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to
