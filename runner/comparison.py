@@ -7,16 +7,15 @@ where the baseline has no norm layer); each variant is compared with the same ba
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from runner.errors import UserError, allowed, unknown
+from runner.pairing import Arms, group, names, pairs, plain
 from runner.results import Results
 from runner.stats import Interval, paired_interval, welch_interval
 
@@ -41,7 +40,7 @@ class Difference:
     batches_differ: int  # pairs that did not see the same batches, over the epochs both trained
     interval: (
         Interval | None
-    )  # of the pairs' differences; of the the difference of means (Welch) where not paired; None: no pair
+    )  # of the pairs' differences; of the difference of means (Welch) where not paired; None: no pair
 
     @property
     def paired(self) -> bool:
@@ -145,9 +144,9 @@ def compare(
     axis, baseline = _contrast(results)
     _check(results, metric, at)
     parameters, facts = _runs(results, metric, at)
-    arms = _Arms(parameters, axis, baseline)
+    arms = Arms(parameters, axis, baseline)
     cells, variants = _columns(parameters, arms, group_by, several=len(results) > 1)
-    constant = [name for name in _names(parameters) if name != FOLDER and parameters[name].nunique(dropna=False) == 1]
+    constant = [name for name in names(parameters) if name != FOLDER and parameters[name].nunique(dropna=False) == 1]
     comparison = Comparison(
         metric=metric,
         at=at,
@@ -155,7 +154,7 @@ def compare(
         baseline=baseline,
         cell_columns=cells,
         variant_columns=variants,
-        constant={name: plain for name in constant if (plain := _plain(parameters[name].iloc[0])) is not None},
+        constant={name: value for name in constant if (value := plain(parameters[name].iloc[0])) is not None},
         rows=_rows(parameters, facts, arms, cells, variants),
     )
     return _sorted(comparison, sort) if sort else comparison
@@ -219,7 +218,7 @@ def _metrics(result: Results) -> list[str]:
     table = result.metrics
     described = {"run", "epoch", "run_id", *result.parameters}
     # A table without rows has no types to go by: every column may be a number.
-    numeric = [name for name in _names(table) if table.empty or pd.api.types.is_numeric_dtype(table[name])]
+    numeric = [name for name in names(table) if table.empty or pd.api.types.is_numeric_dtype(table[name])]
     return [*(name for name in numeric if name not in described), *TEST_METRICS]
 
 
@@ -275,52 +274,11 @@ def _at(result: Results, metric: str, at: At) -> pd.Series:
 # Cells, arms, pairs
 
 
-class _Arms:
-    """Which run is of which arm, and which parameters belong to some arms only."""
-
-    def __init__(self, parameters: pd.DataFrame, axis: str | None, baseline: object | None) -> None:
-        self.axis = axis
-        self.code = _group(parameters, [axis] if axis else [])
-        self.baseline = _baseline_code(parameters[axis], self.code, baseline) if axis else 0
-        # network.width belongs to network; network.norm_args.eps to network.norm.
-        prefixes = (f"{axis}.", f"{axis}_args.") if axis else ()
-        self._has = (
-            parameters[[name for name in _names(parameters) if name.startswith(prefixes)]]
-            .notna()
-            .groupby(self.code)
-            .any()
-        )
-
-    @property
-    def others(self) -> list[int]:
-        return [code for code in range(self.code.max() + 1) if code != self.baseline] if self.axis else []
-
-    @property
-    def partial(self) -> list[str]:
-        """The parameters that at least one arm does not have."""
-        return [name for name in _names(self._has) if not self._has[name].all()]
-
-    def not_shared(self, arm: int) -> list[str]:
-        """The parameters that `arm` or the baseline does not have, and so cannot be equal in."""
-        return [name for name in _names(self._has) if not self._has[name].loc[[arm, self.baseline]].all()]
-
-
-def _baseline_code(column: pd.Series, code: NDArray[np.int64], baseline: object | None) -> int:
-    values = [_plain(column.iloc[index]) for index in np.unique(code, return_index=True)[1]]
-    as_in_table = baseline if isinstance(baseline, str) else json.dumps(baseline)
-    for index, value in enumerate(values):
-        if value == baseline or str(value) == as_in_table:
-            return index
-    raise UserError(
-        f"no run is of the baseline arm {column.name}: {baseline}; the arms are {allowed(map(str, values))}"
-    )
-
-
 def _columns(
-    parameters: pd.DataFrame, arms: _Arms, group_by: Sequence[str] | None, *, several: bool
+    parameters: pd.DataFrame, arms: Arms, group_by: Sequence[str] | None, *, several: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that tell cells apart, and those that tell an arm's variants apart."""
-    known = [name for name in _names(parameters) if name != FOLDER or several]
+    known = [name for name in names(parameters) if name != FOLDER or several]
     if group_by is None:
         chosen = [name for name in known if name != "seed" and _differs(parameters[name], arms, name)]
     else:
@@ -333,31 +291,22 @@ def _columns(
     return tuple(n for n in chosen if n not in partial), tuple(n for n in chosen if n in partial)
 
 
-def _differs(column: pd.Series, arms: _Arms, name: str) -> bool:
+def _differs(column: pd.Series, arms: Arms, name: str) -> bool:
     if name in arms.partial:  # differs between arms by nature: only what differs within one tells variants apart
         return bool((column.groupby(arms.code).nunique(dropna=False) > 1).any())
     return column.nunique(dropna=False) > 1
 
 
-def _group(table: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
-    """A number per row: equal in `columns` (empty equals empty), equal number; counted in order of appearance."""
-    code = np.zeros(len(table), dtype=np.int64)
-    for column in columns:
-        values = pd.factorize(table[column], use_na_sentinel=False)[0]
-        code = pd.factorize(code * (values.max() + 1) + values)[0].astype(np.int64)
-    return code
-
-
 def _rows(
-    parameters: pd.DataFrame, facts: pd.DataFrame, arms: _Arms, cells: tuple[str, ...], variants: tuple[str, ...]
+    parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms, cells: tuple[str, ...], variants: tuple[str, ...]
 ) -> tuple[Row, ...]:
     axis = [arms.axis] if arms.axis else []
-    cell = _group(parameters, cells)
-    code = _group(parameters, [*cells, *axis, *variants])
+    cell = group(parameters, cells)
+    code = group(parameters, [*cells, *axis, *variants])
     statuses = facts.groupby([code, facts["status"]]).size().unstack(fill_value=0)
     moments = facts["value"].groupby(code).agg(["count", "mean", "std"])
-    pairs = _pairs(parameters, facts, arms)
-    row_pairs: dict[int, pd.DataFrame] = dict(iter(pairs.groupby(code[pairs.index])))  # type: ignore[arg-type]
+    paired = pairs(parameters, facts, arms)
+    row_pairs: dict[int, pd.DataFrame] = dict(iter(paired.groupby(code[paired.index])))  # type: ignore[arg-type]
 
     _, first = np.unique(code, return_index=True)
     order = sorted(first.tolist(), key=lambda i: (cell[i], arms.code[i] != arms.baseline, arms.code[i], code[i]))
@@ -367,13 +316,13 @@ def _rows(
         contrasted = arms.axis and arms.code[index] != arms.baseline
         count, mean, sd = moments.loc[key]
         row = Row(
-            cell={name: _plain(run[name]) for name in cells},
-            arm=_plain(run[arms.axis]) if arms.axis else None,
-            variant={name: _plain(run[name]) for name in variants},
+            cell={name: plain(run[name]) for name in cells},
+            arm=plain(run[arms.axis]) if arms.axis else None,
+            variant={name: plain(run[name]) for name in variants},
             statuses={str(status): int(number) for status, number in statuses.loc[key].items() if number},
             n=int(count),
-            mean=_plain(mean),
-            sd=_plain(sd),
+            mean=plain(mean),
+            sd=plain(sd),
             difference=_difference(row_pairs.get(key)) if contrasted else None,
         )
         rows.append(row)
@@ -390,36 +339,6 @@ def _difference(pairs: pd.DataFrame | None) -> Difference:
     return Difference(len(pairs), weights, batches, interval)
 
 
-def _pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: _Arms) -> pd.DataFrame:
-    """The pairs, indexed by the run that is not the baseline's: both values, whether weights and batches differ."""
-    finite = facts["value"].notna().to_numpy()
-    varying = [name for name in _names(parameters) if parameters[name].nunique(dropna=False) > 1 and name != arms.axis]
-    found = []
-    for arm in arms.others:
-        not_shared = arms.not_shared(arm)
-        key = _group(parameters, [name for name in varying if name not in not_shared])
-        runs = facts.assign(key=key, run=facts.index)
-        of_arm, of_baseline = (runs[finite & (arms.code == code)] for code in (arm, arms.baseline))
-        pairs = of_arm.merge(of_baseline, on="key", suffixes=("", "_base"))
-        pairs["weights"] = (pairs["weights_hash"] != pairs["weights_hash_base"]) | (pairs["weights_hash"] == "")
-        pairs["batches"] = _batches_differ(pairs)
-        # A baseline with variants of its own has several runs for one of the arm's: their mean is its partner.
-        how = {"value": "first", "value_base": "mean", "weights": "any", "batches": "any"}
-        found.append(pairs.groupby("run").agg(how))
-    return pd.concat(found) if found else facts.iloc[:0]
-
-
-def _batches_differ(pairs: pd.DataFrame) -> pd.Series:
-    ours, theirs = pairs["batches_hash"], pairs["batches_hash_base"]
-    # Only a run that diverged in its first epoch may have no digest; without one, nothing is proven.
-    differ = ((ours == "") & (pairs["status"] == "ok")) | ((theirs == "") & (pairs["status_base"] == "ok"))
-    for index in pairs.index[ours != theirs]:
-        a, b = ours[index].split(), theirs[index].split()
-        both = min(len(a), len(b))
-        differ[index] |= a[:both] != b[:both]
-    return differ
-
-
 # Small things
 
 
@@ -433,14 +352,3 @@ def _sorted(comparison: Comparison, sort: str) -> Comparison:
     full.sort(key=lambda pair: (isinstance(pair[0], str), pair[0]), reverse=descending)
     rows = (*(row for _, row in full), *(row for value, row in keyed if value is None))
     return replace(comparison, rows=rows)
-
-
-def _names(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in table.columns]
-
-
-def _plain(value: Any) -> Any:
-    """A Python value of a table's: no NumPy, None where empty."""
-    if pd.isna(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value

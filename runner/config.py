@@ -4,81 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from runner import builder, registry
 from runner.errors import Fault, Place, UserError, unknown
 from runner.spec import PARAMETERS, RunSpec, conflict
+from runner.sweep import NAME_RULE, Config, Contrast, Name, Sweep
 from runner.yaml_source import Path as YamlPath
 from runner.yaml_source import Source, read
 
 MAX_RUNS = 200_000
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-
-
-class Contrast(BaseModel):
-    """What is compared: a run parameter of the grid, and the value the others are compared with."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    axis: Annotated[str, Field(description="a grid key, such as network or network.norm")]
-    baseline: Annotated[Any, Field(description="the value of the axis the other values are compared with")]
-
-
-class Config(BaseModel):
-    """The top level of a config file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Annotated[Name | None, Field(description=f"the sweep's folder below results/: {NAME_RULE}")] = None
-    contrast: Annotated[Contrast | None, Field(description="which runs are compared, and with what")] = None
-    fixed: Annotated[dict[str, Any], Field(description="one value for every run")] = {}
-    grid: Annotated[dict[str, Any] | None, Field(description="lists; every combination, last key fastest")] = None
-    grids: Annotated[list[dict[str, Any]] | None, Field(description="several grids, one after the other")] = None
-    exclude: Annotated[list[dict[str, Any]], Field(description="drop the runs that match one of these")] = []
-    plugins: Annotated[list[str], Field(description="Python files that register networks, norms, data sets")] = []
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Everything one config describes."""
-
-    name: str
-    runs: tuple[RunSpec, ...]
-    grid_keys: tuple[str, ...]
-    axis: str | None = None
-    baseline: Any = None
-    plugins: tuple[str, ...] = ()
-    resolved: Mapping[str, Any] = field(default_factory=dict)
-    places: Mapping[tuple[str, str], Place] = field(default_factory=dict, repr=False)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The run parameters as table columns: grid keys in order, then the fixed ones."""
-        fixed = [key for key in PARAMETERS if key not in self.grid_keys]
-        arguments = [key for key in self.resolved["fixed"] if key.startswith("network.")]
-        return (*self.grid_keys, *fixed, *arguments)
-
-    def place(self, key: str, value: Any) -> Place | None:
-        """Where the config says `key: value`, as far as it does."""
-        return self.places.get((key, json.dumps(value))) or self.places.get((key, ""))
-
-    def on_device(self, device: str) -> Sweep:
-        """The same sweep with `device: auto` replaced by the device it means here.
-
-        Errors: UserError where that makes two runs the same.
-        """
-        runs = tuple(run.changed(device=device) if run.device == "auto" else run for run in self.runs)
-        if len({run.run_id for run in runs}) < len(runs):
-            raise UserError(f"'device: auto' is {device} here, and the grid lists {device} as well")
-        return replace(self, runs=runs, resolved=_replace_auto(self.resolved, device))
 
 
 def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -> Sweep:
@@ -407,22 +346,6 @@ def _resolved(
     if config.exclude:
         resolved["exclude"] = config.exclude
     return resolved
-
-
-def _replace_auto(values: Any, device: str) -> Any:
-    """The resolved config with the value of every `device` entry made definite."""
-    if isinstance(values, Mapping):
-        return {
-            key: _definite(value, device) if key == "device" else _replace_auto(value, device)
-            for key, value in values.items()
-        }
-    return [_replace_auto(value, device) for value in values] if isinstance(values, list) else values
-
-
-def _definite(value: Any, device: str) -> Any:
-    if isinstance(value, list):
-        return [_definite(entry, device) for entry in value]
-    return device if value == "auto" else value
 
 
 def _range(bounds: Any) -> list[int] | None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from runner import environment, preflight, yaml_source
-from runner.config import Sweep
 from runner.errors import UserError
 from runner.executors import Context, Job, executor
 from runner.progress import Progress
 from runner.rows import EpochRow, Event, RunResult
 from runner.store import CONFIG, RUNS, Store, read_rows
+from runner.sweep import Sweep
 
 Existing = Literal["refuse", "resume", "fresh"]
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from runner.config import Sweep
+from runner.sweep import Sweep
 
 
 def pairs(sweep: Sweep) -> list[list[int]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from runner.config import Sweep
 from runner.data import load, train_size
 from runner.errors import Fault, UserError
 from runner.model import build_network, resolve_device
 from runner.spec import RunSpec
+from runner.sweep import Sweep
 
 
 def check(sweep: Sweep, root: Path) -> Sweep:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runner import registry
-from runner.config import NAME_RULE, Config
 from runner.spec import PARAMETERS, RunSpec
+from runner.sweep import NAME_RULE, Config
 
 
 def json_schema() -> dict[str, Any]:

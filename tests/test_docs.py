@@ -1,0 +1,75 @@
+"""What the documents say is so: their examples run, their numbers are the tables', their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from runner import config, yaml_source
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+Bnbench = Callable[..., Result]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_your_own_network_as_its_page_shows_it(
+    bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs/your-own-network.md"
+    (module,), (text,) = blocks(page, "python"), blocks(page, "yaml")
+    assert len(module.splitlines()) < 10
+    (tmp_path / "mine.py").write_text(module, encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (commands,) = blocks(page, "sh")
+    for command in commands.splitlines():
+        done = bnbench(*shlex.split(command)[1:], *(["--set", "fixed.epochs=1"] if " run " in command else []))
+        assert done.exit_code == 0, done.stderr
+    assert re.search(r"^False +10 .*\n^True +10 .* pp +yes$", bnbench("compare", "results/mine").stdout, re.MULTILINE)
+
+
+def test_the_example_config_is_valid() -> None:
+    (text,) = blocks(ROOT / "docs/config.md", "yaml")
+    values = yaml_source.read(text, "docs/config.md").values
+    del values["plugins"]
+    sweep = config.from_mapping(values)
+    assert len(sweep.runs) == (2 * 7 * 2 - 2 * 2) * 20 + 2 * 7 * 2 * 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
+
+
+def test_the_reproductions_are_what_the_tables_give() -> None:
+    module = runpy.run_path(str(ROOT / "docs/reproductions.py"))
+    assert (ROOT / "docs/reproductions.md").read_text(encoding="utf-8") == module["page"]()
+
+
+@pytest.mark.parametrize("name", ["tutorial", "notebook_mlp", "notebook_cnn"])
+def test_the_tables_of_the_readme_are_what_compare_prints(name: str, bnbench: Bnbench) -> None:
+    printed = bnbench("compare", ROOT / "results/reference" / name).stdout
+    assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_readme_exists(bnbench: Bnbench) -> None:
+    for script in blocks(ROOT / "README.md", "sh"):
+        for line in script.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["bnbench"]:
+                assert bnbench(words[1], "--help").exit_code == 0, line
+            elif words[:1] == ["make"]:
+                assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
