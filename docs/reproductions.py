@@ -21,6 +21,9 @@ SOURCES = {
     "notebook_cnn": "The notebook's CNN on MNIST",
 }
 
+AS_OF_2017 = {("notebook_cnn", "batch"): "hand_written"}
+"""Arms that are placed a second time: in the runs with the layer as PyTorch had it when the source was written."""
+
 INTRODUCTION = """\
 # Reproductions
 
@@ -58,17 +61,17 @@ def place(published: pd.DataFrame, metrics: pd.DataFrame, axis: str) -> pd.DataF
 def section(name: str, published: pd.DataFrame) -> str:
     metrics = pd.read_csv(ROOT / "results/reference" / name / "metrics.csv", keep_default_na=False)
     axis = "network" if name == "tutorial" else "network.norm"
-    placed = place(published[published["sweep"] == name], metrics, axis)
-    inside = int(placed["inside"].sum())
-    lines = [f"## {SOURCES[name]}", "", f"{inside} of {len(placed)} published numbers are inside.", ""]
+    published = published[published["sweep"] == name]
+    again = [published[published["arm"] == arm].assign(arm=new) for (of, arm), new in AS_OF_2017.items() if of == name]
+    placed = place(pd.concat([published, *again]), metrics, axis)
+    counts = [
+        f"{int(rows['inside'].sum())} of {len(rows)} for `{arm}`" for arm, rows in placed.groupby("arm", sort=False)
+    ]
+    lines = [f"## {SOURCES[name]}", "", f"Inside: {', '.join(counts)}.", ""]
     lines.append(why(name))
     for arm, rows in placed.groupby("arm", sort=False):
-        lines += [
-            f"### `{arm}`",
-            "",
-            *table(rows, own_seed(metrics, axis, str(arm)) if name == "tutorial" else None),
-            "",
-        ]
+        same_seed = own_seed(metrics, axis, str(arm)) if name == "tutorial" else None
+        lines += [f"### `{arm}`", "", *table(rows, same_seed), ""]
     return "\n".join(lines)
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+Init = Literal["ones", "uniform", "normal"]
+
 
 class BatchNorm(nn.Module):
     """Batch normalization (Ioffe & Szegedy 2015, algorithm 1) of [N, F], [N, F, L] or [N, C, H, W]; the shape is kept.
@@ -31,8 +33,9 @@ class BatchNorm(nn.Module):
     momentum: None averages all batches equally, in either convention.
     affine: whether there are γ and β.
     track_running_stats: whether there are moving averages; without them evaluation uses the batch's statistics.
-    init: "ones": γ = 1, β = 0; "normal": both from N(0, 1), drawn from a generator seeded by the state of torch's
-        global one, which is left untouched: two layers differ if anything was drawn between them.
+    init: "ones": γ = 1, β = 0; "uniform": γ from U(0, 1), β = 0, as nn.BatchNorm's were before PyTorch 1.2; "normal":
+        both from N(0, 1). Drawn from a generator seeded by the state of torch's global one, which is left untouched:
+        two layers differ if anything was drawn between them.
     initial_var: the moving variance before the first batch.
 
     Errors: ValueError for another number of axes or features, and, in PyTorch's convention, for one value per channel.
@@ -56,7 +59,7 @@ class BatchNorm(nn.Module):
         affine: bool = True,
         track_running_stats: bool = True,
         convention: Literal["pytorch", "notebook"] = "pytorch",
-        init: Literal["ones", "normal"] = "ones",
+        init: Init = "ones",
         initial_var: float = 1.0,
     ) -> None:
         super().__init__()
@@ -202,10 +205,12 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (x.dim() - 2))
 
 
-def _initial_affine(features: int, init: Literal["ones", "normal"]) -> tuple[Tensor, Tensor]:
+def _initial_affine(features: int, init: Init) -> tuple[Tensor, Tensor]:
     """γ and β [F] before training."""
     if init == "ones":
         return torch.ones(features), torch.zeros(features)
     state = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()
     private = torch.Generator().manual_seed(int.from_bytes(state[:8], "big") >> 1)
+    if init == "uniform":
+        return torch.rand(features, generator=private), torch.zeros(features)
     return torch.randn(features, generator=private), torch.randn(features, generator=private)

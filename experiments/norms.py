@@ -157,7 +157,7 @@ def hand_written(
     affine: Flag = True,
     track_running_stats: Flag = True,
     convention: Literal["pytorch", "notebook"] = "pytorch",
-    init: Literal["ones", "normal"] = "ones",
+    init: Literal["ones", "uniform", "normal"] = "ones",
     initial_var: NotNegative = 1.0,
 ) -> nn.Module:
     """Batch normalization from its formulas; equal to 'batch' unless told otherwise.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -282,6 +283,16 @@ def test_random_gamma_and_beta() -> None:
         assert abs(values.std() - 1) < 0.1
         assert all(abs(torch.corrcoef(torch.stack([values, other]))[0, 1]) < 0.1 for other in drawn[:index])
     assert_close(dict(first.state_dict()), dict(again.state_dict()), rtol=0, atol=0)
+
+
+def test_gamma_as_pytorch_drew_it_before_1_2() -> None:
+    state = torch.get_rng_state()
+    gamma, beta = (value.detach() for value in BatchNorm(4000, init="uniform").parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert gamma.min() >= 0
+    assert gamma.max() <= 1
+    assert stats.kstest(gamma.numpy(), "uniform").pvalue > 1e-3
+    assert beta.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

@@ -336,7 +336,7 @@ def test_papers_network() -> None:
         ({"init": "xavier"}, lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))),
         *(({"init": "normal", "std": std}, lambda *_, std=std: std) for std in (0.005, 0.05, 0.5, 5)),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 def test_mlp_initialisations(arguments: dict[str, Any], std: Callable[[int, int], float]) -> None:
     network = build("mlp", hidden=[200, 300], **arguments)
