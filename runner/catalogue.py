@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from runner import registry, yaml_source
 from runner.errors import Fault, Place, UserError
@@ -27,9 +29,17 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
     from runner.model import build_network, parameter_count
 
     factory = registry.network[name]
-    yield f"{name}{_signature(factory)}"
-    yield ""
-    yield inspect.getdoc(factory) or ""
+    yield f"{name}: {inspect.getdoc(factory) or ''}"
+    if arguments := list(_arguments_of("network", factory)):
+        yield ""
+        yield "arguments:"
+        yield from arguments
+    if "norm" in registry.signature(factory):
+        yield ""
+        yield "norm layers (network.norm) and their arguments:"
+        for norm, norm_factory in sorted(registry.norm.items()):
+            yield f"  {norm}: {registry.summary(norm_factory)}"
+            yield from (f"  {line}" for line in _arguments_of("network.norm_args", norm_factory))
     network = build_network(RunSpec(network=name, network_args=_arguments(name, factory, assignments)))
     yield ""
     yield f"parameters: {parameter_count(network):,}"
@@ -52,20 +62,28 @@ def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str,
     return arguments
 
 
-def _signature(factory: Any) -> str:
-    parts = []
+def _arguments_of(prefix: str, factory: Any) -> Iterator[str]:
+    """A line per argument, as a config would name it."""
     for key, (annotation, default) in registry.signature(factory).items():
-        shown = "" if default is registry.REQUIRED else f" = {default!r}"
-        parts.append(f"{key}: {_type_name(annotation)}{shown}")
-    return f"({', '.join(parts)})"
+        shown = "required" if default is registry.REQUIRED else f"default {json.dumps(default, default=str)}"
+        yield f"  {prefix}.{key}: {_type_name(annotation)}  ({shown})"
 
 
 def _type_name(annotation: Any) -> str:
-    if hasattr(annotation, "__metadata__"):  # Annotated: the constraint is told where it is broken
-        return _type_name(annotation.__origin__)
-    if type(annotation).__name__ == "_LiteralGenericAlias":
-        return "|".join(map(str, get_args(annotation)))
-    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    """An annotation in the words of a config."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:  # the constraint is told where it is broken
+        return _type_name(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (list, tuple, Sequence):
+        return f"list of {_type_name(inner[0])}"
+    if origin is dict:
+        return "mapping"
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_name, inner))
+    names = {type(None): "null", str: "text", int: "whole number", float: "number", bool: "true | false"}
+    return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def dataset_listing() -> Iterator[str]:

@@ -17,7 +17,9 @@ class Progress:
         self.runs, self.quiet, self.verbose = runs, quiet, verbose
         self.bars = sys.stderr.isatty() and not quiet
         self.sweep = tqdm(total=len(runs), desc="sweep", unit="run", disable=not self.bars, position=0)
-        self.run = tqdm(total=1, unit="epoch", disable=not self.bars, position=1, leave=False)
+        # No rate: with two workers the epochs of two runs take turns in this line.
+        layout = "{desc}  epoch {n_fmt}/{total_fmt}{postfix}"
+        self.run = tqdm(total=1, bar_format=layout, disable=not self.bars, position=1, leave=False)
 
     def on_epoch(self, row: EpochRow) -> None:
         number, label, epochs = self.runs[row.run_id]
