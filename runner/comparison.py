@@ -1,128 +1,36 @@
-"""How the arms of a contrast compare: tables in, plain records out.
-
-arm: one value of the contrast's axis. cell: the runs equal in everything but arm and seed. pair: two runs equal in
-everything but the arm. variant: an arm under one value of a parameter that other arms do not have (batch norm's eps,
-where the baseline has no norm layer); each variant is compared with the same baseline runs.
-"""
+"""How the arms of a contrast compare: tables in, the records of `runner.records` out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from runner.errors import UserError, allowed, unknown
+from runner.errors import UserError, unknown
 from runner.pairing import Arms, group, names, pairs, plain
+from runner.records import Comparison, Difference, Divergence, Row, Time, ToTarget
 from runner.results import Results
-from runner.stats import Interval, paired_interval, welch_interval
-
-At = Literal["last", "best"] | int
-
-FOLDER = "results"
-"""The column that says which folder a run is of, where several are compared."""
-
-MEASURED = ("ok", "diverged")
-"""Whose metrics count: a run cut off by an error has a last row too, but not the one that was planned."""
-
-NOT_OK = ("diverged", "failed", "oom", "timeout", "interrupted", "missing")
-TEST_METRICS = ("test_loss", "test_accuracy")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An arm minus the baseline, and whether its pairs are proven to be pairs."""
-
-    pairs: int
-    weights_differ: int  # pairs whose shared layers did not start from the same weights
-    batches_differ: int  # pairs that did not see the same batches, over the epochs both trained
-    interval: (
-        Interval | None
-    )  # of the pairs' differences; of the difference of means (Welch) where not paired; None: no pair
-
-    @property
-    def paired(self) -> bool:
-        return self.pairs > 0 and not self.weights_differ and not self.batches_differ
-
-
-@dataclass(frozen=True)
-class Row:
-    """One arm (or variant of it) in one cell."""
-
-    cell: Mapping[str, object]
-    arm: object | None
-    variant: Mapping[str, object]
-    statuses: Mapping[str, int]  # of all planned runs
-    n: int  # runs with a finite value
-    mean: float | None
-    sd: float | None
-    difference: Difference | None  # None for the baseline, and where nothing is contrasted
-
-    @property
-    def ok(self) -> int:
-        return self.statuses.get("ok", 0)
-
-    @property
-    def planned(self) -> int:
-        return sum(self.statuses.values())
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a table says; `runner.tables` says how it looks."""
-
-    metric: str
-    at: At
-    axis: str | None
-    baseline: object | None
-    cell_columns: tuple[str, ...]
-    variant_columns: tuple[str, ...]
-    constant: Mapping[str, object]  # the run parameters that are the same in every run
-    rows: tuple[Row, ...]
-
-    @property
-    def statuses(self) -> dict[str, int]:
-        """How many planned runs ended how, over the whole table."""
-        return {status: sum(row.statuses.get(status, 0) for row in self.rows) for status in ("ok", *NOT_OK)}
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The rows as flat records, full precision: the columns of CSV and JSON, and the names `sort` knows."""
-        return [self._record(row) for row in self.rows]
-
-    def _record(self, row: Row) -> dict[str, Any]:
-        arm = {self.axis: row.arm} if self.axis else {}
-        return {
-            **row.cell,
-            **arm,
-            **row.variant,
-            "metric": self.metric,
-            "at": self.at,
-            "n": row.n,
-            "ok": row.ok,
-            "planned": row.planned,
-            "mean": row.mean,
-            "sd": row.sd,
-            **(_difference_record(row.difference) if self.axis else {}),
-            **{status: row.statuses.get(status, 0) for status in NOT_OK},
-        }
-
-
-def _difference_record(difference: Difference | None) -> dict[str, Any]:
-    interval = difference.interval if difference else None
-    kind = "paired t" if difference and difference.paired else "Welch"
-    return {
-        "pairs": difference.pairs if difference else None,
-        "difference": interval.estimate if interval else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "interval": kind if interval and interval.low is not None else None,
-        "paired": ("yes" if difference.paired else "no") if difference else None,
-        "weights_differ": difference.weights_differ if difference else None,
-        "batches_differ": difference.batches_differ if difference else None,
-    }
+from runner.stats import (
+    Interval,
+    Reach,
+    Values,
+    benjamini_hochberg,
+    cohens_dz,
+    holm,
+    mcnemar_p,
+    paired_interval,
+    probability_of_improvement,
+    sign_flip_p,
+    time_to_target,
+    verdict,
+    welch_interval,
+    welch_p,
+    wilson_interval,
+)
+from runner.values import FOLDER, At, Curve, check, is_share, read_curves, read_runs
 
 
 def compare(
@@ -132,21 +40,27 @@ def compare(
     at: At = "last",
     group_by: Sequence[str] | None = None,
     sort: str | None = None,
+    target: float | None = None,
 ) -> Comparison:
-    """Mean and SD per cell and arm, and each arm's difference to the baseline with its 95% interval.
+    """Mean and SD per cell and arm, and each arm's difference to the baseline: its 95% interval, p and verdict.
 
     `at`: the last epoch, each run's best, or an epoch's number. `group_by`: the parameters that make a cell, instead
     of all that differ; runs then average over the others, and pairs still match in everything but the arm.
-    `sort`: a column of `Comparison.records`, `-column` for descending.
+    `sort`: a column of `Comparison.records`, `-column` for descending. `target`: a value of the metric; how many steps
+    and seconds it took is compared as well.
 
-    Errors: UserError for tables that cannot be compared, and for a metric, epoch or column there is none of.
+    Errors: UserError for tables that cannot be compared, and for a metric, epoch, target or column there is none of.
     """
-    axis, baseline = _contrast(results)
-    _check(results, metric, at)
-    parameters, facts = _runs(results, metric, at)
-    arms = Arms(parameters, axis, baseline)
-    cells, variants = _columns(parameters, arms, group_by, several=len(results) > 1)
+    axis, baseline, smallest_effect = _contrast(results)
+    check(results, metric, at)
+    parameters, facts = read_runs(results, metric, at)
+    curves = None if target is None else read_curves(results, metric)
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric, _checked(target, metric), curves)
+    cells, variants = _columns(parameters, runs.arms, group_by, several=len(results) > 1)
     constant = [name for name in names(parameters) if name != FOLDER and parameters[name].nunique(dropna=False) == 1]
+    best = _own_best(runs, cells, variants, baseline)
+    rows = _rows(runs, cells, variants) + (_rows(best, cells, variants) if best else ())
+    smallest_effect = smallest_effect if is_share(metric) else None  # it is one of accuracy
     comparison = Comparison(
         metric=metric,
         at=at,
@@ -155,120 +69,64 @@ def compare(
         cell_columns=cells,
         variant_columns=variants,
         constant={name: value for name in constant if (value := plain(parameters[name].iloc[0])) is not None},
-        rows=_rows(parameters, facts, arms, cells, variants),
+        rows=_judged(rows, smallest_effect),
+        smallest_effect=smallest_effect,
+        target=target,
     )
     return _sorted(comparison, sort) if sort else comparison
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All that is compared, one index for everything."""
+
+    parameters: pd.DataFrame
+    facts: pd.DataFrame
+    arms: Arms
+    metric: str
+    target: float | None
+    curves: list[Curve] | None  # where there is a target
+    best_lr: pd.DataFrame | None = None  # lr, edge: where these are each arm's runs at its own best lr
+
+    @property
+    def better(self) -> int:
+        """1 where more of the metric is better, else −1."""
+        return 1 if is_share(self.metric) else -1
+
+    def reach(self, index: int, clock: Values, horizon: float) -> Reach:
+        """When the run reached the target on its `clock`; a diverged one never did."""
+        if self.curves is None or self.target is None or self.facts["status"].iat[index] == "diverged":
+            return Reach(horizon, False)
+        return time_to_target(clock, self.better * self.curves[index].values, self.better * self.target, horizon)
 
 
 # What is compared
 
 
-def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None]:
+def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, float | None]:
     if not results:
         raise UserError("no results to compare")
     first = results[0]
-    if any((other.axis, other.baseline) != (first.axis, first.baseline) for other in results):
+    same = (first.axis, first.baseline, first.smallest_effect)
+    if any((other.axis, other.baseline, other.smallest_effect) != same for other in results):
         said = [f"{result.folder}: {_contrast_text(result)}" for result in results]
         raise UserError("these results contrast different things: " + "; ".join(said))
     for result in results:
         if first.axis and first.axis not in result.parameters:
             raise UserError(f"{result.folder}: {unknown('column', first.axis, result.parameters)}")
-    return first.axis, first.baseline
+    return same
 
 
 def _contrast_text(result: Results) -> str:
-    return f"{result.axis} against {result.baseline}" if result.axis else "no contrast"
+    effect = "" if result.smallest_effect is None else f", smallest effect {result.smallest_effect}"
+    return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
 
 
-def _check(results: Sequence[Results], metric: str, at: At) -> None:
-    for result in results:
-        _check_tables(result)
-        names = _metrics(result)
-        if metric not in names:
-            raise UserError(f"{result.folder}: {unknown('metric', metric, names)}")
-    if metric in TEST_METRICS:
-        if at != "last":
-            raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}, only the last one")
-        if all(result.runs[metric].isna().all() for result in results):
-            raise UserError(f"{metric} is empty: the test set has not been read by any of these runs")
-    if isinstance(at, str):
-        if at not in ("last", "best"):
-            raise UserError(unknown("epoch", at, ["last", "best"]) + ", or an epoch's number")
-    elif not any((result.metrics["epoch"] == at).any() for result in results):
-        reached = max((int(r.metrics["epoch"].max()) for r in results if len(r.metrics)), default=0)
-        raise UserError(f"no run has an epoch {at}: the last one reached is {reached}")
-
-
-def _check_tables(result: Results) -> None:
-    if result.runs.empty:
-        raise UserError(f"{result.folder}: holds no runs")
-    if result.runs["run"].duplicated().any():
-        raise UserError(f"{result.folder}: runs.csv has more than one row of a run")
-    twice = result.metrics.duplicated(["run", "epoch"])
-    if twice.any():
-        run, epoch = result.metrics.loc[twice, ["run", "epoch"]].iloc[0]
-        raise UserError(
-            f"{result.folder}: metrics.csv has more than one row of run {run}, epoch {epoch}"
-            f" ({twice.sum()} rows too many in all)"
-        )
-
-
-def _metrics(result: Results) -> list[str]:
-    """What can be compared: the numbers of metrics.csv that are not a parameter, and the test set's."""
-    table = result.metrics
-    described = {"run", "epoch", "run_id", *result.parameters}
-    # A table without rows has no types to go by: every column may be a number.
-    numeric = [name for name in names(table) if table.empty or pd.api.types.is_numeric_dtype(table[name])]
-    return [*(name for name in numeric if name not in described), *TEST_METRICS]
-
-
-# One value per run
-
-
-def _runs(results: Sequence[Results], metric: str, at: At) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All planned runs of all folders, as two tables with one index: their parameters, and what came of them."""
-    parameters, facts = [], []
-    for result, label in zip(results, _labels(results), strict=True):
-        table = result.runs
-        parameters.append(table[list(result.parameters)].assign(**{FOLDER: label}))
-        values = _values(result, metric, at).where(table["status"].isin(MEASURED))
-        hashes = {name: table[name].fillna("").astype(str) for name in ("weights_hash", "batches_hash")}
-        facts.append(pd.DataFrame({"status": table["status"], "value": values, **hashes}))
-    together = pd.concat(parameters, ignore_index=True)
-    return together[[FOLDER, *together.columns.drop(FOLDER)]], pd.concat(facts, ignore_index=True)
-
-
-def _labels(results: Sequence[Results]) -> list[str]:
-    for labels in ([result.name for result in results], [str(result.folder) for result in results]):
-        if len(set(labels)) == len(labels):
-            return labels
-    raise UserError(f"the same results are given twice: {allowed(set(labels))}")
-
-
-def _values(result: Results, metric: str, at: At) -> pd.Series:
-    """The metric of every row of `result.runs`, NaN where there is none that is finite."""
-    if metric in TEST_METRICS:
-        values = pd.to_numeric(result.runs[metric])
-    else:
-        values = result.runs["run"].map(_at(result, metric, at)).astype(float)
-    return values.where(np.isfinite(values))
-
-
-def _at(result: Results, metric: str, at: At) -> pd.Series:
-    """run → the metric at the chosen epoch."""
-    curve = result.metrics[["run", "epoch", metric]]
-    if at == "best":
-        best = "max" if metric.endswith("accuracy") else "min"
-        return curve.groupby("run")[metric].agg(best)  # skips NaN, so that it never ranks best
-    if at != "last":
-        curve = curve[curve["epoch"] <= at]
-    # Not groupby().last(), which skips NaN: a run that ended in NaN has no last value.
-    last = curve.sort_values("epoch").drop_duplicates("run", keep="last").set_index("run")
-    if at != "last":
-        # A diverged run stays where it ended; any other that has not got to the epoch has no value there.
-        diverged = result.runs.loc[result.runs["status"] == "diverged", "run"]
-        last = last[(last["epoch"] == at) | last.index.isin(diverged)]
-    return last[metric]
+def _checked(target: float | None, metric: str) -> float | None:
+    if target is not None and (not np.isfinite(target) or (is_share(metric) and not 0 < target <= 1)):
+        rule = "a fraction above 0, such as 0.9" if is_share(metric) else "a finite number"
+        raise UserError(f"target: {target} is no {metric}; allowed: {rule}")
+    return target
 
 
 # Cells, arms, pairs
@@ -297,16 +155,16 @@ def _differs(column: pd.Series, arms: Arms, name: str) -> bool:
     return column.nunique(dropna=False) > 1
 
 
-def _rows(
-    parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms, cells: tuple[str, ...], variants: tuple[str, ...]
-) -> tuple[Row, ...]:
+def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tuple[Row, ...]:
+    parameters, facts, arms = runs.parameters, runs.facts, runs.arms
     axis = [arms.axis] if arms.axis else []
     cell = group(parameters, cells)
     code = group(parameters, [*cells, *axis, *variants])
     statuses = facts.groupby([code, facts["status"]]).size().unstack(fill_value=0)
     moments = facts["value"].groupby(code).agg(["count", "mean", "std"])
-    paired = pairs(parameters, facts, arms)
-    row_pairs: dict[int, pd.DataFrame] = dict(iter(paired.groupby(code[paired.index])))  # type: ignore[arg-type]
+    paired = _pairs_by_row(runs, facts["value"], code)
+    divergences = _divergences(runs, code)
+    targets = _to_target(runs, cell, code)
 
     _, first = np.unique(code, return_index=True)
     order = sorted(first.tolist(), key=lambda i: (cell[i], arms.code[i] != arms.baseline, arms.code[i], code[i]))
@@ -323,23 +181,165 @@ def _rows(
             n=int(count),
             mean=plain(mean),
             sd=plain(sd),
-            difference=_difference(row_pairs.get(key)) if contrasted else None,
+            difference=_difference(paired.get(key), runs.better) if contrasted else None,
+            divergence=divergences.get(key),
+            to_target=targets.get(key),
         )
+        if runs.best_lr is not None:
+            lr, edge = runs.best_lr.iloc[index]
+            row = replace(row, cell={**row.cell, "lr": plain(lr)}, own_best_lr="edge" if edge else "inner")
         rows.append(row)
     return tuple(rows)
 
 
-def _difference(pairs: pd.DataFrame | None) -> Difference:
+def _pairs_by_row(runs: Runs, values: pd.Series, code: NDArray[np.int64]) -> dict[int, pd.DataFrame]:
+    """Row → its pairs, where both runs of a pair have a value."""
+    found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
+    return dict(iter(found.groupby(code[found.index])))  # type: ignore[arg-type]
+
+
+def _difference(pairs: pd.DataFrame | None, better: int) -> Difference:
     if pairs is None:
         return Difference(0, 0, 0, None)
     weights, batches = int(pairs["weights"].sum()), int(pairs["batches"].sum())
     values, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
+    several = len(pairs) > 1
     # What is not paired is still matched, run for run: an arm that failed at one lr is not compared across lrs.
-    interval = welch_interval(values, baseline) if weights or batches else paired_interval(values - baseline)
-    return Difference(len(pairs), weights, batches, interval)
+    if weights or batches:
+        p = welch_p(values, baseline) if several else None
+        return Difference(len(pairs), weights, batches, welch_interval(values, baseline), p)
+    differences = values - baseline
+    return Difference(
+        len(pairs),
+        weights,
+        batches,
+        paired_interval(differences),
+        # A generator of its own for each row: whatever else the table holds, p is the same.
+        p=sign_flip_p(differences, np.random.default_rng(0)) if several else None,
+        dz=cohens_dz(differences),
+        improvement=probability_of_improvement(better * differences),
+        values=differences,
+    )
+
+
+def _divergences(runs: Runs, code: NDArray[np.int64]) -> dict[int, Divergence]:
+    diverged = runs.facts["diverged"].groupby(code).agg(["count", "sum"])
+    paired = _pairs_by_row(runs, runs.facts["diverged"], code)
+    found = {}
+    for key, count, number in diverged.itertuples():
+        if count:
+            share = wilson_interval(int(number), int(count))
+            found[int(key)] = Divergence(share, _mcnemar(paired.get(key)))
+    return found
+
+
+def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
+    """None where pairs are not proven, and where a baseline of several runs diverged in some of them."""
+    if pairs is None or pairs["weights"].any() or pairs["batches"].any() or not pairs["value_base"].isin([0, 1]).all():
+        return None
+    return mcnemar_p(pairs["value"].to_numpy() == 1, pairs["value_base"].to_numpy() == 1)
+
+
+# Steps and seconds to a target
+
+
+def _to_target(runs: Runs, cell: NDArray[np.int64], code: NDArray[np.int64]) -> dict[int, ToTarget]:
+    if runs.curves is None or runs.target is None:
+        return {}
+    steps, reached = _times(runs, cell, [curve.steps for curve in runs.curves])
+    seconds, _ = _times(runs, cell, [curve.seconds for curve in runs.curves])
+    by_steps, by_seconds = _time_by_row(runs, code, steps), _time_by_row(runs, code, seconds)
+    counts = reached.groupby(code).agg(["count", "sum"])
+    return {
+        int(key): ToTarget(int(count), int(number), by_steps.get(key), by_seconds.get(key))
+        for key, count, number in counts.itertuples()
+    }
+
+
+def _times(runs: Runs, cell: NDArray[np.int64], clocks: Sequence[Values]) -> tuple[pd.Series, pd.Series]:
+    """Each run's min(T, horizon), and whether it got there; NaN where a run does not count.
+
+    The horizon is the last time that every ok run of the cell got to; a diverged run is there without the target.
+    """
+    status = runs.facts["status"].to_numpy()
+    last = np.array([clock[-1] if len(clock) else np.nan for clock in clocks])
+    horizon = pd.Series(last).where(status == "ok").groupby(cell).transform("min").to_numpy()
+    times, reached = np.full(len(status), np.nan), np.full(len(status), np.nan)
+    for index in np.flatnonzero(np.isin(status, ("ok", "diverged")) & (horizon > 0)):
+        found = runs.reach(index, clocks[index], float(horizon[index]))
+        times[index], reached[index] = found.time, found.reached
+    return pd.Series(times), pd.Series(reached)
+
+
+def _time_by_row(runs: Runs, code: NDArray[np.int64], times: pd.Series) -> dict[int, Time]:
+    paired = _pairs_by_row(runs, times, code)
+    means = times.groupby(code).mean().dropna()
+    return {int(key): Time(float(mean), *_time_intervals(paired.get(key))) for key, mean in means.items()}
+
+
+def _time_intervals(pairs: pd.DataFrame | None) -> tuple[Interval | None, Interval | None]:
+    """Of the difference, and of the ratio: the exponential of the difference of logarithms."""
+    if pairs is None:
+        return None, None
+    proven = not (pairs["weights"].any() or pairs["batches"].any())
+    times, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
+
+    def interval(a: Values, b: Values) -> Interval:
+        return paired_interval(a - b) if proven else welch_interval(a, b)
+
+    ratio = interval(np.log(times), np.log(baseline)) if min(times.min(), baseline.min()) > 0 else None
+    return interval(times, baseline), ratio and Interval(
+        *(x if x is None else float(np.exp(x)) for x in astuple(ratio))
+    )
+
+
+# Each arm at its own best learning rate
+
+
+def _own_best(runs: Runs, cells: Sequence[str], variants: Sequence[str], baseline: object) -> Runs | None:
+    """The runs of each arm at the lr of its highest mean validation accuracy at the last epoch, as if all had one lr.
+
+    None where the cells do not differ in lr, or nothing tells which is the baseline's best.
+    """
+    parameters, facts, axis = runs.parameters, runs.facts, runs.arms.axis
+    if axis is None or "lr" not in cells:
+        return None
+    lr = parameters["lr"]
+    arm = pd.Series(group(parameters, [*(name for name in cells if name != "lr"), axis, *variants]), index=lr.index)
+    means = facts["accuracy"].groupby([arm, lr]).mean().dropna()
+    best = arm.map(pd.Series({of: rate for of, rate in means.groupby(level=0).idxmax()}, dtype=float))
+    edge = (best == lr.groupby(arm).transform("min")) | (best == lr.groupby(arm).transform("max"))
+    chosen = np.flatnonzero(lr == best)
+    if not (runs.arms.code[chosen] == runs.arms.baseline).any():
+        return None
+    kept = parameters.iloc[chosen].reset_index(drop=True).assign(lr=0.0)
+    return replace(
+        runs,
+        parameters=kept,
+        facts=facts.iloc[chosen].reset_index(drop=True),
+        arms=Arms(kept, axis, baseline),
+        curves=runs.curves and [runs.curves[index] for index in chosen],
+        best_lr=pd.DataFrame({"lr": lr, "edge": edge}).iloc[chosen].reset_index(drop=True),
+    )
 
 
 # Small things
+
+
+def _judged(rows: Sequence[Row], smallest_effect: float | None) -> tuple[Row, ...]:
+    """The rows with p adjusted for their number; with verdicts, where the smallest effect was fixed beforehand."""
+    p = [row.difference.p for row in rows if row.difference and row.difference.p is not None]
+    adjusted = iter((benjamini_hochberg if smallest_effect is None else holm)(np.array(p)).tolist())
+    judged = []
+    for row in rows:
+        found = row.difference
+        if found and found.p is not None:
+            found = replace(found, p_adjusted=next(adjusted))
+        if found and found.values is not None and smallest_effect is not None:
+            p_adjusted = 1.0 if found.p_adjusted is None else found.p_adjusted
+            found = replace(found, verdict=verdict(found.values, smallest_effect, 1, p_adjusted))
+        judged.append(replace(row, difference=found))
+    return tuple(judged)
 
 
 def _sorted(comparison: Comparison, sort: str) -> Comparison:

@@ -89,6 +89,7 @@ class _Reader:
             grid_keys=grid_keys,
             axis=contrast.axis if contrast else None,
             baseline=contrast.baseline if contrast else None,
+            smallest_effect=contrast.smallest_effect if contrast else None,
             plugins=tuple(plugins),
             resolved=_resolved(config, name, fixed, [grid for grid, _ in grids], grid_keys),
             places=self.places,
@@ -340,7 +341,7 @@ def _resolved(
     defaults = {key: RunSpec.model_fields[key].default for key in PARAMETERS if key != "network"}
     resolved: dict[str, Any] = {"name": name}
     if config.contrast:
-        resolved["contrast"] = config.contrast.model_dump()
+        resolved["contrast"] = config.contrast.model_dump(exclude_unset=True)
     resolved["fixed"] = {**{key: value for key, value in defaults.items() if key not in in_some_grid}, **fixed}
     resolved |= {"grid": dict(grids[0])} if config.grids is None else {"grids": [dict(grid) for grid in grids]}
     if config.exclude:

@@ -36,7 +36,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor) -> Split:
+    def __getitem__(self, index: Tensor | slice) -> Split:
         return Split(self.images[index], self.labels[index])
 
 
@@ -78,7 +78,9 @@ def load(name: str, root: Path) -> DataSet:
 
 
 @lru_cache(maxsize=2)
-def prepare(name: str, root: Path, trainset: str, validate_on: str, device: torch.device) -> RunData:
+def prepare(
+    name: str, root: Path, trainset: str, validate_on: str, train_samples: int | None, device: torch.device
+) -> RunData:
     """Split, normalise and move a data set to the device."""
     data = load(name, root)
     mean, std = scaling(data.train.images, trainset)
@@ -89,9 +91,10 @@ def prepare(name: str, root: Path, trainset: str, validate_on: str, device: torc
         return Split(normalise(split.images, mean, std).to(device), split.labels.to(device))
 
     if validate_on == "test":
-        return RunData(ready(data.train), ready(data.test), None, classes, data.train, mean, std)
+        train = data.train[:train_samples]
+        return RunData(ready(train), ready(data.test), None, classes, train, mean, std)
     kept, held_out = held_out_split(len(data.train))
-    train = data.train[kept]
+    train = data.train[kept[:train_samples]]
     return RunData(ready(train), ready(data.train[held_out]), ready(data.test), classes, train, mean, std)
 
 
@@ -127,7 +130,8 @@ def held_out_split(n: int) -> tuple[Tensor, Tensor]:
 def train_size(run: RunSpec, root: Path) -> int:
     """How many samples an epoch of this run has."""
     n = len(load(run.dataset, root).train)
-    return n if run.validate_on == "test" else n - n // HELD_OUT
+    kept = n if run.validate_on == "test" else n - n // HELD_OUT
+    return min(kept, run.train_samples or kept)
 
 
 def batch_order(run: RunSpec, n: int, epoch: int) -> Tensor:
@@ -148,6 +152,10 @@ class Batches:
         self.run, self.data, self.device = run, data, device
         self.sampler = _Order()
         self.loader = _loader(run, data, self.sampler) if run.num_workers else None
+
+    def count(self, samples: int) -> int:
+        """How many batches an epoch of so many samples has."""
+        return samples // self.run.batch_size if self.run.drop_last else -(-samples // self.run.batch_size)
 
     def __call__(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if self.loader is not None:

@@ -15,7 +15,7 @@ from runner import environment, preflight, yaml_source
 from runner.errors import UserError
 from runner.executors import Context, Job, executor
 from runner.progress import Progress
-from runner.rows import EpochRow, Event, RunResult
+from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult
 from runner.store import CONFIG, RUNS, Store, read_rows
 from runner.sweep import Sweep
 
@@ -23,9 +23,11 @@ Existing = Literal["refuse", "resume", "fresh"]
 
 
 class Sink(Protocol):
-    """Something that is told each epoch's row and each run's end."""
+    """Something that is told each epoch's row, each reading in between, and each run's end."""
 
     def on_epoch(self, row: EpochRow) -> None: ...
+
+    def on_reading(self, row: CurveRow | ProbeRow) -> None: ...
 
     def on_result(self, result: RunResult) -> None: ...
 
@@ -132,6 +134,9 @@ def _tell(sinks: Sequence[Sink], event: Event, unfinished: dict[str, list[EpochR
         unfinished.setdefault(event.run_id, []).append(event)
         for sink in sinks:
             sink.on_epoch(event)
+    elif isinstance(event, CurveRow | ProbeRow):
+        for sink in sinks:
+            sink.on_reading(event)
     else:
         unfinished.pop(event.run_id, None)
         for sink in sinks:

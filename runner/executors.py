@@ -119,7 +119,7 @@ class _Worker:
             return
         if isinstance(event, EpochRow):
             self.rows[event.run_id].append(event)
-        else:
+        elif isinstance(event, RunResult):
             del self.rows[event.run_id]
         yield event
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from runner.rows import EpochRow, RunResult
+from runner.rows import CurveRow, EpochRow, ProbeRow, RunResult
 
 
 class Progress:
@@ -33,6 +33,9 @@ class Progress:
                 f"loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
                 f"valid loss {row.valid_loss:.4f}  valid accuracy {row.valid_accuracy:.4f}  {row.epoch_duration:.1f} s"
             )
+
+    def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        """Readings within an epoch are for the tables."""
 
     def on_result(self, result: RunResult) -> None:
         number, label, _ = self.runs[result.run_id]

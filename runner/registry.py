@@ -66,6 +66,7 @@ class Registry(Mapping[str, Factory], Generic[Factory]):
 network: Registry[Callable[..., Any]] = Registry("network")
 norm: Registry[Callable[..., Any]] = Registry("norm layer")
 dataset: Registry[Callable[..., Any]] = Registry("data set")
+probe: Registry[Callable[..., Any]] = Registry("probe")
 
 
 def _where(factory: Callable[..., Any]) -> str:

@@ -32,6 +32,8 @@ class Results:
     metrics: pd.DataFrame
     runs: pd.DataFrame
     """Every planned run, one row each, with the columns of runs.csv; status "missing" where there is no result yet."""
+    smallest_effect: float | None = None
+    """The smallest difference in accuracy of interest, where the config fixed one beforehand."""
 
 
 def load(folder: Path) -> Results:
@@ -53,7 +55,8 @@ def load(folder: Path) -> Results:
         grid_keys = tuple(dict.fromkeys(key for grid in grids for key in builder.keys(grid)))
         runs = _with_planned(runs, config, columns)
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
-    return Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs)
+    smallest_effect = contrast.get("smallest_effect")
+    return Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:

@@ -60,5 +60,42 @@ class RunResult:
         return max(finite, key=lambda row: row.valid_accuracy, default=None)
 
 
-Event = EpochRow | RunResult
-EPOCH_FIELDS: Sequence[str] = tuple(name for name in EpochRow.__dataclass_fields__ if name != "run_id")
+@dataclass(frozen=True)
+class CurveRow:
+    """One reading within an epoch: `epoch` counts passes as a fraction, `duration` the seconds trained so far.
+
+    Training loss and accuracy are averages since the last reading.
+    """
+
+    run_id: str
+    epoch: float
+    step: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    duration: float
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One measure of a probe; `layer` is the module's name, empty for the whole network."""
+
+    run_id: str
+    epoch: float
+    step: int
+    layer: str
+    measure: str
+    value: float
+
+
+Event = EpochRow | CurveRow | ProbeRow | RunResult
+
+
+def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:
+    return tuple(name for name in record.__dataclass_fields__ if name != "run_id")
+
+
+EPOCH_FIELDS = _fields(EpochRow)
+CURVE_FIELDS = _fields(CurveRow)
+PROBE_FIELDS = _fields(ProbeRow)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ProbeName = Literal["gradients", "activations", "norms", "precise", "train", "curvature"]
+
 
 class RunSpec(BaseModel):
     """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`."""
@@ -27,6 +29,9 @@ class RunSpec(BaseModel):
         Literal["held_out", "test"],
         Field(description="held_out: a sixth of the training set, test set read once at the end; test: the test set"),
     ] = "held_out"
+    train_samples: Annotated[
+        int | None, Field(gt=0, description="train on the first so many of the (kept) training samples; null: all")
+    ] = None
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate")] = 0.01
     batch_size: Annotated[int, Field(gt=0, description="samples per optimizer step")] = 1000
     shuffle: Annotated[bool, Field(description="a new batch order each epoch; false: the data set's own order")] = True
@@ -51,6 +56,13 @@ class RunSpec(BaseModel):
     lr_step: Annotated[int, Field(gt=0, description="epochs between two drops of the step schedule")] = 10
     lr_gamma: Annotated[float, Field(gt=0, le=1, description="factor of one drop of the step schedule")] = 0.1
     epochs: Annotated[int, Field(gt=0, le=100_000, description="passes over the training set")] = 10
+    evaluations_per_epoch: Annotated[
+        int, Field(gt=0, le=1000, description="validation readings an epoch; more than one fills curves.csv")
+    ] = 1
+    probes: Annotated[
+        tuple[ProbeName, ...],
+        Field(strict=False, description="what is measured inside the network at each reading, into probes.csv"),
+    ] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of starting weights, batch order and dropout")] = 0
 
     @property

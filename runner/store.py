@@ -1,7 +1,8 @@
 """A sweep's folder. The driver is its only writer; a row that was acknowledged is on the disk.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
-can be run again), `environment.json` and `run.log`.
+can be run again), `environment.json` and `run.log`; and, where a config asks for them, `curves.csv` (readings within an
+epoch) and `probes.csv` (long form).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from runner.errors import UserError
-from runner.rows import EPOCH_FIELDS, EpochRow, RunResult
+from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, CurveRow, EpochRow, ProbeRow, RunResult
 
-METRICS, RUNS, CONFIG, ENVIRONMENT, LOG = "metrics.csv", "runs.csv", "config.yaml", "environment.json", "run.log"
+METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
+CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
 
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
@@ -57,22 +59,26 @@ class Store:
         self.number[run_id] = len(self.runs)
 
     @property
-    def metrics_header(self) -> list[str]:
-        # A parameter may be called like a measurement ("epochs" is not "epoch"); their names are distinct by design.
-        return ["run", *EPOCH_FIELDS, *self.columns, "run_id"]
-
-    @property
-    def runs_header(self) -> list[str]:
-        return [*RUN_FIELDS, *self.columns, "run_id"]
+    def headers(self) -> dict[str, list[str]]:
+        """The tables this sweep has, and their columns; fixed before the first row."""
+        headers = {
+            RUNS: [*RUN_FIELDS, *self.columns, "run_id"],
+            METRICS: ["run", *EPOCH_FIELDS, *self.columns, "run_id"],
+        }
+        if any(parameters.get("evaluations_per_epoch", 1) > 1 for parameters in self.runs.values()):
+            headers[CURVES] = ["run", *CURVE_FIELDS, "run_id"]
+        if any(parameters.get("probes") for parameters in self.runs.values()):
+            headers[PROBES] = ["run", *PROBE_FIELDS, "run_id"]
+        return headers
 
     def start(self, environment: Mapping[str, Any], config: str | None = None) -> None:
         """Begin an empty sweep: whatever tables lie in the folder are replaced."""
-        texts = {
-            METRICS: _csv([self.metrics_header]),
-            RUNS: _csv([self.runs_header]),
-            ENVIRONMENT: json.dumps(environment, indent=2, ensure_ascii=False) + "\n",
-            LOG: "",
-        }
+        headers = self.headers
+        for name in {CURVES, PROBES} - set(headers):
+            (self.folder / name).unlink(missing_ok=True)
+        texts = {name: _csv([header]) for name, header in headers.items()}
+        texts[ENVIRONMENT] = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+        texts[LOG] = ""
         if config is not None:
             texts[CONFIG] = config  # last: a folder with a config has all its tables
         for name, text in texts.items():
@@ -81,14 +87,16 @@ class Store:
     def resume(self, config: str) -> set[str]:
         """Keep the finished runs' rows, renumbered for this plan, drop the others; the ids of the finished runs.
 
-        Errors: UserError where a finished run is not in this plan or its table has other columns.
+        Errors: UserError where a finished run is not in this plan or a table has other columns.
         """
-        finished, metrics = self._finished()
-        ids = {row["run_id"] for row in finished}
-        self._rewrite(RUNS, self.runs_header, finished)
-        self._rewrite(METRICS, self.metrics_header, [row for row in metrics if row["run_id"] in ids])
+        headers = self.headers
+        self._check_headers(headers)
+        finished = self._finished_runs()
+        for name, header in headers.items():
+            kept = [row for row in read_rows(self.folder / name) if row["run_id"] in finished]
+            self._rewrite(name, header, [row for row in kept if row.get("status") != "interrupted"])
         self._replace(CONFIG, config)
-        return ids
+        return finished
 
     def on_epoch(self, row: EpochRow) -> None:
         values = asdict(row)
@@ -122,38 +130,40 @@ class Store:
     def log(self, text: str) -> None:
         _append(self.folder / LOG, text.rstrip("\n") + "\n")
 
+    def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        name, fields = (CURVES, CURVE_FIELDS) if isinstance(row, CurveRow) else (PROBES, PROBE_FIELDS)
+        values = asdict(row)
+        self._append(name, [self.number[row.run_id], *(values[field] for field in fields), row.run_id])
+
     def finish(self) -> None:
-        """Sort both tables by (run, epoch), once; does nothing where they are."""
-        for name, header, key in (
-            (METRICS, self.metrics_header, lambda row: (int(row["run"]), int(row["epoch"]))),
-            (RUNS, self.runs_header, lambda row: int(row["run"])),
-        ):
+        """Sort the tables by run and epoch, once; does nothing where they are."""
+        for name, header in self.headers.items():
             rows = read_rows(self.folder / name)
-            if rows != (ordered := sorted(rows, key=key)):
+            if rows != (ordered := sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))):
                 self._rewrite(name, header, ordered)
 
     def _parameters(self, run_id: str) -> list[Any]:
         parameters = self.runs[run_id]
         return [parameters.get(column) for column in self.columns]
 
-    def _finished(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-        tables = [(RUNS, self.runs_header), (METRICS, self.metrics_header)]
-        for name, header in tables:
+    def _check_headers(self, headers: Mapping[str, Sequence[str]]) -> None:
+        for name, header in headers.items():
             found = read_header(self.folder / name)
             if found and sorted(found) != sorted(header):
                 changed = ", ".join(sorted(set(found) ^ set(header)))
                 raise UserError(
                     f"{self.folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out"
                 )
-        runs, metrics = (read_rows(self.folder / name) for name, _ in tables)
-        finished = [row for row in runs if row["status"] != "interrupted"]
+
+    def _finished_runs(self) -> set[str]:
+        finished = [row for row in read_rows(self.folder / RUNS) if row["status"] != "interrupted"]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:
             raise UserError(
                 f"{self.folder}: holds {len(foreign)} finished runs that this config does not have "
                 f"(the first is run {foreign[0]['run']}); use --fresh to start over or --out for another folder"
             )
-        return finished, metrics
+        return {row["run_id"] for row in finished}
 
     def _rewrite(self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
         numbered = [{**row, "run": str(self.number[row["run_id"]])} for row in rows]

@@ -23,6 +23,12 @@ class Contrast(BaseModel):
 
     axis: Annotated[str, Field(description="a grid key, such as network or network.norm")]
     baseline: Annotated[Any, Field(description="the value of the axis the other values are compared with")]
+    smallest_effect: Annotated[
+        float | None,
+        Field(
+            gt=0, lt=1, description="the smallest difference in accuracy of interest, as a fraction: 0.005 is 0.5 pp"
+        ),
+    ] = None
 
 
 class Config(BaseModel):
@@ -48,6 +54,7 @@ class Sweep:
     grid_keys: tuple[str, ...]
     axis: str | None = None
     baseline: Any = None
+    smallest_effect: float | None = None
     plugins: tuple[str, ...] = ()
     resolved: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict, repr=False)

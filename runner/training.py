@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.data import Batches, Split, batch_order, prepare
+from runner.data import Batches, RunData, batch_order, prepare
+from runner.evaluation import evaluate, means, sums
 from runner.model import build_network, learning_rate, make_optimizer, parameter_count, resolve_device, weights_hash
+from runner.probes import Look, measure
 from runner.randomness import stream
-from runner.rows import EpochRow, Event, RunResult, Status
+from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult, Status
 from runner.spec import RunSpec
-
-EVALUATION_BATCH = 1000
-"""Samples per forward pass of an evaluation: small enough for a CPU's caches."""
 
 
 def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
@@ -43,25 +42,27 @@ def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
     began = perf_counter()
     device = resolve_device(run.device)
     use_settings(run)
-    data = prepare(run.dataset, root, run.trainset, run.validate_on, device)
+    data = prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
     network = build_network(run)
     weights = weights_hash(network)
     network.to(device)
     optimizer = make_optimizer(run, network)
     batches = Batches(run, data, device)
     orders: list[str] = []
-    step = 0
+    step, trained = 0, 0.0
 
+    yield from _probe(run, network, data, 0, 0)
     for epoch in range(1, run.epochs + 1):
-        epoch_began = perf_counter()
         network.train()
         torch.manual_seed(stream(run.seed, "dropout", epoch))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run, epoch)
         order = batch_order(run, len(data.train), epoch)
         orders.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
-        totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, samples: no .item() in the loop
-        for images, labels in batches(order):
+        readings = reading_steps(batches.count(len(order)), run.evaluations_per_epoch)
+        whole, since = torch.zeros(2, 3, dtype=torch.float64, device=device)  # loss, correct, samples: no .item() here
+        before, resumed = trained, perf_counter()
+        for index, (images, labels) in enumerate(batches(order), start=1):
             optimizer.zero_grad()
             logits = network(images)
             _check_shape(logits, len(labels), data.classes)
@@ -69,10 +70,21 @@ def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
             loss.backward()
             optimizer.step()
             step += 1
-            totals += _sums(loss.detach(), logits, labels)
-        train_loss, train_accuracy = _means(totals)
-        trained = perf_counter()
-        valid_loss, valid_accuracy = evaluate(network, data.valid)
+            since += sums(loss, logits, labels)
+            if index in readings:
+                whole += since
+                train_loss, train_accuracy = means(since)  # waits for the device
+                trained += perf_counter() - resumed
+                valid_loss, valid_accuracy = evaluate(network, data.valid)
+                now = epoch - 1 + index / max(readings)
+                if run.evaluations_per_epoch > 1:
+                    reading = (train_loss, train_accuracy, valid_loss, valid_accuracy)
+                    yield CurveRow(run.run_id, now, step, *reading, trained)
+                yield from _probe(run, network, data, now, step)
+                network.train()
+                since.zero_()
+                resumed = perf_counter()
+        train_loss, train_accuracy = means(whole)
         row = EpochRow(
             run_id=run.run_id,
             epoch=epoch,
@@ -81,7 +93,7 @@ def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
             train_accuracy=train_accuracy,
             valid_loss=valid_loss,
             valid_accuracy=valid_accuracy,
-            epoch_duration=trained - epoch_began,
+            epoch_duration=trained - before,
             run_duration=perf_counter() - began,
         )
         rows.append(row)
@@ -103,15 +115,15 @@ def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
     )
 
 
-@torch.inference_mode()
-def evaluate(network: nn.Module, split: Split) -> tuple[float, float]:
-    """(mean loss, accuracy) in evaluation mode, per sample: the last batch may be smaller."""
-    network.eval()
-    totals = torch.zeros(3, dtype=torch.float64, device=split.labels.device)
-    for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
-        logits = network(images)
-        totals += _sums(F.cross_entropy(logits, labels), logits, labels)
-    return _means(totals)
+def _probe(run: RunSpec, network: nn.Module, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:
+    look = Look(data, learning_rate(run, max(1, math.ceil(epoch))))
+    for (layer, name), value in measure(network, look, run.probes).items():
+        yield ProbeRow(run.run_id, epoch, step, layer, name, value)
+
+
+def reading_steps(batches: int, readings: int) -> set[int]:
+    """After which batches of an epoch (from 1) to evaluate: evenly spread, the last one always."""
+    return {math.ceil(batches * reading / readings) for reading in range(1, readings + 1)}
 
 
 def _check_shape(logits: Tensor, batch: int, classes: int) -> None:
@@ -121,18 +133,6 @@ def _check_shape(logits: Tensor, batch: int, classes: int) -> None:
         raise ValueError(
             f"the network returned {found} for a batch of {batch}; it must return [{batch}, {classes}] logits"
         )
-
-
-def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """A batch's [summed loss, correct answers, samples] as float64 on the device."""
-    correct = (logits.detach().argmax(dim=1) == labels).sum()
-    samples = torch.full_like(correct, len(labels))
-    return torch.stack([loss.double() * len(labels), correct.double(), samples.double()])
-
-
-def _means(totals: Tensor) -> tuple[float, float]:
-    loss, correct, samples = totals.tolist()
-    return loss / samples, correct / samples
 
 
 def use_settings(run: RunSpec) -> None:

@@ -79,14 +79,19 @@ def test_a_sixth_is_held_out_and_nothing_is_in_both(n: int, size: int) -> None:
 
 
 def test_validate_on_test_trains_on_everything_and_keeps_no_test_set(tmp_path: Path) -> None:
-    whole = prepare("digits", tmp_path, "normal", "test", CPU)
+    whole = prepare("digits", tmp_path, "normal", "test", None, CPU)
     assert (len(whole.train), len(whole.valid), whole.test) == (1500, 297, None)
-    parts = prepare("digits", tmp_path, "normal", "held_out", CPU)
+    parts = prepare("digits", tmp_path, "normal", "held_out", None, CPU)
     assert parts.test is not None
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (1250, 250, 297)
     run = RunSpec(network="x", dataset="digits", validate_on="held_out")
     assert train_size(run, tmp_path) == 1250
     assert train_size(run.changed(validate_on="test"), tmp_path) == 1500
+    assert train_size(run.changed(train_samples=100), tmp_path) == 100
+    assert train_size(run.changed(train_samples=9999), tmp_path) == 1250
+    few = prepare("digits", tmp_path, "normal", "held_out", 100, CPU)
+    assert torch.equal(few.train.images, parts.train.images[:100])
+    assert torch.equal(few.valid.images, parts.valid.images)
     assert torch.equal(parts.test.images, whole.valid.images)
 
 
@@ -106,7 +111,7 @@ def test_batches_cover_the_epoch_in_its_order(
     tmp_path: Path, num_workers: int, drop_last: bool, sizes: list[int]
 ) -> None:
     run = RunSpec(network="x", dataset="digits", batch_size=400, num_workers=num_workers, drop_last=drop_last)
-    data = prepare("digits", tmp_path, "normal", "held_out", CPU)
+    data = prepare("digits", tmp_path, "normal", "held_out", None, CPU)
     batches = Batches(run, data, CPU)
     before = torch.get_rng_state()
     for epoch in (1, 2):

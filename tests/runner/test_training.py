@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from runner import registry
 from runner.data import batch_order, prepare
 from runner.errors import UserError
+from runner.evaluation import evaluate
 from runner.model import build_network, is_norm, learning_rate, make_optimizer, resolve_device, weights_hash
 from runner.randomness import stream
 from runner.rows import EpochRow, RunResult
 from runner.spec import RunSpec
-from runner.training import evaluate, train
+from runner.training import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
 
@@ -48,7 +49,7 @@ SPECS = {
 def test_a_run_is_the_plain_loop(name: str) -> None:
     run = SPECS[name]
     rows, result = rows_of(run)
-    data = prepare("digits", Path(), "normal", "held_out", torch.device("cpu"))
+    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
     torch.manual_seed(run.seed)
     network = registry.network["batch_norm"]()
     optimizer = OPTIMIZERS[name](network.parameters())
@@ -215,7 +216,7 @@ def test_schedules_are_torchs(schedule: str, make: Any) -> None:
 
 
 def test_evaluation_is_in_evaluation_mode_and_per_sample() -> None:
-    data = prepare("digits", Path(), "normal", "test", torch.device("cpu"))
+    data = prepare("digits", Path(), "normal", "test", None, torch.device("cpu"))
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.9), nn.Linear(784, 10))
     state = {key: value.clone() for key, value in network.state_dict().items()}
     loss, accuracy = evaluate(network, data.train)  # 1,500 samples: batches of 1,000 and 500
