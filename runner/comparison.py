@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from runner.stats import (
     welch_p,
     wilson_interval,
 )
-from runner.values import FOLDER, At, Curve, check, is_share, read_curves, read_runs
+from runner.values import FOLDER, MEASURED, At, Curve, check, is_share, read_curves, read_runs
 
 
 def compare(
@@ -265,7 +265,7 @@ def _times(runs: Runs, cell: NDArray[np.int64], clocks: Sequence[Values]) -> tup
     last = np.array([clock[-1] if len(clock) else np.nan for clock in clocks])
     horizon = pd.Series(last).where(status == "ok").groupby(cell).transform("min").to_numpy()
     times, reached = np.full(len(status), np.nan), np.full(len(status), np.nan)
-    for index in np.flatnonzero(np.isin(status, ("ok", "diverged")) & (horizon > 0)):
+    for index in np.flatnonzero(np.isin(status, MEASURED) & (horizon > 0)).tolist():
         found = runs.reach(index, clocks[index], float(horizon[index]))
         times[index], reached[index] = found.time, found.reached
     return pd.Series(times), pd.Series(reached)
@@ -273,8 +273,8 @@ def _times(runs: Runs, cell: NDArray[np.int64], clocks: Sequence[Values]) -> tup
 
 def _time_by_row(runs: Runs, code: NDArray[np.int64], times: pd.Series) -> dict[int, Time]:
     paired = _pairs_by_row(runs, times, code)
-    means = times.groupby(code).mean().dropna()
-    return {int(key): Time(float(mean), *_time_intervals(paired.get(key))) for key, mean in means.items()}
+    means = times.groupby(code).agg(["mean"]).dropna()
+    return {int(key): Time(float(mean), *_time_intervals(paired.get(key))) for key, mean in means.itertuples()}
 
 
 def _time_intervals(pairs: pd.DataFrame | None) -> tuple[Interval | None, Interval | None]:
@@ -288,9 +288,11 @@ def _time_intervals(pairs: pd.DataFrame | None) -> tuple[Interval | None, Interv
         return paired_interval(a - b) if proven else welch_interval(a, b)
 
     ratio = interval(np.log(times), np.log(baseline)) if min(times.min(), baseline.min()) > 0 else None
-    return interval(times, baseline), ratio and Interval(
-        *(x if x is None else float(np.exp(x)) for x in astuple(ratio))
-    )
+    difference = interval(times, baseline)
+    if ratio is None:
+        return difference, None
+    low, high = (None if end is None else float(np.exp(end)) for end in (ratio.low, ratio.high))
+    return difference, Interval(float(np.exp(ratio.estimate)), low, high)
 
 
 # Each arm at its own best learning rate
@@ -302,12 +304,12 @@ def _own_best(runs: Runs, cells: Sequence[str], variants: Sequence[str], baselin
     None where the cells do not differ in lr, or nothing tells which is the baseline's best.
     """
     parameters, facts, axis = runs.parameters, runs.facts, runs.arms.axis
-    if axis is None or "lr" not in cells:
+    if axis is None or "lr" not in cells or parameters["lr"].nunique() < 2:
         return None
     lr = parameters["lr"]
     arm = pd.Series(group(parameters, [*(name for name in cells if name != "lr"), axis, *variants]), index=lr.index)
     means = facts["accuracy"].groupby([arm, lr]).mean().dropna()
-    best = arm.map(pd.Series({of: rate for of, rate in means.groupby(level=0).idxmax()}, dtype=float))
+    best = arm.map(pd.Series(dict(means.groupby(level=0).idxmax().tolist()), dtype=float))
     edge = (best == lr.groupby(arm).transform("min")) | (best == lr.groupby(arm).transform("max"))
     chosen = np.flatnonzero(lr == best)
     if not (runs.arms.code[chosen] == runs.arms.baseline).any():

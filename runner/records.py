@@ -156,10 +156,8 @@ class Comparison:
     def _difference_record(self, difference: Difference | None) -> dict[str, Any]:
         found = difference or Difference(0, 0, 0, None)
         kind = "paired t" if found.paired else "Welch"
-        judged = {
-            "verdict": found.verdict and found.verdict.word,
-            "seeds_needed": found.verdict and found.verdict.seeds,
-        }
+        judged = found.verdict
+        verdict = {"verdict": judged and judged.word, "seeds_needed": judged and judged.seeds}
         return {
             "pairs": found.pairs if difference else None,
             **_interval_record("difference", found.interval, "low", "high"),
@@ -172,7 +170,7 @@ class Comparison:
             "p_adjustment": self.adjustment if found.p_adjusted is not None else None,
             "dz": found.dz,
             "probability_of_improvement": found.improvement,
-            **(judged if self.smallest_effect is not None else {}),
+            **(verdict if self.smallest_effect is not None else {}),
         }
 
 

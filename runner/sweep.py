@@ -25,9 +25,7 @@ class Contrast(BaseModel):
     baseline: Annotated[Any, Field(description="the value of the axis the other values are compared with")]
     smallest_effect: Annotated[
         float | None,
-        Field(
-            gt=0, lt=1, description="the smallest difference in accuracy of interest, as a fraction: 0.005 is 0.5 pp"
-        ),
+        Field(gt=0, lt=1, description="the smallest difference in accuracy of interest; 0.005 is 0.5 pp"),
     ] = None
 
 

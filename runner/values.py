@@ -121,9 +121,7 @@ def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:
     Errors: UserError for a metric that has no curve.
     """
     if metric in TEST_METRICS:
-        raise UserError(
-            f"{metric} is measured once, at the end: it has no time to a target; use a metric of every epoch"
-        )
+        raise UserError(f"{metric} is measured once, at the end: no time to a target; use a metric of every epoch")
     curves = []
     for result in results:
         table = result.metrics.sort_values(["run", "epoch"], kind="stable")

@@ -85,7 +85,7 @@ def verdict(differences: Values, smallest_effect: float, sign: int, adjusted_p: 
     if len(differences) == 1:
         return Verdict("INCONCLUSIVE")
     mean = float(differences.mean())
-    large = abs(mean) >= smallest_effect * (1 - 1e-9)  # .505 − .5 is not less than .005
+    large = abs(mean) >= smallest_effect * (1 - 1e-9)  # .04 − .035 is not less than .005
     if adjusted_p < ALPHA and large:
         return Verdict("SUPPORTED" if mean * sign > 0 else "REFUTED")
     if equivalence_p(differences, smallest_effect) < ALPHA:
@@ -94,7 +94,7 @@ def verdict(differences: Values, smallest_effect: float, sign: int, adjusted_p: 
     needed = seeds_needed(smallest_effect, sd)
     if needed is not None and needed <= n:
         needed = n + 1 if large else _seeds_for_equivalence(abs(mean), smallest_effect, sd)
-    return Verdict("INCONCLUSIVE", None if needed is None else max(needed, n + 1))
+    return Verdict("INCONCLUSIVE", needed)
 
 
 def _seeds_for_equivalence(mean: float, margin: float, sd: float) -> int | None:

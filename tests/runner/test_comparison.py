@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from runner.comparison import Comparison, Difference, Row, compare
+from runner.comparison import compare
 from runner.errors import UserError
+from runner.records import Comparison, Difference, Row
 from runner.results import Results
+from runner.stats import Verdict, seeds_needed
 
 NAN = float("nan")
 METRICS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoch_duration", "run_duration")
@@ -107,7 +109,7 @@ def test_each_cell_is_scipys_paired_test_whatever_the_order_of_the_rows() -> Non
     shuffled = [runs[index] for index in generator.permutation(len(runs))]
     result = sweep(shuffled)
     result = replace(result, metrics=result.metrics.sample(frac=1, random_state=0))
-    rows = {(row.cell["lr"], row.arm): row for row in compare([result]).rows}
+    rows = {(row.cell["lr"], row.arm): row for row in compare([result]).planned_rows}
     assert set(rows) == set(values)
     for (lr, arm), row in rows.items():
         assert row.mean == pytest.approx(values[lr, arm].mean())
@@ -262,11 +264,11 @@ def test_all_diverged_without_a_number() -> None:
 
 def test_an_arm_missing_from_one_cell_leaves_a_row_without_pairs() -> None:
     runs = [
-        *one_epoch({"none": [0.5, 0.5], "bn": [0.75, 0.75]}, lr=0.1),
-        *one_epoch({"bn": [0.25, 0.25]}, lr=1.0),
+        *one_epoch({"none": [0.5, 0.5], "bn": [0.75, 0.75]}, momentum=0.1),
+        *one_epoch({"bn": [0.25, 0.25]}, momentum=1.0),
     ]
     rows = compare([sweep(runs)]).rows
-    assert [(row.cell["lr"], row.arm) for row in rows] == [(0.1, "none"), (0.1, "bn"), (1.0, "bn")]
+    assert [(row.cell["momentum"], row.arm) for row in rows] == [(0.1, "none"), (0.1, "bn"), (1.0, "bn")]
     assert rows[2].difference == Difference(0, 0, 0, None)
     assert rows[2].mean == 0.25
 
@@ -382,24 +384,32 @@ def test_variants_of_an_arm_are_each_compared_with_the_same_baseline() -> None:
 
 
 def test_only_what_differs_makes_a_column() -> None:
-    runs = [run for lr in (1.0, 0.1) for run in one_epoch({"bn": [0.5, 0.5], "none": [0.5, 0.5]}, lr=lr, threads=1)]
+    runs = [
+        run
+        for momentum in (1.0, 0.1)
+        for run in one_epoch({"bn": [0.5, 0.5], "none": [0.5, 0.5]}, momentum=momentum, threads=1)
+    ]
     comparison = compare([sweep(runs)])
-    assert comparison.cell_columns == ("lr",)
+    assert comparison.cell_columns == ("momentum",)
     assert comparison.constant == {"threads": 1}
     # Cells in the sweep's order, the baseline first in each.
-    order = [(row.cell["lr"], row.arm) for row in comparison.rows]
+    order = [(row.cell["momentum"], row.arm) for row in comparison.rows]
     assert order == [(1.0, "none"), (1.0, "bn"), (0.1, "none"), (0.1, "bn")]
 
 
 def test_group_by_averages_over_what_it_does_not_name_and_keeps_the_pairs() -> None:
     runs = [
         run
-        for lr, width in ((0.1, 8), (0.1, 16), (1.0, 8))
-        for run in one_epoch({"none": [lr / 10, lr / 5], "bn": [lr / 10 + 0.25, lr / 5 + 0.5]}, lr=lr, width=width)
+        for momentum, width in ((0.1, 8), (0.1, 16), (1.0, 8))
+        for run in one_epoch(
+            {"none": [momentum / 10, momentum / 5], "bn": [momentum / 10 + 0.25, momentum / 5 + 0.5]},
+            momentum=momentum,
+            width=width,
+        )
     ]
-    comparison = compare([sweep(runs)], group_by=["lr"])
-    assert comparison.cell_columns == ("lr",)
-    assert [(row.cell["lr"], row.n, difference(row).pairs) for row in comparison.rows if row.difference] == [
+    comparison = compare([sweep(runs)], group_by=["momentum"])
+    assert comparison.cell_columns == ("momentum",)
+    assert [(row.cell["momentum"], row.n, difference(row).pairs) for row in comparison.rows if row.difference] == [
         (0.1, 4, 4),
         (1.0, 2, 2),
     ]
@@ -439,7 +449,7 @@ def test_without_a_contrast_there_are_cells_only() -> None:
 
 def test_two_folders_are_told_apart_and_never_paired_with_each_other() -> None:
     first = sweep(one_epoch({"none": [0.5, 0.5], "bn": [0.75, 0.75]}), name="a")
-    second = sweep(one_epoch({"none": [0.25], "bn": [0.75]}, lr=0.1), name="b")
+    second = sweep(one_epoch({"none": [0.25], "bn": [0.75]}, momentum=0.1), name="b")
     rows = compare([first, second]).rows
     assert [(row.cell["results"], row.arm, row.n) for row in rows] == [
         ("a", "none", 2),
@@ -448,7 +458,7 @@ def test_two_folders_are_told_apart_and_never_paired_with_each_other() -> None:
         ("b", "bn", 1),
     ]
     assert [interval(row)[0] for row in rows if row.difference] == [0.25, 0.5]
-    assert compare([first, second]).cell_columns == ("results", "lr")
+    assert compare([first, second]).cell_columns == ("results", "momentum")
     together = by_arm(compare([first, second], group_by=[]))["bn"]
     assert (together.n, difference(together).pairs) == (3, 3)
     assert [row.n for row in compare([first, second], group_by=["results"]).rows] == [2, 2, 1, 1]
@@ -466,8 +476,8 @@ def test_folders_of_one_name_are_told_apart_by_path() -> None:
 
 def test_sort_by_any_column_with_nothing_last() -> None:
     runs = [
-        *one_epoch({"none": [0.5, 0.5], "bn": [0.75, 0.75]}, lr=0.1),
-        *one_epoch({"none": [0.25, 0.25], "bn": [0.125, 0.125]}, lr=1.0),
+        *one_epoch({"none": [0.5, 0.5], "bn": [0.75, 0.75]}, momentum=0.1),
+        *one_epoch({"none": [0.25, 0.25], "bn": [0.125, 0.125]}, momentum=1.0),
     ]
 
     def order(sort: str) -> list[Any]:
@@ -491,7 +501,10 @@ def test_records_are_plain_and_can_be_json() -> None:
         **{"n": 1, "ok": 2, "planned": 2, "mean": 0.75, "sd": None},
         **{"pairs": 1, "difference": 0.25, "low": None, "high": None, "interval": None},
         **{"paired": "yes", "weights_differ": 0, "batches_differ": 0},
+        **{"p": None, "p_adjusted": None, "p_adjustment": None, "dz": None, "probability_of_improvement": 1.0},
         **{"diverged": 0, "failed": 0, "oom": 0, "timeout": 0, "interrupted": 0, "missing": 0},
+        **{"diverged_share": 0.0, "diverged_share_low": 0.0, "diverged_share_high": pytest.approx(0.6576, abs=1e-4)},
+        **{"diverged_p": 1.0},
     }
 
 
@@ -512,6 +525,346 @@ def test_the_baseline_is_found_as_the_table_writes_it(values: list[Any], baselin
     rows = compare([sweep(runs, axis="x", baseline=baseline)]).rows
     assert [row.arm for row in rows] == values
     assert [row.difference is None for row in rows] == [True, False]
+
+
+# p, effects, verdicts
+
+
+def judged(row: Row) -> Verdict:
+    found = difference(row).verdict
+    assert found is not None
+    return found
+
+
+def test_p_is_the_sign_flip_tests_and_adjusted_over_the_rows() -> None:
+    generator = np.random.default_rng(2)
+    arms = {arm: generator.normal(0.9 + shift, 0.01, 8) for arm, shift in (("none", 0), ("bn", 0.02), ("ln", 0.004))}
+    rows = by_arm(compare([sweep(one_epoch({arm: values.tolist() for arm, values in arms.items()}))]))
+    p = [
+        stats.permutation_test(
+            (arms[arm] - arms["none"],), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True
+        ).pvalue
+        for arm in ("bn", "ln")
+    ]
+    assert p[0] < p[1] < 1
+    assert [difference(rows[arm]).p for arm in ("bn", "ln")] == pytest.approx(p)
+    assert [difference(rows[arm]).p_adjusted for arm in ("bn", "ln")] == pytest.approx([min(2 * p[0], p[1]), p[1]])
+    values = arms["bn"] - arms["none"]
+    assert difference(rows["bn"]).dz == pytest.approx(values.mean() / values.std(ddof=1))
+    assert difference(rows["bn"]).improvement == np.mean(values > 0)
+
+
+def test_a_smallest_effect_fixed_beforehand_brings_holm_and_verdicts() -> None:
+    arms = {
+        "none": [0.5] * 8,
+        "better": [0.52, 0.53] * 4,
+        "worse": [0.48, 0.47] * 4,
+        "same": [0.5, 0.501] * 4,
+        "who knows": [0.46, 0.55] * 4,
+    }
+    comparison = compare([replace(sweep(one_epoch(arms)), smallest_effect=0.005)])
+    rows = by_arm(comparison)
+    assert [judged(rows[arm]).word for arm in list(arms)[1:]] == ["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
+    assert judged(rows["who knows"]).seeds == seeds_needed(0.005, float(np.std([-0.04, 0.05] * 4, ddof=1)))
+    # Holm: the two of 2/2^8 count for four; the others' are theirs times two, and no less than that.
+    assert difference(rows["better"]).p == 2 / 2**8
+    assert difference(rows["better"]).p_adjusted == pytest.approx(4 * 2 / 2**8)
+    record = comparison.records[4]
+    assert (record["verdict"], record["p_adjustment"]) == ("INCONCLUSIVE", "Holm")
+    assert record["seeds_needed"] == judged(rows["who knows"]).seeds
+    assert "verdict" not in compare([sweep(one_epoch(arms))]).records[1]
+
+
+def test_a_smallest_effect_is_one_of_accuracy() -> None:
+    result = replace(sweep(one_epoch({"none": [0.5] * 6, "bn": [0.7] * 6})), smallest_effect=0.005)
+    assert judged(by_arm(compare([result]))["bn"]).word == "SUPPORTED"
+    comparison = compare([result], metric="valid_loss")
+    assert comparison.smallest_effect is None
+    assert difference(by_arm(comparison)["bn"]).verdict is None
+    # Less loss is an improvement.
+    assert difference(by_arm(comparison)["bn"]).improvement == 1
+
+
+def test_results_with_other_smallest_effects_are_not_one_table() -> None:
+    one = sweep(one_epoch({"none": [0.5], "bn": [0.5]}), name="a")
+    other = replace(one, name="b", smallest_effect=0.002)
+    with pytest.raises(UserError, match=r"network against none; .*network against none, smallest effect 0\.002"):
+        compare([one, other])
+
+
+def test_one_pair_has_no_p_and_no_verdict_to_speak_of() -> None:
+    result = replace(sweep(one_epoch({"none": [0.5], "bn": [0.75]})), smallest_effect=0.005)
+    found = difference(by_arm(compare([result]))["bn"])
+    assert (found.p, found.p_adjusted, found.dz, found.improvement) == (None, None, None, 1)
+    assert found.verdict == Verdict("INCONCLUSIVE")
+
+
+def test_no_spread_has_a_p_and_a_verdict() -> None:
+    result = replace(sweep(one_epoch({"none": [0.5] * 6, "bn": [0.75] * 6, "same": [0.5] * 6})), smallest_effect=0.005)
+    rows = by_arm(compare([result]))
+    assert (difference(rows["bn"]).p, difference(rows["bn"]).dz) == (2 / 2**6, None)
+    assert judged(rows["bn"]).word == "INCONCLUSIVE"  # Holm: .0625
+    assert (difference(rows["same"]).p, judged(rows["same"]).word) == (1, "EQUIVALENT")
+
+
+def test_what_is_not_paired_has_welchs_p_and_no_verdict() -> None:
+    a, b = [0.9, 0.92, 0.95], [0.8, 0.9, 0.81]
+    runs = one_epoch({"none": b, "bn": a})
+    runs[5] = replace(runs[5], weights="other")
+    found = difference(by_arm(compare([replace(sweep(runs), smallest_effect=0.005)]))["bn"])
+    assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert (found.dz, found.improvement, found.verdict) == (None, None, None)
+
+
+def test_p_does_not_depend_on_what_else_is_in_the_table() -> None:
+    generator = np.random.default_rng(4)
+    values = {arm: generator.normal(0.9, 0.01, 40).tolist() for arm in ("none", "other", "bn")}
+    alone = compare([sweep(one_epoch({arm: values[arm] for arm in ("none", "bn")}))])
+    assert difference(by_arm(alone)["bn"]).p == difference(by_arm(compare([sweep(one_epoch(values))]))["bn"]).p
+
+
+# Divergence
+
+
+def diverging(none: str, bn: str) -> Results:
+    """A run per letter: d diverged, o ok, f failed."""
+    statuses = {"d": "diverged", "o": "ok", "f": "failed"}
+    runs = [
+        Planned({"network": arm, "seed": seed}, [NAN if letter == "d" else 0.5], statuses[letter])
+        for arm, letters in (("none", none), ("bn", bn))
+        for seed, letter in enumerate(letters)
+    ]
+    return sweep(runs)
+
+
+def test_divergence_has_wilsons_interval_and_mcnemars_p() -> None:
+    comparison = compare([diverging("dddddodf", "ooooodoo")])
+    none, bn = by_arm(comparison).values()
+    assert none.divergence is not None
+    assert bn.divergence is not None
+    expected = stats.binomtest(6, 7).proportion_ci(method="wilson")  # the failed run tells nothing
+    share = none.divergence.share
+    assert share.estimate == pytest.approx(6 / 7)
+    assert share.low == pytest.approx(expected.low)
+    assert share.high == pytest.approx(expected.high)
+    assert none.divergence.p is None
+    # Pairs that disagree: five and a sixth one way, one the other.
+    assert bn.divergence.p == pytest.approx(stats.binomtest(1, 7).pvalue)
+    assert comparison.records[1]["diverged_p"] == bn.divergence.p
+    assert comparison.records[0]["diverged_share"] == share.estimate
+
+
+def test_all_diverged_and_none_ended() -> None:
+    rows = by_arm(compare([diverging("ddd", "ddd")]))
+    assert rows["bn"].divergence is not None
+    assert (rows["bn"].divergence.share.estimate, rows["bn"].divergence.p) == (1, 1)
+    assert rows["bn"].difference == Difference(0, 0, 0, None)
+    rows = by_arm(compare([diverging("fff", "ooo")]))
+    assert rows["none"].divergence is None
+    assert rows["bn"].divergence is not None
+    assert (rows["bn"].divergence.share.estimate, rows["bn"].divergence.p) == (0, None)
+
+
+def test_unproven_pairs_have_no_mcnemar() -> None:
+    runs = [Planned({"network": arm, "seed": 0}, [0.5], weights=arm) for arm in ("none", "bn")]
+    found = by_arm(compare([sweep(runs)]))["bn"].divergence
+    assert found is not None
+    assert found.p is None
+
+
+# Each arm at its own best learning rate
+
+
+def tuned(accuracy: Mapping[tuple[float, str], Sequence[float]], **changes: Any) -> list[Row]:
+    """The own-best rows of a sweep of these accuracies: (lr, arm) → one a seed."""
+    runs = [run for (lr, arm), values in accuracy.items() for run in one_epoch({arm: values}, lr=lr, **changes)]
+    return [row for row in compare([sweep(runs)]).rows if row.own_best_lr]
+
+
+GRID = {
+    **{(0.01, "none"): [0.5, 0.6], (0.1, "none"): [0.7, 0.8], (1.0, "none"): [0.2, 0.9]},
+    **{(0.01, "bn"): [0.5, 0.5], (0.1, "bn"): [0.6, 0.6], (1.0, "bn"): [0.9, 0.7]},
+}
+
+
+def test_each_arm_is_compared_at_its_own_best_lr() -> None:
+    none, bn = tuned(GRID)
+    assert (none.arm, none.cell, none.own_best_lr, none.n) == ("none", {"lr": 0.1}, "inner", 2)
+    assert (bn.arm, bn.cell, bn.own_best_lr, bn.n) == ("bn", {"lr": 1.0}, "edge", 2)
+    assert [none.mean, bn.mean] == pytest.approx([0.75, 0.8])
+    assert none.difference is None
+    assert (difference(bn).pairs, difference(bn).paired) == (2, True)
+    expected = stats.ttest_1samp([0.2, -0.1], 0).confidence_interval()
+    assert interval(bn) == (pytest.approx(0.05), pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> None:
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    runs[0] = replace(runs[0], status="failed")
+    comparison = compare([sweep(runs)])
+    assert [row.own_best_lr for row in comparison.rows] == [None] * 6 + ["inner", "edge"]
+    assert comparison.statuses["ok"] + comparison.statuses["failed"] == 12
+    assert [record["own_best_lr"] for record in comparison.records][-2:] == ["inner", "edge"]
+    assert sum(row.difference is not None and row.difference.p_adjusted is not None for row in comparison.rows) == 3
+
+
+def test_the_best_lr_is_chosen_by_validation_whatever_is_compared() -> None:
+    runs = [
+        replace(run, test_accuracy=lr / 2)
+        for (lr, arm), values in GRID.items()
+        for run in one_epoch({arm: values}, lr=lr)
+    ]
+    for metric, expected in (("test_accuracy", [0.05, 0.5]), ("valid_loss", [0.25, 0.2])):
+        rows = [row for row in compare([sweep(runs)], metric=metric).rows if row.own_best_lr]
+        assert [row.cell["lr"] for row in rows] == [0.1, 1.0]
+        assert [row.mean for row in rows] == pytest.approx(expected)
+
+
+def test_each_other_cell_has_its_own_best_lr() -> None:
+    flipped = {(lr, "bn" if arm == "none" else "none"): values for (lr, arm), values in GRID.items()}
+    runs = [
+        run
+        for width, grid in ((8, GRID), (16, flipped))
+        for (lr, arm), values in grid.items()
+        for run in one_epoch({arm: values}, lr=lr, width=width)
+    ]
+    rows = [row for row in compare([sweep(runs)]).rows if row.own_best_lr]
+    assert [(row.cell["width"], row.arm, row.cell["lr"]) for row in rows] == [
+        *((8, "none", 0.1), (8, "bn", 1.0)),
+        *((16, "none", 1.0), (16, "bn", 0.1)),
+    ]
+    assert [row.block for row in rows[:2]] != [row.block for row in rows[2:]]
+    assert rows[0].block == rows[1].block
+
+
+def test_a_lr_at_which_runs_diverged_without_a_number_is_not_best_by_its_survivors() -> None:
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    lost = next(i for i, run in enumerate(runs) if run.parameters["lr"] == 1 and run.parameters["network"] == "bn") + 1
+    runs[lost] = replace(runs[lost], accuracy=[NAN], status="diverged")  # .9 and nothing is .45, not .9
+    rows = [row for row in compare([sweep(runs)]).rows if row.own_best_lr]
+    assert [row.cell["lr"] for row in rows] == [0.1, 0.1]
+
+
+def test_there_is_no_own_best_without_several_lrs_a_contrast_or_a_baseline_that_ran() -> None:
+    assert not tuned({key: values for key, values in GRID.items() if key[0] == 0.1})
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    for comparison in (
+        compare([sweep(runs, axis=None, baseline=None)]),
+        compare([sweep(runs, axis="lr", baseline=0.1)]),
+        compare([sweep(runs)], group_by=["seed"]),
+        compare([sweep([replace(r, status="failed") if r.parameters["network"] == "none" else r for r in runs])]),
+    ):
+        assert not [row for row in comparison.rows if row.own_best_lr]
+        assert "own_best_lr" not in comparison.records[0]
+
+
+# Steps and seconds to a target
+
+
+def to_target(curves: Mapping[str, Sequence[Planned]], target: float, **changes: Any) -> dict[object, Row]:
+    return by_arm(compare([sweep([run for runs in curves.values() for run in runs])], target=target, **changes))
+
+
+def curve(arm: str, seed: int, accuracy: Sequence[float], status: str = "ok") -> Planned:
+    return Planned({"network": arm, "seed": seed}, accuracy, status)
+
+
+CURVES = {
+    "none": [curve("none", 0, [0.1, 0.5, 0.6, 0.9]), curve("none", 1, [0.1, 0.2, 0.3, 0.4])],
+    "bn": [curve("bn", 0, [0.6, 0.1, 0.6, 0.9]), curve("bn", 1, [NAN, 0.6, 0.5, 0.5])],
+}
+
+
+def test_steps_to_a_target_by_hand() -> None:
+    # 60 steps and half a second an epoch: none 120 and never (240), bn 60 and 120.
+    rows = to_target(CURVES, 0.5)
+    none, bn = rows["none"].to_target, rows["bn"].to_target
+    assert none is not None
+    assert none.steps is not None
+    assert bn is not None
+    assert bn.steps is not None
+    assert bn.seconds is not None
+    assert (none.n, none.reached, none.steps.mean, none.steps.ratio) == (2, 1, 180, None)
+    assert (bn.n, bn.reached, bn.steps.mean, bn.seconds.mean) == (2, 2, 90, 0.75)
+    assert bn.steps.difference is not None
+    assert bn.steps.ratio is not None
+    expected = stats.ttest_1samp([-60, -120], 0).confidence_interval()
+    assert bn.steps.difference.estimate == -90
+    assert bn.steps.difference.low == pytest.approx(expected.low)
+    assert bn.steps.ratio.estimate == pytest.approx(0.5)
+    assert bn.steps.ratio.high == pytest.approx(0.5)  # both halved
+    record = compare([sweep([*CURVES["none"], *CURVES["bn"]])], target=0.5).records[1]
+    assert (record["target"], record["reached"], record["followed"]) == (0.5, 2, 2)
+    assert (record["steps_to_target"], record["steps_difference"]) == (90, -90)
+    assert record["seconds_ratio"] == pytest.approx(0.5)
+    assert "reached" not in compare([sweep([*CURVES["none"], *CURVES["bn"]])]).records[1]
+
+
+def test_a_loss_is_reached_from_above() -> None:
+    rows = to_target(CURVES, 0.5, metric="valid_loss")  # the loss is 1 − the accuracy
+    assert rows["none"].to_target == to_target(CURVES, 0.5)["none"].to_target
+
+
+def test_the_horizon_is_what_every_ok_run_of_the_cell_got_to() -> None:
+    shorter = {"none": CURVES["none"], "bn": [replace(run, accuracy=run.accuracy[:2]) for run in CURVES["bn"]]}
+    rows = to_target(shorter, 0.9)
+    assert [row.to_target and row.to_target.steps and row.to_target.steps.mean for row in rows.values()] == [120, 120]
+    assert [row.to_target and row.to_target.reached for row in rows.values()] == [0, 0]
+
+
+def test_a_diverged_run_never_reached_and_a_failed_one_does_not_count() -> None:
+    curves = {
+        "none": CURVES["none"],
+        "bn": [curve("bn", 0, [0.9, NAN], "diverged"), curve("bn", 1, [0.9], "failed"), curve("bn", 2, [0.9] * 4)],
+    }
+    found = to_target(curves, 0.5)["bn"].to_target
+    assert found is not None
+    assert found.steps is not None
+    assert (found.n, found.reached, found.steps.mean) == (2, 1, (240 + 60) / 2)
+
+
+def test_no_run_that_ended_well_leaves_no_horizon() -> None:
+    diverged = {arm: [replace(run, status="diverged") for run in runs] for arm, runs in CURVES.items()}
+    for row in to_target(diverged, 0.5).values():
+        assert row.to_target is not None
+        assert (row.to_target.n, row.to_target.steps) == (0, None)
+
+
+def test_times_of_what_is_not_paired_are_welchs() -> None:
+    curves = {"none": CURVES["none"], "bn": [replace(run, weights="other") for run in CURVES["bn"]]}
+    found = to_target(curves, 0.5)["bn"].to_target
+    assert found is not None
+    assert found.steps is not None
+    assert found.steps.difference is not None
+    expected = stats.ttest_ind([60, 120], [120, 240], equal_var=False).confidence_interval()
+    assert found.steps.difference.low == pytest.approx(expected.low)
+
+
+def test_each_arm_at_its_own_best_lr_has_a_time_too() -> None:
+    runs = [
+        Planned({"lr": lr, "network": arm, "seed": seed}, [0.2, 0.4 + lr if arm == "none" else 0.9 - lr])
+        for lr in (0.1, 0.2)
+        for arm in ("none", "bn")
+        for seed in (0, 1)
+    ]
+    rows = [row for row in compare([sweep(runs)], target=0.7).rows if row.own_best_lr]
+    assert [(row.arm, row.cell["lr"]) for row in rows] == [("none", 0.2), ("bn", 0.1)]
+    assert [row.to_target and row.to_target.reached for row in rows] == [0, 2]
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, 90.0, NAN, float("inf")])
+def test_an_accuracy_of_no_meaning_is_no_target(target: float) -> None:
+    with pytest.raises(UserError, match=r"is no valid_accuracy; allowed: a fraction above 0, such as 0\.9"):
+        to_target(CURVES, target)
+    if not np.isfinite(target):
+        with pytest.raises(UserError, match="allowed: a finite number"):
+            to_target(CURVES, target, metric="valid_loss")
+
+
+def test_the_test_set_has_no_time_to_a_target() -> None:
+    runs = [replace(run, test_accuracy=0.5) for run in one_epoch({"none": [0.5], "bn": [0.5]})]
+    with pytest.raises(UserError, match="no time to a target"):
+        compare([sweep(runs)], metric="test_accuracy", target=0.5)
 
 
 # What cannot be compared
@@ -580,12 +933,12 @@ def test_a_million_rows() -> None:
             "batches_hash": [f"b{seed}" for seed in number // 2 % 100],
             "network": np.where(number % 2, "bn", "none"),
             "seed": number // 2 % 100,
-            "lr": number // 200,
+            "width": number // 200,
         }
     )
     metrics = pd.DataFrame({"run": np.repeat(number + 1, epochs), "epoch": np.tile(np.arange(epochs) + 1, runs)})
     metrics["valid_accuracy"] = np.where(metrics["run"] % 2, 0.25, 0.75)
-    columns = ("network", "seed", "lr")
+    columns = ("network", "seed", "width")
     comparison = compare([Results(Path("r"), "r", "network", "none", columns, columns, metrics, table)])
     assert len(comparison.rows) == 200
     assert all(interval(row)[0] == 0.5 and difference(row).pairs == 100 for row in comparison.rows if row.difference)

@@ -197,12 +197,37 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("[1, 2]", ":1:1", "a config is a mapping"),
         ("grid: {network: [batch_norm], seed: [1]}\ncontrast: {axis: seed, baseline: 1}", ":2:18", "paired by seed"),
         ("contrast: {axis: lr}\nfixed: {network: batch_norm}", ":1:11", "baseline"),
+        *(
+            (
+                f"grid: {{lr: [0.1, 1]}}\nfixed: {{network: batch_norm}}\n"
+                f"contrast: {{axis: lr, baseline: 1, smallest_effect: {effect}}}",
+                ":3:52",
+                f"contrast.smallest_effect: input should be {rule}",
+            )
+            for effect, rule in (
+                ("0", "greater than 0"),
+                (".nan", "less than 1"),
+                ("1", "less than 1"),
+                ("a", "a valid"),
+            )
+        ),
     ],
 )
 def test_a_fault_names_its_place_and_what_is_allowed(write: Write, text: str, place: str, message: str) -> None:
     path = write("c.yaml", text)
     found = faults(path)
     assert any(fault.startswith(f"{path}{place}: ") and message in fault for fault in found), found
+
+
+def test_a_smallest_effect_is_kept_where_one_was_fixed() -> None:
+    values = {"grid": {"network": ["batch_norm"], "lr": [0.1, 1.0]}, "contrast": {"axis": "lr", "baseline": 1.0}}
+    without = from_mapping(values)
+    assert without.smallest_effect is None
+    assert without.resolved["contrast"] == {"axis": "lr", "baseline": 1.0}  # as before there was such a thing
+    fixed = from_mapping({**values, "contrast": {**values["contrast"], "smallest_effect": 0.005}})
+    assert fixed.smallest_effect == 0.005
+    assert from_mapping(fixed.resolved).smallest_effect == 0.005
+    assert [run.run_id for run in fixed.runs] == [run.run_id for run in without.runs]
 
 
 def test_a_plugin_that_does_not_import_is_a_fault_with_its_reason(write: Write) -> None:

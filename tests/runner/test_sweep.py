@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -70,7 +71,7 @@ def run(bnbench: Bnbench, config: Path, out: Path, *options: object) -> Result:
 def test_the_main_job_from_a_file_to_a_paired_comparison(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     done = run(bnbench, write("pair.yaml", CONFIG), tmp_path)
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"batch_norm +3 .* pp +yes\n", done.stdout), done.stdout
+    assert re.search(r"batch_norm +3 .* pp +[0-9.]+ +yes\n", done.stdout), done.stdout
     metrics, runs = table(tmp_path / "pair"), table(tmp_path / "pair", "runs.csv")
     assert len(metrics) == 3 * 2 * 2
     assert list(metrics.run) == sorted(metrics.run)
@@ -82,6 +83,20 @@ def test_the_main_job_from_a_file_to_a_paired_comparison(bnbench: Bnbench, write
     environment = json.loads((tmp_path / "pair/environment.json").read_text())
     assert environment["packages"]["torch"]
     assert len(environment["data"]["digits"]["digits"]) == 64
+
+
+def test_a_smallest_effect_goes_from_the_file_to_a_verdict(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = CONFIG.replace("no_batch_norm}", "no_batch_norm, smallest_effect: 0.3}", 1)
+    done = run(bnbench, write("pair.yaml", config), tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "better than the baseline by 30 pp or more" in done.stdout.replace("\n", " ")
+    compared = bnbench("compare", tmp_path / "pair", "--target", "0.1", "--format", "csv")
+    rows = pd.read_csv(io.StringIO(compared.stdout))
+    assert rows.verdict[1] in ("SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE")
+    assert list(rows.followed) == [3, 3]
+    assert rows.steps_to_target.between(1, table(tmp_path / "pair").step.max()).all()
+    refused = bnbench("compare", tmp_path / "pair", "--target", "90")
+    assert (refused.exit_code, "allowed: a fraction above 0" in refused.stderr) == (2, True)
 
 
 def test_the_same_config_twice_and_the_resolved_one_give_the_same_bytes(

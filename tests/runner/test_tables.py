@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 
-from runner.comparison import Comparison, Difference, Row
-from runner.stats import Interval
+from runner.records import Comparison, Difference, Divergence, Row, Time, ToTarget
+from runner.stats import Interval, Verdict
 from runner.tables import Format, render
 
 OK = {"ok": 10}
@@ -264,3 +265,100 @@ def test_every_format_ends_in_one_newline_and_says_nothing_of_this_machine() -> 
         text = render(comparison(*ALL), format)
         assert text.endswith("\n")
         assert not text.endswith("\n\n")
+
+
+# p, verdicts, own best learning rates, times
+
+
+def with_p(p: float | None, adjusted: float | None, verdict: Verdict | None = None) -> Difference:
+    return Difference(10, 0, 0, Interval(0.0152, 0.0131, 0.0173), p, adjusted, verdict=verdict)
+
+
+def test_the_adjusted_p_is_shown_and_the_title_says_how() -> None:
+    rows = [replace(BETTER, difference=with_p(p, q)) for p, q in ((1e-5, 0.0004), (0.02, 0.04), (1.0, 1.0))]
+    text = render(comparison(BASE, *rows), "md")
+    assert "with its 95% interval and p, Benjamini–Hochberg-adjusted for 3 rows\n" in text
+    assert cells(text)[0][-2:] == ["p", "paired"]
+    assert [row[-2] for row in cells(text)[2:]] == ["", r"\<0.001", "0.040", "1.000"]
+    assert "with its 95% interval and p\n" in render(comparison(BASE, rows[1]), "md")
+    assert "Holm-adjusted for 3 rows" in render(comparison(BASE, *rows, smallest_effect=0.005), "md")
+    no_pair = replace(BETTER, difference=Difference(1, 0, 0, Interval(0.1)))
+    assert cells(render(comparison(BASE, rows[1], no_pair), "md"))[-1][-2] == "–"
+
+
+def test_few_pairs_are_said_to_be_few() -> None:
+    few = replace(BETTER, difference=Difference(5, 0, 0, Interval(0.1, 0.0, 0.2), 0.0625, 0.0625))
+    assert "needs 6 pairs or more to fall below .05" in render(comparison(BASE, few))
+    assert "6 pairs" not in render(comparison(BASE, replace(BETTER, difference=with_p(0.02, 0.02))))
+
+
+def test_verdicts_and_the_seeds_they_need_fit_a_terminal() -> None:
+    found = (Verdict("SUPPORTED"), Verdict("INCONCLUSIVE", 34), Verdict("INCONCLUSIVE"), None)
+    rows = [replace(BETTER, difference=with_p(0.02, 0.04, verdict)) for verdict in found]
+    made = comparison(BASE, *rows, smallest_effect=0.005)
+    header, _, *body = cells(render(made, "md"))
+    assert header[-4:] == ["p", "verdict", "needs", "paired"]
+    assert [row[-3:-1] for row in body] == [
+        ["", ""],
+        ["SUPPORTED", ""],
+        ["INCONCLUSIVE", "34"],
+        ["INCONCLUSIVE", ""],
+        ["–", ""],
+    ]
+    wide, narrow = render(made, width=120), render(made, width=80)
+    assert "better than the baseline by 0.5 pp or more" in wide
+    assert "needs: the seeds it would take." in wide.replace("\n", " ")
+    assert "Not shown" not in wide
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "INCONCLUSIVE    34\n" in narrow
+    assert "Not shown at this width: p, paired." in narrow
+    assert "needs" not in render(comparison(BASE, rows[0], smallest_effect=0.005))
+
+
+def test_own_best_rows_stand_apart_and_name_the_edge() -> None:
+    base = replace(BASE, cell={"lr": 0.1}, own_best_lr="inner")
+    best = replace(BETTER, cell={"lr": 1.0}, own_best_lr="edge")
+    text = render(comparison(BASE, BETTER, base, best), width=100)
+    lines = [line.split()[:2] for line in text.partition("─\n")[2].splitlines() if "±" in line]
+    assert lines == [["0.01", "no_batch_norm"], ["0.01", "batch_norm"], ["best", "0.1"], ["best!", "1"]]
+    assert text.split("─\n")[1].partition("\n\nbest:")[0].count("\n\n") == 1
+    assert "a better one may lie beyond (batch_norm 1)." in text
+    assert "beyond" not in render(comparison(BASE, BETTER, base, replace(best, own_best_lr="inner")))
+
+
+def test_who_diverged_is_said_with_its_interval_and_p() -> None:
+    lost = replace(BAD, divergence=Divergence(Interval(0.3, 0.108, 0.603), None))
+    kept = replace(ALONE, divergence=Divergence(Interval(0.0, 0.0, 0.278), 0.25))
+    other = replace(BASE, divergence=Divergence(Interval(0.0, 0.0, 0.278), None))
+    text = render(comparison(other, lost, kept), width=200)
+    assert "no_batch_norm lr 0.1 30% [11, 60]; batch_norm lr 0.1 0% [0, 28], p 0.250." in text
+    assert "McNemar" not in render(comparison(other, BETTER))
+
+
+TIME = Time(1234.5, Interval(-300, -400, -200), Interval(0.804, 0.7, 0.9))
+TIMED = (
+    replace(BASE, to_target=ToTarget(10, 9, Time(1534.5, None, None), Time(1.239, None, None))),
+    replace(BETTER, to_target=ToTarget(10, 10, TIME, replace(TIME, mean=0.99, ratio=Interval(0.5)))),
+    replace(UNPAIRED, to_target=ToTarget(0, 0, None, None)),
+)
+
+
+@pytest.mark.parametrize("format", ["table", "md", "latex"])
+def test_steps_and_seconds_to_a_target_are_a_second_table(format: Format) -> None:
+    text = render(comparison(*TIMED, target=0.9), format)
+    assert text.startswith(render(comparison(*TIMED), format).rstrip("\n"))
+    below = text[len(render(comparison(*TIMED), format)) :].replace("\n", " ").replace("\\_", "_")
+    assert "Steps and seconds to valid_accuracy 0.9 or more" in below
+    for shown in ("9/10", "1534", "1.24", "0.80", "0.70, 0.90]", "0.99", "0.50", "0/0"):
+        assert shown in below
+    assert "Steps and seconds" not in render(comparison(*TIMED), format)
+
+
+def test_the_second_table_has_its_own_columns() -> None:
+    header, _, *body = cells(render(comparison(*TIMED, target=0.9), "md"))[5:]
+    assert header == ["lr", "network", "reached", "steps", "ratio", "seconds", "ratio"]
+    assert body[1][2:] == ["10/10", "1234", "0.80 [0.70, 0.90]", "0.99", "0.50"]
+    assert body[2][2:] == ["0/0", "–", "–", "–", "–"]
+    alone = comparison(TIMED[0], axis=None, baseline=None, target=0.5, metric="valid_loss")
+    assert cells(render(alone, "md"))[3] == ["lr", "reached", "steps", "seconds"]
+    assert "valid\\_loss 0.5 or less" in render(alone, "md")
