@@ -33,6 +33,7 @@ $(READY): pyproject.toml
 
 docs: $(READY)
 	$(BIN)/python docs/reproductions.py
+	$(BIN)/python docs/claims.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,8 @@
-"""What is compared: networks, norm layers and data sets. Importing this package registers all of them.
+"""What is compared: networks, norm layers, data sets, and what is claimed of them. Importing this registers them all.
 
 It is itself a plugin of `runner`, through the same entry point a user's package would use.
 """
 
-from experiments import datasets, networks, norms
+from experiments import claims, datasets, networks, norms
 
-__all__ = ["datasets", "networks", "norms"]
+__all__ = ["claims", "datasets", "networks", "norms"]

@@ -79,4 +79,7 @@ class RunBuilder:
             run = namedtuple("Run", params.keys())  # type: ignore[misc]
         except ValueError as error:
             raise UserError(f"RunBuilder.get_runs: {error}") from None
-        return [run(**point) for point in points(params)]
+        for key, values in params.items():
+            if not isinstance(values, list | tuple | range):
+                raise UserError(f"RunBuilder.get_runs: {key} must be a list of values, got {values!r}")
+        return [run(*point) for point in product(*params.values())]

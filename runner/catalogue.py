@@ -40,7 +40,11 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
         for norm, norm_factory in sorted(registry.norm.items()):
             yield f"  {norm}: {registry.summary(norm_factory)}"
             yield from (f"  {line}" for line in _arguments_of("network.norm_args", norm_factory))
-    network = build_network(RunSpec(network=name, network_args=_arguments(name, factory, assignments)))
+    run = RunSpec(network=name, network_args=_arguments(name, factory, assignments))
+    try:
+        network = build_network(run)
+    except Exception as error:
+        raise UserError(f"network '{name}' cannot be built with these: {type(error).__name__}: {error}") from None
     yield ""
     yield f"parameters: {parameter_count(network):,}"
     yield f"layers: {network}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import click
 
 import runner
+from runner.claims_cli import claims
 from runner.errors import UserError
 
 FORMATS = ("table", "csv", "json", "md", "latex")
@@ -23,7 +25,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(str(error), err=True)
-            ctx.exit(2)
+        except BrokenPipeError:
+            raise  # click's: the reader of a pipe has had enough
+        except OSError as error:  # a full disk, a read-only or missing folder: what was written stands
+            click.echo(f"{error.filename or 'storage'}: {error.strerror or error}", err=True)
+        return ctx.exit(2)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -59,8 +65,8 @@ _device = click.option("--device", metavar="DEVICE", help="Every run's device: a
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Worker processes (default: what the CPUs have room for)."
 )
-@click.option("--resume", "existing", flag_value="resume", help="Finish the sweep that lies there.")
-@click.option("--fresh", "existing", flag_value="fresh", help="Start over where a sweep lies there.")
+@click.option("--resume", is_flag=True, help="Finish the sweep that lies there.")
+@click.option("--fresh", is_flag=True, help="Start over where a sweep lies there.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and train nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too.")
@@ -72,7 +78,8 @@ def run(
     out: Path,
     executor: str,
     workers: int | None,
-    existing: str | None,
+    resume: bool,
+    fresh: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -84,6 +91,8 @@ def run(
     """
     from runner.config import load
 
+    if resume and fresh:
+        raise UserError("--resume and --fresh contradict each other; allowed: one of them")
     sweep = load(config, overrides, device)
     if dry_run:
         _print_plan(sweep)
@@ -96,7 +105,7 @@ def run(
         root=data_folder(data_dir),
         executor=executor,
         workers=workers,
-        existing=existing or "refuse",  # type: ignore[arg-type]
+        existing="resume" if resume else "fresh" if fresh else "refuse",
         quiet=quiet,
         verbose=verbose,
     )
@@ -143,7 +152,7 @@ def _at(_: click.Context, __: click.Parameter, text: str) -> str | int:
     if text in ("last", "best"):
         return text
     head, _equals, number = text.partition("=")
-    if head == "epoch" and number.isdigit() and int(number) > 0:
+    if head == "epoch" and number.isdecimal() and int(number) > 0:
         return int(number)
     raise click.BadParameter(f"'{text}'; allowed: last, best, epoch=N")
 
@@ -161,6 +170,7 @@ def _columns(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @click.option(
     "--group-by", callback=_columns, metavar="A,B", help="Cell columns (default: all parameters that differ)."
 )
+@click.option("--target", type=float, metavar="VALUE", help="Also compare steps and seconds to this value.")
 @click.option("--sort", metavar="COLUMN", help="Sort rows by a column; -COLUMN descending.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 def compare(
@@ -168,22 +178,32 @@ def compare(
     metric: str,
     at: str | int,
     group_by: tuple[str, ...] | None,
+    target: float | None,
     sort: str | None,
     style: str,
 ) -> None:
     """Compare the arms of one or several RESULTS folders, per cell, against the baseline."""
-    _print_comparison(results, metric, at, group_by, sort, style)
+    _print_comparison(results, metric, at, group_by, sort, style, target)
 
 
-def _print_comparison(folders: Any, metric: str, at: Any, group_by: Any, sort: str | None, style: str) -> None:
+def _print_comparison(
+    folders: Any, metric: str, at: Any, group_by: Any, sort: str | None, style: str, target: float | None = None
+) -> None:
     from runner.comparison import compare
     from runner.results import load
     from runner.tables import render
 
     comparison = compare(
-        [load(folder) for folder in folders], metric=metric, at=at, group_by=group_by or None, sort=sort
+        [load(folder) for folder in folders], metric=metric, at=at, group_by=group_by or None, sort=sort, target=target
     )
-    click.echo(render(comparison, cast(Any, style), color=style == "table" and sys.stdout.isatty()))
+    click.echo(render(comparison, cast(Any, style), color=style == "table" and _color()))
+
+
+def _color() -> bool:
+    """On a terminal that has colours, unless NO_COLOR asks for none; FORCE_COLOR asks for them anywhere."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
 @main.command()
@@ -232,6 +252,8 @@ def datasets(fetch: bool, verify: bool, plugins: tuple[str, ...], data_dir: str 
     from runner.catalogue import check_datasets, dataset_listing
 
     registry.load_plugins(plugins)
+    for name in names:
+        registry.dataset[name]  # an unknown one is an error, whatever is asked of it
     if not fetch and not verify:
         for line in dataset_listing():
             click.echo(line)
@@ -249,6 +271,8 @@ def schema() -> None:
 
     click.echo(json.dumps(json_schema(), indent=2))
 
+
+main.add_command(claims)
 
 if __name__ == "__main__":
     main()

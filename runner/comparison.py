@@ -57,6 +57,8 @@ def compare(
     curves = None if target is None else read_curves(results, metric)
     runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric, _checked(target, metric), curves)
     cells, variants = _columns(parameters, runs.arms, group_by, several=len(results) > 1)
+    if FOLDER not in cells:
+        _check_counted_once(results)
     constant = [name for name in names(parameters) if name != FOLDER and parameters[name].nunique(dropna=False) == 1]
     best = _own_best(runs, cells, variants, baseline)
     rows = _rows(runs, cells, variants) + (_rows(best, cells, variants) if best else ())
@@ -115,6 +117,13 @@ def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, fl
         if first.axis and first.axis not in result.parameters:
             raise UserError(f"{result.folder}: {unknown('column', first.axis, result.parameters)}")
     return same
+
+
+def _check_counted_once(results: Sequence[Results]) -> None:
+    """Folders that are pooled must not hold the same run twice: it would count as two."""
+    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
+    if twice := int(ids.duplicated().sum()):
+        raise UserError(f"{twice} runs stand in more than one of these folders; name '{FOLDER}' in --group-by")
 
 
 def _contrast_text(result: Results) -> str:
@@ -193,9 +202,17 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
 
 
 def _pairs_by_row(runs: Runs, values: pd.Series, code: NDArray[np.int64]) -> dict[int, pd.DataFrame]:
-    """Row → its pairs, where both runs of a pair have a value."""
+    """Row → its pairs, where both runs of a pair have a value.
+
+    Where a row pools several runs that share one baseline run, their mean is its one partner: counted each, they would
+    be pairs that are not independent.
+    """
     found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
-    return dict(iter(found.groupby(code[found.index])))  # type: ignore[arg-type]
+    if found.empty:
+        return {}
+    how = {"value": "mean", "value_base": "mean", "weights": "any", "batches": "any"}
+    found = found.assign(row=code[found.index]).groupby(["row", "run_base"]).agg(how).reset_index()
+    return dict(iter(found.groupby("row")))  # type: ignore[arg-type]
 
 
 def _difference(pairs: pd.DataFrame | None, better: int) -> Difference:

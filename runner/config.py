@@ -37,9 +37,21 @@ def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -
     for assignment in overrides:
         source.override(assignment)
     if device is not None:
-        in_grid = isinstance(source.values, dict) and "device" in (source.values.get("grid") or {})
-        source.override(f"grid.device=[{device}]" if in_grid else f"fixed.device={device}")
+        _set_device(source, device)
     return _Reader(source, path.parent, default_name=path.stem).sweep()
+
+
+def _set_device(source: Source, device: str) -> None:
+    """Make `device` every run's: wherever the file has a list of devices, it becomes this one."""
+    values = source.values if isinstance(source.values, dict) else {}
+    listed = [values.get("grid"), *(values["grids"] if isinstance(values.get("grids"), list) else [])]
+    grids = [grid for grid in listed if isinstance(grid, dict)]
+    axes = [*grids, *(grid["zip"] for grid in grids if isinstance(grid.get("zip"), dict))]
+    if not any("device" in axis for axis in axes):
+        source.override(f"fixed.device={device}")
+    for axis in axes:
+        if "device" in axis:
+            axis["device"] = [device] * (len(axis["device"]) if axis not in grids else 1)
 
 
 def from_mapping(values: Mapping[str, Any], folder: Path = Path()) -> Sweep:
@@ -80,6 +92,7 @@ class _Reader:
             )
         self.raise_faults()
         runs = self._runs(fixed, grids, config.exclude)
+        self._check_arms(config, runs)
         self.raise_faults()
         name = config.name or self.default_name
         contrast = config.contrast
@@ -129,7 +142,7 @@ class _Reader:
             self.fault(f"{'.'.join(map(str, loc))}: {_lower(message)}, got {_short(value)}", loc)
 
     def _plugins(self, config: Config) -> list[str]:
-        files = [str((self.folder / file).resolve()) for file in config.plugins]
+        files = [str((self.folder / file.replace("\0", "")).resolve()) for file in config.plugins]
         registry.load_plugins()
         for index, file in enumerate(files):
             try:
@@ -158,15 +171,16 @@ class _Reader:
             yield {key: values for key, values in expanded.items() if values}, path
 
     def _zip(self, entry: Any, path: YamlPath) -> dict[str, list[Any]]:
+        before = len(self.faults)
         if not isinstance(entry, dict) or not entry:
             self.fault(f"zip: a mapping of lists of equal length, got {_short(entry)}", path)
             return {}
         lists = {key: self._values(key, values, (*path, key)) for key, values in entry.items()}
-        if len({len(values) for values in lists.values()}) > 1:
+        if len(self.faults) == before and len({len(values) for values in lists.values()}) > 1:
             lengths = ", ".join(f"{key} has {len(values)}" for key, values in lists.items())
             self.fault(f"zip: the lists must be equally long; {lengths}", path, key=True)
             return {}
-        return lists if all(lists.values()) else {}
+        return lists if len(self.faults) == before else {}
 
     def _values(self, key: str, entry: Any, path: YamlPath) -> list[Any]:
         """A grid entry as the list of its valid values."""
@@ -204,6 +218,9 @@ class _Reader:
         self.places.setdefault((key, json.dumps(value)), place)
         self.places.setdefault((key, ""), place)
         if key.startswith("network."):
+            if key == "network.norm_args" or isinstance(value, dict):
+                self.fault(f"{key}: set its arguments one by one, such as 'network.norm_args.eps: 1e-3'", path)
+                return False
             return True
         if key not in PARAMETERS:
             names = [*PARAMETERS, "network.<argument>"]
@@ -278,12 +295,24 @@ class _Reader:
             if axis in (config.grid or {}):
                 return  # its values are faulty, and that has been said
             self.fault(f"contrast: {unknown('grid key', axis, grid_keys)}", ("contrast", "axis"))
+        elif axis == builder.ZIP:
+            self.fault("contrast: name one of the keys below zip", ("contrast", "axis"))
         elif axis == "seed":
             self.fault("contrast: runs are paired by seed, so it cannot be the axis", ("contrast", "axis"))
         elif baseline not in arms:
             self.fault(
                 f"contrast: {unknown(f'value of {axis}', baseline, list(map(str, arms)))}", ("contrast", "baseline")
             )
+
+    def _check_arms(self, config: Config, runs: Sequence[RunSpec]) -> None:
+        """Whether the exclusions leave the baseline and something to compare with it."""
+        if config.contrast is None or self.faults:
+            return
+        arms = {json.dumps(run.parameters.get(config.contrast.axis)) for run in runs}
+        if json.dumps(config.contrast.baseline) not in arms and config.contrast.baseline not in map(json.loads, arms):
+            self.fault("contrast: every run of the baseline is excluded", ("contrast", "baseline"))
+        elif len(arms) < 2:
+            self.fault("contrast: the baseline is the only arm; nothing to compare it with", ("contrast", "axis"))
 
     def _check_exclude(self, config: Config, grid_keys: Sequence[str]) -> None:
         for index, rule in enumerate(config.exclude):
@@ -326,7 +355,17 @@ def _adapter(key: str) -> TypeAdapter[Any]:
 def _run(values: Mapping[str, Any]) -> RunSpec:
     fields = {key: value for key, value in values.items() if not key.startswith("network.")}
     arguments = {key.removeprefix("network."): value for key, value in values.items() if key.startswith("network.")}
-    return RunSpec(network_args=arguments, **fields)
+    factory = registry.network[fields["network"]]
+    norm_name = arguments.get("norm") or registry.signature(factory).get("norm", ("", ""))[1]
+    norm = registry.norm.get(norm_name)
+    for key, value in arguments.items():
+        _, _, inner = key.partition(".")
+        if not inner:
+            arguments[key] = registry.coerced(factory, key, value)
+        elif norm is not None:
+            arguments[key] = registry.coerced(norm, inner, value)
+    run = RunSpec(network_args=arguments, **fields)
+    return run if run.weight_decay or run.momentum else run.changed(weight_decay=0.0, momentum=0.0)  # -0.0 is 0.0
 
 
 def _flat(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -362,7 +401,7 @@ def _logspace(bounds: Any) -> list[float] | None:
     if not isinstance(bounds, list) or len(bounds) != 3 or type(bounds[2]) is not int:
         return None
     first, last, n = bounds
-    if not all(type(x) in (int, float) and 0 < x < float("inf") for x in (first, last)) or not 2 <= n <= MAX_RUNS:
+    if not all(type(x) in (int, float) and 0 < x < 1e300 for x in (first, last)) or not 2 <= n <= MAX_RUNS:
         return None
     return [float(f"{first * (last / first) ** (index / (n - 1)):.12g}") for index in range(n)]
 

@@ -16,7 +16,7 @@ from runner.errors import UserError
 from runner.executors import Context, Job, executor
 from runner.progress import Progress
 from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult
-from runner.store import CONFIG, RUNS, Store, read_rows
+from runner.store import CONFIG, METRICS, RUNS, Store, read_rows
 from runner.sweep import Sweep
 
 Existing = Literal["refuse", "resume", "fresh"]
@@ -98,6 +98,8 @@ def _check_existing(folder: Path, config: str, existing: Existing) -> None:
         if not (folder / CONFIG).exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not a sweep's folder, so --fresh leaves it alone; --out names another")
         return
+    if not (folder / CONFIG).exists() and any((folder / name).exists() for name in (METRICS, RUNS)):
+        raise UserError(f"{folder} holds tables without a {CONFIG}: not this command's; --out names another folder")
     if (folder / CONFIG).exists() and existing == "refuse":
         same = (folder / CONFIG).read_text(encoding="utf-8") == config
         raise UserError(

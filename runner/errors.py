@@ -28,7 +28,8 @@ class Place:
         """The source line with a caret under the column; empty where there is no line to show."""
         if not self.line:
             return ""
-        return f"\n{self.line:>6} | {self.source}\n       | {' ' * (self.column - 1)}^"
+        start = max(0, self.column - 80)  # of a very long line, the part with the caret
+        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {' ' * (self.column - 1 - start)}^"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,18 @@ class Fault:
         return f"{self.place}: {self.message}{self.place.excerpt()}" if self.place else self.message
 
 
+MAX_SHOWN = 50
+
+
 class UserError(Exception):
     """Something the user can mend. Exit code 2."""
 
     def __init__(self, *faults: Fault | str) -> None:
         self.faults = tuple(Fault(fault) if isinstance(fault, str) else fault for fault in faults)
-        super().__init__("\n".join(map(str, self.faults)))
+        shown = [*map(str, self.faults[:MAX_SHOWN])]
+        if len(self.faults) > MAX_SHOWN:
+            shown.append(f"… and {len(self.faults) - MAX_SHOWN} more")
+        super().__init__("\n".join(shown))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[Fault, ...]]:
         return type(self), self.faults  # an error crosses the worker's pipe with its faults

@@ -45,4 +45,7 @@ def _run_data(results: Results, keys: Sequence[str]) -> list[OrderedDict[str, An
     rows = results.metrics.sort_values(["run", "epoch"])
     # tolist() turns NumPy's numbers into Python's, which json can write; an integer stays one.
     values = [rows[column].tolist() for column in columns.values()]
-    return [OrderedDict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    records = [OrderedDict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    for record in records:
+        record.update({key: None for key in keys if record[key] != record[key]})  # NaN: a run without this parameter
+    return records

@@ -52,6 +52,9 @@ class RunManager:
         self._step = 0
         self._weights_hash = weights_hash(network)
         parameters = run._asdict()
+        taken = {"run", "epoch", "step", "run_id"} & set(parameters)
+        if taken:
+            raise UserError(f"RunManager: the table has columns of its own called {', '.join(sorted(taken))}")
         self._run_id = hashlib.sha256(f"{self.run_count} {json.dumps(parameters, default=str)}".encode()).hexdigest()[
             :12
         ]
@@ -141,9 +144,10 @@ class RunManager:
 
     def save(self, fileName: str) -> None:  # the tutorial's name
         """Write `fileName.csv` and `fileName.json` as the tutorial does."""
+        store = self._opened
         for suffix, text in zip((".csv", ".json"), files(self.run_data), strict=True):
             write_atomically(Path(f"{fileName}{suffix}"), text)
-        self._opened.finish()
+        store.finish()
 
     @property
     def _opened(self) -> Store:

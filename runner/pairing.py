@@ -68,7 +68,7 @@ def pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms) -> pd.DataF
         pairs["weights"] = (pairs["weights_hash"] != pairs["weights_hash_base"]) | (pairs["weights_hash"] == "")
         pairs["batches"] = _batches_differ(pairs)
         # A baseline with variants of its own has several runs for one of the arm's: their mean is its partner.
-        how = {"value": "first", "value_base": "mean", "weights": "any", "batches": "any"}
+        how = {"value": "first", "value_base": "mean", "weights": "any", "batches": "any", "run_base": "first"}
         found.append(pairs.groupby("run").agg(how))
     return pd.concat(found) if found else facts.iloc[:0]
 

@@ -13,23 +13,19 @@ from runner.sweep import Sweep
 def pairs(sweep: Sweep) -> list[list[int]]:
     """For each run, the numbers of the runs it is paired with: equal in everything but the contrast's axis.
 
-    A run of the baseline is paired with those of every other arm, and each of those with the baseline's. A network's
-    own arguments do not separate two arms when one of the arms has no such argument.
+    A run of the baseline is paired with those of every other arm, and each of those with the baseline's. An
+    argument of the axis that one of the arms does not have does not part them.
     """
     axis = sweep.axis
     if axis is None:
         return [[] for _ in sweep.runs]
     parameters = [run.parameters for run in sweep.runs]
-    everywhere = _arguments_of_every_arm(parameters, axis)
+    partial = _arguments_of_some_arms(parameters, axis)
     groups: dict[str, list[int]] = defaultdict(list)
     keys = []
     for number, values in enumerate(parameters, start=1):
         key = json.dumps(
-            [
-                (name, value)
-                for name, value in sorted(values.items())
-                if name != axis and (not name.startswith("network.") or name in everywhere)
-            ]
+            [(name, value) for name, value in sorted(values.items()) if name != axis and name not in partial]
         )
         keys.append(key)
         groups[key].append(number)
@@ -40,11 +36,16 @@ def pairs(sweep: Sweep) -> list[list[int]]:
     ]
 
 
-def _arguments_of_every_arm(parameters: list[dict[str, Any]], axis: str) -> set[str]:
+def _arguments_of_some_arms(parameters: list[dict[str, Any]], axis: str) -> set[str]:
+    """The arguments below the axis (network.width below network, network.norm_args.eps below network.norm) that at
+    least one arm does not have: the rule of `pairing.Arms`, on runs instead of tables.
+    """
     names: dict[str, set[str]] = defaultdict(set)
     for values in parameters:
-        names[json.dumps(values.get(axis))].update(name for name in values if name.startswith("network."))
-    return set.intersection(*names.values())
+        below = {name for name in values if name.startswith((f"{axis}.", f"{axis}_args."))}
+        names[json.dumps(values.get(axis))] |= below
+    every = list(names.values())
+    return set().union(*every) - every[0].intersection(*every)
 
 
 def describe(sweep: Sweep) -> Iterator[str]:

@@ -46,7 +46,10 @@ def _single_sample_batches(sweep: Sweep, root: Path) -> list[Fault]:
     refuses: dict[str, bool] = {}
     for run in sweep.runs:
         n = train_size(run, root)
-        if n % run.batch_size != 1 or run.drop_last:
+        if run.drop_last and n < run.batch_size:
+            message = f"batch_size {run.batch_size} with drop_last leaves no batch of {n:,} samples"
+            faults[Fault(message, sweep.place("batch_size", run.batch_size))] = None
+        if (n % run.batch_size != 1 or run.drop_last) and run.batch_size != 1:
             continue
         network = f"{run.network} {run.network_args}"
         if network not in refuses:
@@ -55,6 +58,8 @@ def _single_sample_batches(sweep: Sweep, root: Path) -> list[Fault]:
             message = (
                 f"batch_size {run.batch_size} leaves a last batch of one sample of {n:,}, and network '{run.network}' "
                 f"has batch norm that cannot be trained on one; choose another batch_size, or drop_last: true"
+                if run.batch_size > 1
+                else f"batch_size 1: network '{run.network}' has batch norm that cannot be trained on one sample"
             )
             faults[Fault(message, sweep.place("batch_size", run.batch_size))] = None
     return list(faults)

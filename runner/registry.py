@@ -13,10 +13,12 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from runner.errors import UserError, unknown
 
@@ -39,7 +41,12 @@ class Registry(Mapping[str, Factory], Generic[Factory]):
         self._factories: dict[str, Factory] = {}
 
     def __call__(self, name: str) -> Callable[[Factory], Factory]:
+        if not isinstance(name, str) or not name:
+            raise UserError(f"@{self.kind.replace(' ', '_')} takes a name in brackets, such as ('mine'); got {name!r}")
+
         def register(factory: Factory) -> Factory:
+            if not inspect.isfunction(factory):
+                raise UserError(f"{self.kind} '{name}' must be a function, not a {type(factory).__name__}")
             known = self._factories.get(name)
             if known is not None and _where(known) != _where(factory):
                 raise UserError(f"two {self.kind}s are called '{name}': {_where(known)} and {_where(factory)}")
@@ -52,6 +59,9 @@ class Registry(Mapping[str, Factory], Generic[Factory]):
         if name not in self._factories:
             raise UserError(unknown(self.kind, name, list(self)))
         return self._factories[name]
+
+    def get(self, name: object, default: Any = None) -> Any:
+        return self._factories.get(name, default) if isinstance(name, str) else default
 
     def __contains__(self, name: object) -> bool:
         return name in self._factories
@@ -67,6 +77,7 @@ network: Registry[Callable[..., Any]] = Registry("network")
 norm: Registry[Callable[..., Any]] = Registry("norm layer")
 dataset: Registry[Callable[..., Any]] = Registry("data set")
 probe: Registry[Callable[..., Any]] = Registry("probe")
+claim: Registry[Callable[[str], Any]] = Registry("claim")
 
 
 def _where(factory: Callable[..., Any]) -> str:
@@ -91,7 +102,10 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
             continue
         annotation = parameter.annotation
         if isinstance(annotation, str):
-            annotation = eval(annotation, factory.__globals__)
+            try:
+                annotation = eval(annotation, factory.__globals__)
+            except Exception as error:
+                raise UserError(f"{_where(factory)}: the annotation of '{name}' does not evaluate: {error}") from None
         parameters[name] = (Any if annotation is inspect.Parameter.empty else annotation, parameter.default)
     return parameters
 
@@ -99,6 +113,25 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 def takes_anything(factory: Callable[..., Any]) -> bool:
     """Whether the factory has a `**kwargs`, that is, accepts keywords it does not name."""
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(factory).parameters.values())
+
+
+def coerced(factory: Callable[..., Any], key: str, value: Any) -> Any:
+    """The value as the factory's annotation takes it: 1 for a float is 1.0, so that both spellings are one run."""
+    parameters = signature(factory)
+    if key not in parameters:
+        return value
+    with suppress(ValidationError):  # told by `kwarg_fault`
+        value = _adapter(factory, key).validate_python(value, strict=True)
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
+
+
+@lru_cache(maxsize=1000)
+def _adapter(factory: Callable[..., Any], key: str) -> TypeAdapter[Any]:
+    annotation = signature(factory)[key][0]
+    try:
+        return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError:
+        raise UserError(f"{_where(factory)}: '{key}: {annotation}' cannot be set from a config") from None
 
 
 def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, value: object) -> str | None:
@@ -111,7 +144,7 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
             return f"{kind} '{name}' takes no arguments, so not '{key}'"
         return f"{kind} '{name}': {unknown('argument', key, list(parameters))}"
     try:
-        TypeAdapter(parameters[key][0]).validate_python(value, strict=True)  # "no" is not a bool
+        _adapter(factory, key).validate_python(value, strict=True)  # "no" is not a bool
     except ValidationError as error:
         return f"{kind} '{name}', argument '{key}': {error.errors()[0]['msg']}, got {value!r}"
     return None
@@ -133,7 +166,11 @@ def _load_file(path: Path) -> None:
     name = f"bnbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name no file system takes
+        there = False
+    if not there:
         raise UserError(f"plugin {path}: no such file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -145,6 +182,8 @@ def _load_file(path: Path) -> None:
     except UserError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() at import included
         del sys.modules[name]
         raise UserError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from runner import builder, yaml_source
 from runner.errors import UserError
 from runner.rows import EPOCH_FIELDS
-from runner.store import CONFIG, METRICS, RUN_FIELDS, RUNS, cell, read_header
+from runner.store import CONFIG, METRICS, RUN_FIELDS, RUNS, read_header
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ def load(folder: Path) -> Results:
     header = read_header(folder / METRICS)
     if not header:
         raise UserError(f"{folder}: no sweep here (no {METRICS}); allowed: a folder that 'bnbench run' wrote")
+    if header[: 1 + len(EPOCH_FIELDS)] != ["run", *EPOCH_FIELDS] or header[-1] != "run_id":
+        raise UserError(f"{folder / METRICS}: not this command's table; its header is damaged")
     columns = tuple(header[1 + len(EPOCH_FIELDS) : -1])
     metrics, runs = _read(folder / METRICS), _read(folder / RUNS)
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
-        config = yaml_source.read((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG)).values
+        config = _config(folder / CONFIG)
         contrast, name = config.get("contrast") or {}, config["name"]
         grids = config.get("grids") or [config.get("grid") or {}]
         grid_keys = tuple(dict.fromkeys(key for grid in grids for key in builder.keys(grid)))
@@ -60,24 +62,38 @@ def load(folder: Path) -> Results:
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
-    """runs.csv with a row of status "missing" for each planned run that has none."""
-    planned = io.StringIO()
-    writer = csv.writer(planned)
-    writer.writerow(["run", *columns])
-    for number, parameters in enumerate(builder.expand(config), start=1):
-        writer.writerow([number, *(cell(parameters.get(column)) for column in columns)])
-    planned.seek(0)
-    measured = runs[[*RUN_FIELDS, "run_id"]]
-    table = _parse(planned).merge(measured, on="run", how="left")
+    """runs.csv with a row of status "missing" for each planned run that has none.
+
+    Parameters are the config's, typed: in the CSV the texts "1" and "1.0" and the number are one. Empty where a run
+    does not have the parameter; an explicit null is the text "null".
+    """
+    planned = [[_value(point, column) for column in columns] for point in builder.expand(config)]
+    table = pd.DataFrame(planned, columns=list(columns), dtype=object).infer_objects()
+    table.insert(0, "run", range(1, len(table) + 1))
+    table = table.merge(runs[[*RUN_FIELDS, "run_id"]], on="run", how="left")
     table["status"] = table["status"].astype(object).where(table["status"].notna(), "missing")
     return table[[*RUN_FIELDS, *columns, "run_id"]]
 
 
+def _value(parameters: dict[str, Any], name: str) -> Any:
+    if name not in parameters:
+        return None
+    value = parameters[name]
+    return json.dumps(value) if value is None or isinstance(value, list) else value
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = yaml_source.read(path.read_text(encoding="utf-8"), str(path)).values
+    if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
+        raise UserError(f"{path}: not the resolved config of a sweep")
+    return config
+
+
 def _read(path: Path) -> pd.DataFrame:
-    text = path.read_text(encoding="utf-8")
-    return _parse(io.StringIO(text[: text.rfind("\n") + 1]))  # the torn last line of a killed sweep is left out
-
-
-def _parse(file: io.StringIO) -> pd.DataFrame:
     hashes = {"run_id": str, "weights_hash": str, "batches_hash": str}  # "12e45678" is no number
-    return pd.read_csv(file, keep_default_na=False, na_values=["", "nan"], dtype=hashes)
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = io.StringIO(text[: text.rfind("\n") + 1])  # the torn last line of a killed sweep is left out
+        return pd.read_csv(whole, keep_default_na=False, na_values=["", "nan"], dtype=hashes)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as this command's table: {error}") from None

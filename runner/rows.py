@@ -29,6 +29,14 @@ class EpochRow:
     epoch_duration: float
     run_duration: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether the run has not diverged; the training loss is taken before a step, so the last one shows later.
+
+        (The tutorial's RunManager does not validate: both its readings are NaN and say nothing.)
+        """
+        return math.isfinite(self.train_loss) and (math.isfinite(self.valid_loss) or math.isnan(self.valid_accuracy))
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -56,7 +64,7 @@ class RunResult:
     @property
     def best(self) -> EpochRow | None:
         """The epoch of the highest validation accuracy, the earliest of equals; an epoch that diverged is never it."""
-        finite = [row for row in self.rows if math.isfinite(row.valid_accuracy) and math.isfinite(row.train_loss)]
+        finite = [row for row in self.rows if row.finite and math.isfinite(row.valid_accuracy)]
         return max(finite, key=lambda row: row.valid_accuracy, default=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -91,7 +92,7 @@ class RunSpec(BaseModel):
             inner = kwargs
             for key in outer:
                 inner = inner.setdefault(key, {})
-            inner[last] = value
+            inner[last] = copy.deepcopy(value)  # a factory may change what it is given; the config's value is shared
         return kwargs
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,7 @@ class Store:
 
     def start(self, environment: Mapping[str, Any], config: str | None = None) -> None:
         """Begin an empty sweep: whatever tables lie in the folder are replaced."""
+        (self.folder / CONFIG).unlink(missing_ok=True)  # first, and written last: a folder with one has all its tables
         headers = self.headers
         for name in {CURVES, PROBES} - set(headers):
             (self.folder / name).unlink(missing_ok=True)
@@ -80,7 +82,7 @@ class Store:
         texts[ENVIRONMENT] = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
         texts[LOG] = ""
         if config is not None:
-            texts[CONFIG] = config  # last: a folder with a config has all its tables
+            texts[CONFIG] = config
         for name, text in texts.items():
             write_atomically(self.folder / name, text)
 
@@ -156,7 +158,12 @@ class Store:
                 )
 
     def _finished_runs(self) -> set[str]:
-        finished = [row for row in read_rows(self.folder / RUNS) if row["status"] != "interrupted"]
+        rows = Counter(row["run_id"] for row in read_rows(self.folder / METRICS))
+        finished = [
+            row
+            for row in read_rows(self.folder / RUNS)
+            if row["status"] != "interrupted" and rows[row["run_id"]] == int(row["epochs_trained"])
+        ]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:
             raise UserError(
@@ -202,7 +209,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def read_header(path: Path) -> list[str]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="", errors="replace") as file:
         return next(csv.reader(file), [])
 
 

@@ -150,7 +150,11 @@ def columns(comparison: Comparison) -> list[Column]:
     table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, comparison.metric), number=True))
     if comparison.axis:
         table.append(Column("difference", lambda row: _difference(row.difference, comparison.metric)))
-        if any(row.difference and row.difference.pairs != row.n for row in rows):
+        baseline = {tuple(row.cell.items()): row.n for row in rows if row.difference is None}
+        if any(
+            row.difference and not row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)
+            for row in rows
+        ):
             table.append(Column("pairs", lambda row: str(row.difference.pairs) if row.difference else "", number=True))
         if _p_values(comparison):
             table.append(Column("p", lambda row: _p(row.difference.p_adjusted) if row.difference else ""))

@@ -98,10 +98,10 @@ def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
         )
         rows.append(row)
         yield row
-        if not math.isfinite(train_loss):
+        if not row.finite:
             break  # no later step can bring NaN weights back
 
-    diverged = not math.isfinite(rows[-1].train_loss)
+    diverged = not rows[-1].finite
     test_loss, test_accuracy = evaluate(network, data.test) if data.test else (None, None)
     yield RunResult(
         run_id=run.run_id,

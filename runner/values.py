@@ -154,7 +154,12 @@ def _at(result: Results, metric: str, at: At) -> pd.Series:
     curve = result.metrics[["run", "epoch", metric]]
     if at == "best":
         best = "max" if metric.endswith("accuracy") else "min"
-        return curve.groupby("run")[metric].agg(best)  # skips NaN, so that it never ranks best
+        # Neither NaN nor the constant guess of a network that has become NaN ranks best; a run that was never
+        # anything else stays in with its last epoch.
+        sound = np.isfinite(result.metrics["train_loss"]) & ~np.isinf(result.metrics["valid_loss"])
+        sound &= result.metrics["valid_loss"].notna() | result.metrics["valid_accuracy"].isna()
+        ranked: pd.Series = curve[sound].groupby("run")[metric].agg(best)
+        return ranked.combine_first(_at(result, metric, "last"))
     if at != "last":
         curve = curve[curve["epoch"] <= at]
     # Not groupby().last(), which skips NaN: a run that ended in NaN has no last value.

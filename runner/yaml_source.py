@@ -100,7 +100,7 @@ def _override_path(key: str) -> Path:
         return (head,)
     if head == "grids":
         number, _, inner = rest.partition(".")
-        return (head, int(number) if number.isdigit() else number, *_override_path_inner(inner))
+        return (head, int(number) if number.isdecimal() else number, *_override_path_inner(inner))
     return (head, *_override_path_inner(rest))
 
 
@@ -167,7 +167,7 @@ class _Builder:
         try:
             return _SCALARS[node.tag](node.value)
         except ValueError:  # an explicit tag on a text it does not fit, or an integer of thousands of digits
-            self.faults.append(Fault(f"'{node.value[:40]}' is not a number", place))
+            self.faults.append(Fault(f"'{node.value[:40]}' is no such value", place))
             return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> Mapping[str, Any]:
@@ -192,9 +192,15 @@ def _float(text: str) -> float:
     return float(text.replace(".", "", 1) if special else text)
 
 
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
 _SCALARS: dict[str, Callable[[str], object]] = {
     _TAG + "null": lambda _: None,
-    _TAG + "bool": lambda text: text.lower() == "true",
+    _TAG + "bool": _bool,
     _TAG + "int": int,
     _TAG + "float": _float,
     _TAG + "str": str,

@@ -43,7 +43,7 @@ def sweep(
     epochs, ends = [], []
     for number, run in enumerate(runs, 1):
         seed, count = run.parameters.get("seed", 0), len(run.accuracy)
-        of_run = [*(run.parameters.get(key) for key in parameters), f"id{number}"]
+        of_run = [*(run.parameters.get(key) for key in parameters), f"{name}{number}"]
         for epoch, value in enumerate(run.accuracy, 1):
             epochs.append([number, epoch, 60 * epoch, 1 - value, value, 1 - value, value, 0.5, 0.5 * epoch, *of_run])
         weights = f"w{seed}" if run.weights is None else run.weights
@@ -928,6 +928,7 @@ def test_a_million_rows() -> None:
     table = pd.DataFrame(
         {
             "run": number + 1,
+            "run_id": [f"id{n}" for n in number],
             "status": "ok",
             "weights_hash": [f"w{seed}" for seed in number // 2 % 100],
             "batches_hash": [f"b{seed}" for seed in number // 2 % 100],

@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def row(run_id: str, epoch: int, accuracy: float = 0.5) -> EpochRow:
-    return EpochRow(run_id, epoch, 10 * epoch, 1 / 3, accuracy, math.nan, accuracy, 0.25, 0.5)
+    return EpochRow(run_id, epoch, 10 * epoch, 1 / 3, accuracy, 0.75, accuracy, 0.25, 0.5)
 
 
 def result(run_id: str, *rows: EpochRow, status: Any = "ok", error: str = "") -> RunResult:
@@ -51,7 +51,7 @@ def test_the_header_is_fixed_before_the_first_row(store: Store) -> None:
 def test_a_row_is_on_the_disk_when_on_epoch_returns(store: Store) -> None:
     store.on_epoch(row("c", 1))
     last = (store.folder / "metrics.csv").read_text().splitlines()[-1]
-    assert last == f"3,1,10,{1 / 3!r},0.5,nan,0.5,0.25,0.5,1e-05,y,0,c"
+    assert last == f"3,1,10,{1 / 3!r},0.5,0.75,0.5,0.25,0.5,1e-05,y,0,c"
 
 
 def test_the_tables_are_sorted_once_the_sweep_is_done_and_then_left_alone(store: Store) -> None:

@@ -66,14 +66,14 @@ def test_table_as_a_person_sees_it() -> None:
 
 def test_every_kind_of_row() -> None:
     header, _, *rows = cells(render(comparison(*ALL), "md"))
-    assert header == ["lr", "network", "n", "ok", "mean ± SD (%)", "difference", "paired"]
+    assert header == ["lr", "network", "n", "ok", "mean ± SD (%)", "difference", "pairs", "paired"]
     assert rows == [
-        ["0.01", r"no\_batch\_norm", "10", "10/10", "90.11 ± 0.15", "", ""],
-        ["0.01", r"batch\_norm", "10", "10/10", "91.63 ± 0.12", "+1.52 [+1.31, +1.73] pp", "yes"],
-        ["0.01", "other", "10", "10/10", "89.11 ± 0.12", "-1.00 [-1.23, -0.77] pp", f"no ({WHY})"],
-        ["0.1", r"no\_batch\_norm", "7", "6/10", "50.00 ± 25.00", "", ""],
-        ["0.1", r"batch\_norm", "1", "1/10", "75.00", "+12.50 pp", "yes"],
-        ["0.1", "other", "0", "0/10", "–", "–", "no (no pairs)"],
+        ["0.01", r"no\_batch\_norm", "10", "10/10", "90.11 ± 0.15", "", "", ""],
+        ["0.01", r"batch\_norm", "10", "10/10", "91.63 ± 0.12", "+1.52 [+1.31, +1.73] pp", "10", "yes"],
+        ["0.01", "other", "10", "10/10", "89.11 ± 0.12", "-1.00 [-1.23, -0.77] pp", "10", f"no ({WHY})"],
+        ["0.1", r"no\_batch\_norm", "7", "6/10", "50.00 ± 25.00", "", "", ""],
+        ["0.1", r"batch\_norm", "1", "1/10", "75.00", "+12.50 pp", "1", "yes"],
+        ["0.1", "other", "0", "0/10", "–", "–", "0", "no (no pairs)"],
     ]
 
 

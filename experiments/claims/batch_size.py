@@ -1,0 +1,34 @@
+"""Small batches break batch norm."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from experiments.claims.sweeps import CONFIGS, TEN_SEEDS
+from runner.registry import claim
+
+if TYPE_CHECKING:
+    from runner.claims import Claim
+
+
+@claim("small_batches_break_it")
+def small_batches(name: str) -> Claim:
+    from runner.claims import Claim
+    from runner.measures import slope
+
+    return Claim(
+        name=name,
+        sentence="Batch norm, unlike layer norm, suffers from small batches: the notebook's MLP 2,000 images of MNIST.",
+        source="the notebook: of one sample 均值不就是这个值,方差为 0 吗 (is the mean not that value, the variance 0?)",
+        config=CONFIGS / "batch_size.yaml",
+        metric="slope of (test accuracy with batch norm − with layer norm) against log2 of the batch size; lr ∝ batch",
+        unit="pp per doubling",
+        smallest_effect=0.5,
+        claimed=1,
+        measure=partial(slope, arm="batch", parameter="batch_size"),
+        budgets={
+            "smoke": ("fixed.dataset=digits", "fixed.epochs=1", "grid.seed={range: 2}", "fixed.train_samples=200"),
+            "small": (TEN_SEEDS, "fixed.epochs=3"),
+        },
+    )

@@ -1,0 +1,224 @@
+"""From a sweep's tables to one number per seed: what claims are made of.
+
+Every function returns an array [S] over the planned seeds in ascending order, NaN where a run of that seed has no
+result, so that a failed run is seen to be missing. A diverged run stays in, with the accuracy it has, and never reaches
+a target. Accuracies are in percentage points (pp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from runner.errors import UserError
+from runner.results import Results
+from runner.stats import Values, time_to_target
+from runner.store import CURVES, PROBES
+from runner.values import MEASURED, read_runs
+
+PP = 100.0
+
+Where = Mapping[str, object]
+
+
+def values(results: Results, metric: str) -> pd.Series:
+    """The metric at the last epoch, a value a run in the order of `results.runs`."""
+    return read_runs([results], metric, "last")[1]["value"]
+
+
+def by_seed(results: Results, of_run: pd.Series, where: Where) -> Values:
+    """The value of the one run a seed whose parameters are these. Errors: UserError for none, or several a seed."""
+    runs = results.runs
+    chosen = np.ones(len(runs), dtype=bool)
+    for name, value in where.items():
+        chosen &= (runs[name] == value).to_numpy()
+    seeds = runs.loc[chosen, "seed"]
+    if seeds.empty or seeds.duplicated().any():
+        raise UserError(f"{results.folder}: {'no run' if seeds.empty else 'several runs a seed'} with {dict(where)}")
+    found = pd.Series(of_run.to_numpy()[chosen], index=seeds.to_numpy(), dtype=float)
+    return found.reindex(np.sort(runs["seed"].unique())).to_numpy()
+
+
+def difference(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Values:
+    """Arm minus baseline [S]."""
+    assert results.axis is not None
+    ours, theirs = ({**(where or {}), results.axis: value} for value in (arm, results.baseline))
+    return by_seed(results, of_run, ours) - by_seed(results, of_run, theirs)
+
+
+def levels(results: Results, name: str) -> list[object]:
+    """The values a parameter takes, in the order of the config."""
+    return list(results.runs[name].unique().tolist())
+
+
+def final(results: Results, arm: object, metric: str = "test_accuracy") -> Values:
+    """The difference in accuracy at the end [S], in pp."""
+    return PP * difference(results, values(results, metric), arm)
+
+
+def every_other(results: Results, metric: str = "test_accuracy") -> Values:
+    """Of each arm but the baseline the difference in accuracy at the end [K, S], in pp."""
+    assert results.axis is not None
+    arms = [arm for arm in levels(results, results.axis) if arm != results.baseline]
+    return np.stack([final(results, arm, metric) for arm in arms])
+
+
+def steps_to_target(results: Results, arm: object, target: float) -> Values:
+    """The difference in steps to a validation accuracy [S], in % of the baseline's mean.
+
+    A run that does not get there counts as the last step of the sweep, which all runs were planned to reach. Where no
+    run of either arm gets there nothing is known: NaN.
+    """
+    curves = _long(results, CURVES)
+    horizon = float(curves["step"].max())
+    diverged = set(results.runs.loc[results.runs["status"] == "diverged", "run"])
+    times = {}
+    for run, curve in curves.groupby("run"):
+        readings = curve["step"].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
+        times[run] = horizon if run in diverged else time_to_target(*readings, target, horizon).time
+    of_run = _measured(results, results.runs["run"].map(times))
+    assert results.axis is not None
+    baseline = by_seed(results, of_run, {results.axis: results.baseline})
+    if np.isnan(baseline).all() or not (of_run < horizon).any():
+        return np.full(len(baseline), np.nan)
+    return np.asarray(100 * difference(results, of_run, arm) / np.nanmean(baseline))
+
+
+def largest_lr(results: Results, arm: object, within: float) -> Values:
+    """The difference in log10 of the largest learning rate that keeps a seed within `within` of its arm's best [S].
+
+    The best is the arm's highest mean validation accuracy over the grid. A seed that no learning rate keeps there
+    counts as the smallest one.
+    """
+    assert results.axis is not None
+    accuracy = values(results, "valid_accuracy")
+    rates = sorted(float(rate) for rate in results.runs["lr"].unique())
+
+    def largest(value: object) -> Values:
+        table = np.stack(
+            [by_seed(results, accuracy, {results.axis or "": value, "lr": rate}) for rate in rates]
+        )  # [L, S]
+        complete = ~np.isnan(table).any(axis=0)
+        if not complete.any():
+            return np.full(table.shape[1], np.nan)
+        good = table >= table[:, complete].mean(axis=1).max() - within
+        best = np.where(good, np.log10(rates)[:, None], np.log10(rates[0])).max(axis=0)
+        return np.where(complete, best, np.nan)
+
+    return largest(arm) - largest(results.baseline)
+
+
+def interaction(results: Results, arm: object, parameter: str, good: object) -> Values:
+    """The mean difference in test accuracy over a parameter's other values, minus that at its good one [S], in pp."""
+    accuracy = values(results, "test_accuracy")
+    at = {value: difference(results, accuracy, arm, {parameter: value}) for value in levels(results, parameter)}
+    bad = [differences for value, differences in at.items() if value != good]
+    return np.asarray(PP * (np.mean(bad, axis=0) - at[good]))
+
+
+def slope(results: Results, arm: object, parameter: str, metric: str = "test_accuracy") -> Values:
+    """The least-squares slope of the difference in accuracy against log2 of a parameter [S], in pp per doubling."""
+    of_run = values(results, metric)
+    grid = [float(str(value)) for value in levels(results, parameter)]
+    table = np.stack([difference(results, of_run, arm, {parameter: value}) for value in grid])  # [B, S]
+    return PP * _slopes(np.log2(grid), table)
+
+
+def gradient_slope(results: Results, arm: object, every: int, where: Where) -> Values:
+    """How much nearer 0 the slope over layers of log ‖∂L/∂h‖² is before the first step [S]: |arm's| − |baseline's|.
+
+    Of the layers whose number is a multiple of `every`, towards the output; per layer, natural logarithm. Below 0 the
+    arm's gradients change less from layer to layer.
+    """
+    probes = _long(results, PROBES)
+    start = probes[(probes["step"] == 0) & (probes["measure"] == "output_gradient_squared")]
+    layer = pd.to_numeric(start["layer"], errors="coerce")
+    start = start.assign(layer=layer)[(layer > 0) & (layer % every == 0) & (start["value"] > 0)]
+    slopes = {}
+    for run, rows in start.sort_values("layer").groupby("run"):
+        if len(rows) > 1:
+            numbers = rows["layer"].to_numpy(float) / every
+            slopes[run] = abs(float(_slopes(numbers, np.log(rows["value"].to_numpy(float))[:, None])[0]))
+    return difference(results, _measured(results, results.runs["run"].map(slopes)), arm, where)
+
+
+def diverged(results: Results, arm: object, where: Where) -> Values:
+    """The difference in having diverged, 1 or 0 [S]; its sign-flip test is McNemar's exact test."""
+    of_run = read_runs([results], "valid_accuracy", "last")[1]["diverged"]
+    return difference(results, of_run, arm, where)
+
+
+def deviation(results: Results, arm: object, metric: str = "test_accuracy") -> Values:
+    """The difference in how far a seed is from its arm's median accuracy [S], in pp.
+
+    Levene's test about the median, of pairs.
+    """
+    assert results.axis is not None
+    of_run = values(results, metric)
+
+    def deviations(value: object) -> Values:
+        found = by_seed(results, of_run, {results.axis or "": value})
+        return np.abs(found - np.nanmedian(found)) if np.isfinite(found).any() else found
+
+    return PP * (deviations(arm) - deviations(results.baseline))
+
+
+def late_range(results: Results, arm: object) -> Values:
+    """The difference in the range of a run's validation accuracy over the later half of its epochs [S], in pp."""
+    metrics = results.metrics
+    late = metrics[metrics["epoch"] > metrics["epoch"].max() // 2]
+    ranges = late.groupby("run")["valid_accuracy"].agg(lambda readings: readings.max() - readings.min())
+    # A run that diverged before has none: it lost what it had, down to a constant guess.
+    accuracy = metrics.groupby("run")["valid_accuracy"].max()
+    lost = results.runs.loc[results.runs["status"] == "diverged", "run"]
+    ranges = ranges.reindex(_per_run(results).index)
+    ranges[lost] = ranges[lost].fillna(accuracy.reindex(lost))
+    return PP * difference(results, _measured(results, ranges), arm)
+
+
+def running_against_precise(results: Results, arm: object) -> Values:
+    """The arm's validation accuracy with its moving averages, minus that with precise averages [S], in pp."""
+    assert results.axis is not None
+    probes = _long(results, PROBES)
+    of_measure = probes[probes["measure"] == "precise_valid_accuracy"].sort_values("step")
+    precise = of_measure.drop_duplicates("run", keep="last").set_index("run")["value"]
+    gap = values(results, "valid_accuracy") - _measured(results, precise.reindex(_per_run(results).index))
+    return PP * by_seed(results, gap, {results.axis: arm})
+
+
+def train_loss_gap(results: Results) -> Values:
+    """Of each arm but the baseline the largest difference in an epoch's training loss, as it is [K, S]."""
+    assert results.axis is not None
+    table = results.metrics.pivot_table(index="run", columns="epoch", values="train_loss", dropna=False)
+    losses = table.reindex(results.runs["run"])
+    gaps = []
+    for arm in levels(results, results.axis):
+        if arm != results.baseline:
+            of_epoch = [np.abs(difference(results, _measured(results, losses[epoch]), arm)) for epoch in losses.columns]
+            gaps.append(np.max(of_epoch, axis=0))
+    return np.stack(gaps)
+
+
+def _slopes(x: Values, table: Values) -> Values:
+    """Least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
+    centred = x - x.mean()
+    return np.asarray(centred @ table / (centred @ centred))
+
+
+def _long(results: Results, name: str) -> pd.DataFrame:
+    path = results.folder / name
+    if not path.exists():
+        raise UserError(f"{results.folder}: no {name}, which this claim is measured on")
+    text = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"], dtype={"run_id": str, "layer": str})
+    return text.drop_duplicates(["run", "step", *(["layer", "measure"] if name == PROBES else [])])
+
+
+def _per_run(results: Results) -> pd.Series:
+    return pd.Series(np.nan, index=results.runs["run"].to_numpy(), dtype=float)
+
+
+def _measured(results: Results, of_run: pd.Series) -> pd.Series:
+    """Without the runs that failed: what they have is not what was planned."""
+    return pd.Series(of_run.to_numpy(dtype=float)).where(results.runs["status"].isin(MEASURED).to_numpy())

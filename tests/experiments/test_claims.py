@@ -1,0 +1,197 @@
+"""Every registered claim, unasked: it can be planned on every budget, and its measure finds what is planted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from runner import claims, config, registry
+from runner.claims import BUDGETS, Claim, evaluate
+from runner.driver import Options
+from runner.results import Results
+from runner.spec import RunSpec
+from runner.store import RUN_FIELDS
+from runner.sweep import Sweep
+
+SEEDS = 4
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    registry.load_plugins()  # before the claims are listed
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", list(registry.claim))
+
+
+def built(name: str) -> Claim:
+    found: Claim = registry.claim[name](name)
+    return found
+
+
+def test_a_claim_can_be_planned_on_every_budget(name: str) -> None:
+    claim = built(name)
+    assert claim.name == name
+    assert claim.smallest_effect > 0
+    assert all((claim.sentence, claim.source, claim.metric, claim.unit))
+    runs = {}
+    for budget in BUDGETS:
+        sweep = claim.sweep(budget)
+        assert sweep.name == claim.sweep_name  # where its results are looked for
+        assert sweep.axis is not None
+        assert sweep.baseline is not None
+        runs[budget] = len(sweep.runs)
+        seeds = {run.seed for run in sweep.runs}
+        assert len(seeds) >= {"smoke": 2, "small": 10, "full": 20}[budget]
+    assert runs["smoke"] < runs["small"] < runs["full"]
+    assert {run.dataset for run in claim.sweep("smoke").runs} == {"digits"}  # needs no download
+
+
+def test_claims_that_share_a_config_share_its_runs() -> None:
+    for budget in BUDGETS:
+        sweeps: dict[str, list[str]] = {}
+        for claim in claims.claims():
+            ids = [run.run_id for run in claim.sweep(budget).runs]
+            assert sweeps.setdefault(claim.sweep_name, ids) == ids, (claim.name, budget)
+
+
+def test_a_measure_finds_nothing_where_nothing_is(name: str, tmp_path: Path) -> None:
+    claim = built(name)
+    differences = claim.measure(world(claim, tmp_path, planted=False))
+    assert differences.shape[-1] == SEEDS
+    assert np.isfinite(differences).all()
+    assert np.abs(differences).max() < 1e-9
+
+
+def test_a_measure_finds_what_is_planted(name: str, tmp_path: Path) -> None:
+    claim = built(name)
+    differences = np.atleast_2d(claim.measure(world(claim, tmp_path, planted=True)))
+    assert differences.shape[-1] == SEEDS
+    for part in differences:
+        if claim.claimed == "equivalence":
+            assert abs(part.mean()) > claim.smallest_effect
+        else:
+            assert part.mean() * claim.claimed >= claim.smallest_effect
+
+
+def test_a_measure_misses_the_seed_of_a_failed_run(name: str, tmp_path: Path) -> None:
+    claim = built(name)
+    results = world(claim, tmp_path, planted=True)
+    for run in (0, len(results.runs) - 1):  # one of each arm; both have a seed of their own
+        results.runs.loc[run, "status"] = "failed"
+    differences = np.atleast_2d(claim.measure(results))
+    assert differences.shape[-1] == SEEDS
+    assert np.isnan(differences).any()
+    assert np.isfinite(differences[..., 1:-1]).all()
+
+
+def test_claims_run_end_to_end(tmp_path: Path) -> None:
+    """One sweep for four claims, on the digits."""
+    chosen = [claim for claim in claims.claims() if claim.sweep_name in ("notebook_mlp_mnist", "momentum")]
+    assert len(chosen) == 6
+    options = Options(out=tmp_path, executor="inline", quiet=True)
+    assert claims.run(chosen, "smoke", options, print) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["momentum", "notebook_mlp_mnist"]
+    found = {finding.claim.name: finding for finding in evaluate(chosen, tmp_path)}
+    assert {(finding.n, finding.planned) for finding in found.values()} == {(2, 2)}
+    assert not any(finding.notes for finding in found.values())
+    momentum = found["momentum_changes_evaluation_only"]
+    assert momentum.word == "EQUIVALENT"
+    assert momentum.differences == (0.0, 0.0)  # to the last bit
+
+
+# A world made by hand
+
+
+def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
+    """The claim's own sweep as tables: arms alike, or batch norm with every virtue it is said to have."""
+    sweep = config.load(claim.config, (f"grid.seed={{range: {SEEDS}}}",))
+    parameters = [run.parameters for run in sweep.runs]
+    runs = pd.DataFrame([{column: row.get(column) for column in sweep.columns} for row in parameters])
+    facts = [_facts(run, _treated(run, sweep) if planted else None) for run in sweep.runs]
+    metrics, curves, probes = [], [], []
+    for number, (run, fact) in enumerate(zip(sweep.runs, facts, strict=True), start=1):
+        metrics += [{"run": number, **row} for row in _epochs(run, fact)]
+        curves += [{"run": number, **row, "run_id": run.run_id} for row in _readings(run, fact)]
+        probes += [{"run": number, **row, "run_id": run.run_id} for row in _probes(fact)]
+    pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
+    pd.DataFrame(probes).to_csv(folder / "probes.csv", index=False)
+    facts_table = pd.DataFrame(
+        {
+            "run": range(1, len(facts) + 1),
+            "status": ["diverged" if fact["diverged"] else "ok" for fact in facts],
+            "test_accuracy": [fact["accuracy"] for fact in facts],
+            "weights_hash": "w",
+            "batches_hash": "b",
+        }
+    ).reindex(columns=list(RUN_FIELDS))
+    return Results(
+        folder=folder,
+        name=sweep.name,
+        axis=sweep.axis,
+        baseline=sweep.baseline,
+        parameters=sweep.columns,
+        grid_keys=sweep.grid_keys,
+        metrics=pd.DataFrame(metrics),
+        runs=pd.concat([facts_table, runs], axis=1),
+    )
+
+
+def _treated(run: RunSpec, sweep: Sweep) -> bool:
+    return bool(run.parameters[sweep.axis or ""] != sweep.baseline)
+
+
+def _facts(run: RunSpec, treated: bool | None) -> dict[str, Any]:
+    """What becomes of a run: `treated` None, nothing depends on the arm."""
+    noise = (run.seed - (SEEDS - 1) / 2) / 1000
+    accuracy = 0.8 + noise
+    if treated is True:
+        accuracy += 0.02 * math.log2(run.batch_size)
+    if treated is False:
+        accuracy += 10 * noise
+        hard = run.lr > 0.1 or run.network_args.get("std", 0.05) != 0.05
+        accuracy -= 0.3 if hard else 0.0
+    return {
+        "treated": treated,
+        "accuracy": accuracy,
+        "diverged": treated is False and run.lr == 3.0,
+        "reached": 0.2 if treated else 0.6,
+        "jump": 0.1 if treated is False else 0.0,
+        "vanishing": {True: 0.05, False: 1.0, None: 0.3}[treated],
+        "loss": 0.1 if treated else 0.2,
+        "gap": 0.02 if treated else 0.0,
+    }
+
+
+def _epochs(run: RunSpec, fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for epoch in range(1, run.epochs + 1):
+        accuracy = fact["accuracy"] - (fact["jump"] if epoch == run.epochs - 1 else 0)
+        yield {
+            "epoch": epoch,
+            "step": 100 * epoch,
+            "train_loss": fact["loss"] / epoch + run.seed,
+            "valid_loss": 1.0,
+            "train_accuracy": 0.5,
+            "valid_accuracy": accuracy,
+            "run_duration": 1.0 * epoch,
+        }
+
+
+def _readings(run: RunSpec, fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    readings = run.epochs * 10
+    for reading in range(1, readings + 1):
+        high = reading / readings >= fact["reached"]
+        yield {"step": 10 * reading, "valid_accuracy": 0.999 if high else 0.1}
+
+
+def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for layer in range(1, 32):
+        value = math.exp(-fact["vanishing"] * (31 - layer) / 3)
+        yield {"step": 0, "layer": str(layer), "measure": "output_gradient_squared", "value": value}
+    precise = {"layer": "", "measure": "precise_valid_accuracy"}
+    yield {"step": 0, **precise, "value": 0.1}
+    yield {"step": 100, **precise, "value": fact["accuracy"] - fact["gap"]}
