@@ -175,18 +175,18 @@ class _Reader:
         if not isinstance(entry, dict) or not entry:
             self.fault(f"zip: a mapping of lists of equal length, got {_short(entry)}", path)
             return {}
-        lists = {key: self._values(key, values, (*path, key)) for key, values in entry.items()}
+        lists = {key: self._values(key, values, (*path, key), distinct=False) for key, values in entry.items()}
         if len(self.faults) == before and len({len(values) for values in lists.values()}) > 1:
             lengths = ", ".join(f"{key} has {len(values)}" for key, values in lists.items())
             self.fault(f"zip: the lists must be equally long; {lengths}", path, key=True)
             return {}
         return lists if len(self.faults) == before else {}
 
-    def _values(self, key: str, entry: Any, path: YamlPath) -> list[Any]:
-        """A grid entry as the list of its valid values."""
+    def _values(self, key: str, entry: Any, path: YamlPath, *, distinct: bool = True) -> list[Any]:
+        """A grid entry as the list of its valid values; in a zip one may come twice."""
         if isinstance(entry, dict):
             values = self._helper(entry, path)
-            return [value for value in values if self._check_value(key, value, path)]
+            return values if all(self._check_value(key, value, path) for value in values) else []
         if not isinstance(entry, list):
             self.fault(
                 f"grid key '{key}': expected a list, or {{range: …}} or {{logspace: …}}; got {_short(entry)}", path
@@ -196,7 +196,7 @@ class _Reader:
             self.fault(f"grid key '{key}': an empty list has no runs", path)
         seen: dict[str, int] = {}
         for index, value in enumerate(entry):
-            if seen.setdefault(json.dumps(value), index) != index:
+            if seen.setdefault(json.dumps(value), index) != index and distinct:
                 self.fault(f"grid key '{key}': {value!r} is listed twice", (*path, index))
         return [value for index, value in enumerate(entry) if self._check_value(key, value, (*path, index))]
 
@@ -290,13 +290,13 @@ class _Reader:
             return
         axis, baseline = config.contrast.axis, config.contrast.baseline
         arms = [value for grid, _ in grids for value in _flat(grid).get(axis, [])]
-        if not arms:
+        if axis == builder.ZIP:
+            self.fault("contrast: name one of the keys below zip", ("contrast", "axis"))
+        elif not arms:
             grid_keys = [key for grid, _ in grids for key in builder.keys(grid)]
             if axis in (config.grid or {}):
                 return  # its values are faulty, and that has been said
             self.fault(f"contrast: {unknown('grid key', axis, grid_keys)}", ("contrast", "axis"))
-        elif axis == builder.ZIP:
-            self.fault("contrast: name one of the keys below zip", ("contrast", "axis"))
         elif axis == "seed":
             self.fault("contrast: runs are paired by seed, so it cannot be the axis", ("contrast", "axis"))
         elif baseline not in arms:

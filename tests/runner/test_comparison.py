@@ -943,3 +943,37 @@ def test_a_million_rows() -> None:
     comparison = compare([Results(Path("r"), "r", "network", "none", columns, columns, metrics, table)])
     assert len(comparison.rows) == 200
     assert all(interval(row)[0] == 0.5 and difference(row).pairs == 100 for row in comparison.rows if row.difference)
+
+
+def test_the_constant_guess_of_a_ruined_network_is_nobodys_best() -> None:
+    ruined = Planned({"network": "bn", "seed": 0}, [0.25, 0.9], "diverged")
+    never = Planned({"network": "bn", "seed": 1}, [0.125], "diverged")
+    base = [Planned({"network": "none", "seed": seed}, [0.5, 0.5]) for seed in (0, 1)]
+    result = sweep([*base, ruined, never])
+    result.metrics.loc[[5, 6], "train_loss"] = NAN  # the last epochs of both
+    row = by_arm(compare([result], at="best"))["bn"]
+    assert row.n == 2
+    assert row.mean == (0.25 + 0.125) / 2  # the second one's last epoch: it stays in
+
+
+def test_runs_pooled_against_one_baseline_run_are_one_pair() -> None:
+    runs = [
+        *(Planned({"network": "none", "seed": seed}, [0.5]) for seed in (0, 1)),
+        *(
+            Planned({"network": "bn", "network.eps": eps, "seed": seed}, [0.6 + eps])
+            for eps in (0.0, 0.1)
+            for seed in (0, 1)
+        ),
+    ]
+    row = by_arm(compare([sweep(runs)], group_by=[]))["bn"]
+    assert row.n == 4
+    assert difference(row).pairs == 2
+    assert interval(row)[0] == pytest.approx(0.15)
+
+
+def test_a_run_in_two_folders_is_not_counted_twice() -> None:
+    first = sweep(one_epoch({"none": [0.5], "bn": [0.75]}))
+    second = replace(first, folder=Path("elsewhere/study"))
+    assert len(compare([first, second]).rows) == 4
+    with pytest.raises(UserError, match="2 runs stand in more than one of these folders"):
+        compare([first, second], group_by=[])

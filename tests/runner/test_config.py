@@ -196,6 +196,12 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("fixed: {network: batch_norm}\nplugins: [nowhere.py]", ":2:11", "no such file"),
         ("[1, 2]", ":1:1", "a config is a mapping"),
         ("grid: {network: [batch_norm], seed: [1]}\ncontrast: {axis: seed, baseline: 1}", ":2:18", "paired by seed"),
+        ("fixed: {network: lenet, network.norm_args: {eps: 1}}", ":1:44", "'network.norm_args.eps: 1e-3'"),
+        ("fixed: {network: lenet, network.norm: {a: 1}}", ":1:39", "one by one"),
+        ("grid: {network: [batch_norm], zip: {lr: [1]}}\ncontrast: {axis: zip, baseline: lr}", ":2:18", "below zip"),
+        (f"fixed: {{network: lenet}}\ngrid: {{lr: {{logspace: [1, 1{'0' * 400}, 3]}}}}", ":2:12", "expected {range"),
+        ('fixed: {network: batch_norm}\nplugins: ["a\\0b.py"]', ":2:11", "no such file"),
+        ("fixed: {network: batch_norm}\nplugins: [" + "x" * 5000 + ".py]", ":2:11", "no such file"),
         ("contrast: {axis: lr}\nfixed: {network: batch_norm}", ":1:11", "baseline"),
         *(
             (
@@ -238,6 +244,24 @@ def test_a_plugin_that_does_not_import_is_a_fault_with_its_reason(write: Write) 
     assert "ModuleNotFoundError: No module named 'nonsense_module'" in fault
 
 
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("class Odd(BaseException): ...\nraise Odd('x')", "Odd: x"),
+        ("from runner import network\nnetwork('m')(object())", "must be a function, not a object"),
+        ("from runner import network\n@network\ndef m(): ...", "takes a name in brackets"),
+        ("from runner import network\n@network('batch_norm')\ndef m(): ...", "two networks are called 'batch_norm'"),
+    ],
+)
+def test_a_plugin_that_misbehaves_is_a_fault(write: Write, module: str, message: str) -> None:
+    write("mine.py", module)
+    path = write("c.yaml", "fixed: {network: batch_norm}\nplugins: [mine.py]\n")
+    (fault,) = faults(path)
+    assert f"{path}:2:11" in fault
+    assert message in fault
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "No such file" in faults(tmp_path / "none.yaml")[0]
     (tmp_path / "latin.yaml").write_bytes(b"name: \xff\n")
@@ -258,3 +282,38 @@ def test_the_tutorials_run_builder() -> None:
     assert len(runs) == 4
     with pytest.raises(UserError, match=r"network\.norm"):
         RunBuilder.get_runs({"network.norm": ["none"]})
+
+
+def test_device_replaces_every_list_of_devices(write: Write) -> None:
+    grids = write("g.yaml", "fixed: {network: batch_norm}\ngrids:\n  - {device: [cuda], seed: [0]}\n  - {seed: [1]}\n")
+    zipped = write("z.yaml", "fixed: {network: batch_norm}\ngrid: {zip: {device: [cuda, auto], seed: [0, 1]}}\n")
+    assert [run.device for run in load(grids, device="cpu").runs] == ["cpu", "auto"]
+    assert [run.device for run in load(zipped, device="cpu").runs] == ["cpu", "cpu"]
+
+
+def test_two_spellings_of_a_value_are_one_run() -> None:
+    mlp: dict[str, Any] = {"fixed": {"network": "mlp", "network.init": "normal", "network.norm": "batch"}}
+    for grid_key, values in (
+        ("network.std", [1, 1.0]),
+        ("network.norm_args.eps", [1, 1.0]),
+        ("weight_decay", [0.0, -0.0]),
+    ):
+        with pytest.raises(UserError, match="run 2 is run 1 again"):
+            from_mapping({**mlp, "grid": {grid_key: values}})
+
+
+def test_a_contrast_that_could_never_be_compared_is_refused_before_it_is_trained() -> None:
+    lists = {"network": ["batch_norm", "no_batch_norm"], "seed": [0]}
+    contrast = {"axis": "network", "baseline": "no_batch_norm"}
+    with pytest.raises(UserError, match="every run of the baseline is excluded"):
+        from_mapping({"contrast": contrast, "grid": lists, "exclude": [{"network": "no_batch_norm"}]})
+    with pytest.raises(UserError, match="the baseline is the only arm"):
+        from_mapping({"contrast": contrast, "grid": lists, "exclude": [{"network": "batch_norm"}]})
+
+
+def test_many_faults_are_not_a_flood() -> None:
+    with pytest.raises(UserError) as caught:
+        grid(seed={"range": [-300, 0]})
+    assert len(caught.value.faults) == 1  # one place, one message
+    with pytest.raises(UserError, match="… and 250 more"):
+        grid(seed=list(range(-300, 0)))

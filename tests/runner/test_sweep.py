@@ -339,3 +339,88 @@ def test_an_interrupted_sweep_says_how_to_resume_and_resumes_to_the_same_table(
     assert run(bnbench, config, tmp_path / "part", "--resume").exit_code == 0
     assert run(bnbench, config, tmp_path / "whole").exit_code == 0
     assert untimed(tmp_path / "part/pair") == untimed(tmp_path / "whole/pair")
+
+
+def test_tables_without_a_config_are_not_overwritten(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    (tmp_path / "pair").mkdir()
+    (tmp_path / "pair/metrics.csv").write_text("precious")
+    config = write("pair.yaml", CONFIG)
+    for option in ((), ("--resume",), ("--fresh",)):
+        assert run(bnbench, config, tmp_path, *option).exit_code == 2
+    assert (tmp_path / "pair/metrics.csv").read_text() == "precious"
+
+
+def test_resume_and_fresh_contradict_each_other(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    done = run(bnbench, write("pair.yaml", CONFIG), tmp_path, "--resume", "--fresh")
+    assert done.exit_code == 2
+    assert "contradict" in done.stderr
+
+
+def test_a_run_whose_rows_are_gone_is_trained_again(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("pair.yaml", CONFIG)
+    assert run(bnbench, config, tmp_path).exit_code == 0
+    whole = untimed(tmp_path / "pair")
+    metrics = tmp_path / "pair/metrics.csv"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:6]))
+    assert run(bnbench, config, tmp_path, "--resume").exit_code == 0
+    assert untimed(tmp_path / "pair") == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("batch_size: 1", "cannot be trained on one sample"),
+        ("batch_size: 1251, drop_last: true", "leaves no batch of 1,250"),
+    ],
+)
+def test_batches_that_cannot_train(bnbench: Bnbench, write: Write, tmp_path: Path, change: str, message: str) -> None:
+    config = write("b.yaml", f"fixed: {{network: batch_norm, dataset: digits, device: cpu, {change}}}\n")
+    done = run(bnbench, config, tmp_path)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_storage_error_is_one_line(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("x")
+    done = run(bnbench, write("pair.yaml", CONFIG), tmp_path / "afile")
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "afile" in done.stderr
+
+
+def test_texts_that_look_like_one_number_are_different_arms(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    write(
+        "tag.py",
+        "from runner import network\nfrom torch import nn\n@network('tag')\n"
+        "def tag(*, tag: str | None):\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n",
+    )
+    config = write(
+        "t.yaml",
+        "plugins: [tag.py]\ncontrast: {axis: network.tag, baseline: '1.0'}\n"
+        "fixed: {network: tag, dataset: digits, epochs: 1, device: cpu}\n"
+        "grid: {network.tag: ['1.0', '1.00', '1', null, '=x'], seed: [0, 1]}\n",
+    )
+    done = run(bnbench, config, tmp_path)
+    assert done.exit_code == 0, done.stderr
+    records = json.loads(bnbench("compare", tmp_path / "t", "--format", "json").stdout)
+    assert [(record["network.tag"], record["n"]) for record in records] == [
+        *(("1.0", 2), ("1.00", 2), ("1", 2), ("null", 2), ("=x", 2)),
+    ]
+
+
+def test_damaged_tables_are_one_message(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    assert run(bnbench, write("pair.yaml", CONFIG), tmp_path, "--set", "fixed.epochs=1").exit_code == 0
+    folder = tmp_path / "pair"
+    for name, damage in (
+        ("config.yaml", "[]"),
+        ("runs.csv", ""),
+        ("metrics.csv", "run,epo"),
+        ("metrics.csv", "\x00\x01"),
+    ):
+        kept = (folder / name).read_text()
+        (folder / name).write_text(damage)
+        done = bnbench("compare", folder)
+        assert done.exit_code == 2, name
+        assert len(done.stderr.splitlines()) == 1
+        (folder / name).write_text(kept)
+    assert bnbench("compare", folder).exit_code == 0

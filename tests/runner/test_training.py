@@ -250,3 +250,27 @@ def test_build_network_and_optimizer_use_every_parameter() -> None:
     network = build_network(RUN)
     optimizer = make_optimizer(RUN, network)
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 33_250
+
+
+def test_one_runs_arguments_do_not_reach_the_next() -> None:
+    seen = []
+
+    @registry.network("keeps")
+    def keeps(*, sizes: list[int]) -> nn.Module:
+        seen.append(list(sizes))
+        sizes.append(99)
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+    run = RUN.changed(network="keeps", network_args={"sizes": [1]}, epochs=1)
+    assert run.factory_kwargs["sizes"] is not run.network_args["sizes"]
+    list(train([run, run.changed(seed=1)], Path()))
+    assert seen == [[1], [1]]
+
+
+def test_a_last_step_that_ruins_the_network_is_divergence() -> None:
+    # One batch an epoch: the training loss is taken before the only step, and is finite.
+    rows, result = rows_of(RUN.changed(network="no_batch_norm", optimizer="sgd", lr=1e38, batch_size=1250, epochs=3))
+    assert math.isfinite(rows[0].train_loss)
+    assert len(rows) == 1
+    assert result.status == "diverged"
+    assert result.best is None
