@@ -235,13 +235,15 @@ def _field(part: Literal["cell", "variant"], name: str) -> Callable[[Row], objec
 
 
 def _parameter(name: str, get: Callable[[Row], object], comparison: Comparison) -> Column:
-    number = all(isinstance(get(row), int | float | None) for row in comparison.rows)
+    number = all(isinstance(v := get(row), int | float | None) and not isinstance(v, bool) for row in comparison.rows)
     return Column(name, lambda row: _value(get(row)), number)
 
 
 def _value(value: object) -> str:
     if value is None:
         return NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()  # as the config writes it
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

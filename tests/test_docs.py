@@ -36,7 +36,8 @@ def test_your_own_network_as_its_page_shows_it(
     for command in commands.splitlines():
         done = bnbench(*shlex.split(command)[1:], *(["--set", "fixed.epochs=1"] if " run " in command else []))
         assert done.exit_code == 0, done.stderr
-    assert re.search(r"^False +10 .*\n^True +10 .* pp +\S+ +yes$", bnbench("compare", "results/mine").stdout, re.MULTILINE)
+    table = bnbench("compare", "results/mine").stdout
+    assert re.search(r"^false +10 .*\n^true +10 .* pp +\S+ +yes$", table, re.MULTILINE)
 
 
 def test_the_example_config_is_valid() -> None:
