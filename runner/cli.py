@@ -11,6 +11,7 @@ from typing import Any, cast
 import click
 
 import runner
+from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
 from runner.errors import UserError
 
@@ -273,6 +274,7 @@ def schema() -> None:
 
 
 main.add_command(claims)
+main.add_command(calibrate)
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import runpy
 import shlex
@@ -64,6 +65,13 @@ def test_the_reproductions_are_what_the_tables_give() -> None:
 def test_the_tables_of_the_readme_are_what_compare_prints(name: str, bnbench: Bnbench) -> None:
     printed = bnbench("compare", ROOT / "results/reference" / name).stdout
     assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_calibration_page_is_its_table() -> None:
+    page = (ROOT / "docs/calibration.md").read_text(encoding="utf-8")
+    with (ROOT / "results/reference/calibration/calibration.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            assert f"| {row['check']} | {row['expected']} | {row['measured']} | {row['verdict']} |" in page
 
 
 def test_every_command_of_the_readme_exists(bnbench: Bnbench) -> None:
