@@ -66,6 +66,8 @@ class Claim:
     """Where the numbers lie, in the sweep's folder."""
     contradicts: str = ""
     """The document that says otherwise, where one does."""
+    remarks: Callable[[Results], tuple[str, ...]] | None = None
+    """What else a reader has to know of the runs, beside what is noted of every claim's."""
 
     def sweep(self, budget: Budget) -> Sweep:
         """What is trained for this budget. Errors: UserError where the config is wrong."""
@@ -229,7 +231,8 @@ def _finding(claim: Claim, folder: Path) -> Finding:
         planned = results.runs["seed"].nunique()
         return Finding(claim, planned, notes=_notes(results), differences=(None,) * planned)
     check([results], "valid_accuracy", "last")
-    return finding(claim, claim.measure(results), _notes(results))
+    remarks = claim.remarks(results) if claim.remarks else ()
+    return finding(claim, claim.measure(results), (*_notes(results), *remarks))
 
 
 def finding(claim: Claim, measured: Values, notes: Sequence[str] = ()) -> Finding:

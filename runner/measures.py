@@ -8,6 +8,7 @@ a target. Accuracies are in percentage points (pp).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -72,18 +73,65 @@ def steps_to_target(results: Results, arm: object, target: float) -> Values:
     run of either arm gets there nothing is known: NaN.
     """
     curves = _long(results, CURVES)
-    horizon = float(curves["step"].max())
-    diverged = set(results.runs.loc[results.runs["status"] == "diverged", "run"])
-    times = {}
-    for run, curve in curves.groupby("run"):
-        readings = curve["step"].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
-        times[run] = horizon if run in diverged else time_to_target(*readings, target, horizon).time
-    of_run = _measured(results, results.runs["run"].map(times))
+    of_run, reached = _times(results, curves, "step", target, float(curves["step"].max()))
+    return _relative(results, of_run, reached, {results.axis or "": arm}, {results.axis or "": results.baseline})
+
+
+def seconds_to_target(results: Results, arm: object, target: float) -> Values:
+    """The difference in seconds of training to a validation accuracy [S], in % of the baseline's mean.
+
+    Of the machine that trained. The horizon is the shortest whole run, so that every run was followed to it.
+    """
+    curves = _long(results, CURVES)
+    whole = curves["run"].isin(results.runs.loc[results.runs["status"] == "ok", "run"])
+    horizon = curves[whole].groupby("run")["duration"].max().min()
+    if np.isnan(horizon):
+        return np.full(results.runs["seed"].nunique(), np.nan)
+    of_run, reached = _times(results, curves, "duration", target, float(horizon))
+    return _relative(results, of_run, reached, {results.axis or "": arm}, {results.axis or "": results.baseline})
+
+
+def best_lr(results: Results, arm: object) -> float | None:
+    """The learning rate with the arm's highest mean validation accuracy at the end; the smallest of several.
+
+    The mean over the seeds that have a result at every learning rate; None where there is none.
+    """
     assert results.axis is not None
-    baseline = by_seed(results, of_run, {results.axis: results.baseline})
-    if np.isnan(baseline).all() or not (of_run < horizon).any():
-        return np.full(len(baseline), np.nan)
-    return np.asarray(100 * difference(results, of_run, arm) / np.nanmean(baseline))
+    accuracy = values(results, "valid_accuracy")
+    rates = sorted(float(rate) for rate in results.runs["lr"].unique())
+    table = np.stack([by_seed(results, accuracy, {results.axis: arm, "lr": rate}) for rate in rates])  # [L, S]
+    complete = ~np.isnan(table).any(axis=0)
+    return rates[int(table[:, complete].mean(axis=1).argmax())] if complete.any() else None
+
+
+def best_lrs(results: Results, arm: object) -> tuple[str, ...]:
+    """In words, the learning rate chosen for each arm, and whether it lies on the edge of the grid."""
+    rates = [float(rate) for rate in results.runs["lr"].unique()]
+    found = [(value, best_lr(results, value)) for value in (results.baseline, arm)]
+    edge = {min(rates): " (edge of the grid)", max(rates): " (edge of the grid)"}
+    return tuple(f"best lr of {value}: {lr:g}{edge.get(lr, '')}" for value, lr in found if lr is not None)
+
+
+def steps_at_best_lr(results: Results, arm: object, target: float) -> Values:
+    """`steps_to_target`, each arm at its own best learning rate [S]."""
+    curves = _long(results, CURVES)
+    of_run, reached = _times(results, curves, "step", target, float(curves["step"].max()))
+    if (chosen := _at_best_lr(results, arm)) is None:
+        return np.full(results.runs["seed"].nunique(), np.nan)
+    return _relative(results, of_run, reached, *chosen)
+
+
+def area_at_best_lr(results: Results, arm: object) -> Values:
+    """The difference in mean validation accuracy over all readings, each arm at its own best learning rate [S], in pp.
+
+    A diverged run keeps its last reading's accuracy for those that it did not get to.
+    """
+    if (chosen := _at_best_lr(results, arm)) is None:
+        return np.full(results.runs["seed"].nunique(), np.nan)
+    table = _long(results, CURVES).pivot_table(index="run", columns="step", values="valid_accuracy", dropna=False)
+    areas = table.ffill(axis=1).mean(axis=1)
+    of_run = _measured(results, areas.reindex(_per_run(results).index))
+    return PP * (by_seed(results, of_run, chosen[0]) - by_seed(results, of_run, chosen[1]))
 
 
 def largest_lr(results: Results, arm: object, within: float) -> Values:
@@ -118,9 +166,15 @@ def interaction(results: Results, arm: object, parameter: str, good: object) -> 
     return np.asarray(PP * (np.mean(bad, axis=0) - at[good]))
 
 
-def slope(results: Results, arm: object, parameter: str, metric: str = "test_accuracy") -> Values:
-    """The least-squares slope of the difference in accuracy against log2 of a parameter [S], in pp per doubling."""
+def slope(
+    results: Results, arm: object, parameter: str, metric: str = "test_accuracy", against: object = None
+) -> Values:
+    """The least-squares slope of the difference in accuracy against log2 of a parameter [S], in pp per doubling.
+
+    `against` is another arm to compare with than the sweep's baseline.
+    """
     of_run = values(results, metric)
+    results = results if against is None else replace(results, baseline=against)
     grid = [float(str(value)) for value in levels(results, parameter)]
     table = np.stack([difference(results, of_run, arm, {parameter: value}) for value in grid])  # [B, S]
     return PP * _slopes(np.log2(grid), table)
@@ -188,6 +242,36 @@ def running_against_precise(results: Results, arm: object) -> Values:
     return PP * by_seed(results, gap, {results.axis: arm})
 
 
+def precise_against_running_at_first(results: Results, arm: object) -> Values:
+    """The arm's validation accuracy with precise averages minus that with moving averages [S], in pp.
+
+    At the first reading after training began.
+    """
+    assert results.axis is not None
+    first = _long(results, CURVES).sort_values("step").drop_duplicates("run").set_index("run")
+    probes = _long(results, PROBES)
+    precise = probes[probes["measure"] == "precise_valid_accuracy"].set_index(["run", "step"])["value"]
+    found = (
+        precise.reindex(pd.MultiIndex.from_arrays([first.index, first["step"]])).to_numpy() - first["valid_accuracy"]
+    )
+    gap = _measured(results, found.reindex(_per_run(results).index))
+    return PP * by_seed(results, gap, {results.axis: arm})
+
+
+def batch_against_moving(results: Results, arm: object, size: int) -> Values:
+    """The arm's validation accuracy with a batch's own statistics minus that with moving averages [S], in pp.
+
+    At the end, on the samples of the probe `batch_statistics`.
+    """
+    assert results.axis is not None
+    probes = _long(results, PROBES).sort_values("step")
+    found = []
+    for measure in (f"batch_valid_accuracy_{size}", "moving_valid_accuracy"):
+        last = probes[probes["measure"] == measure].drop_duplicates("run", keep="last").set_index("run")["value"]
+        found.append(last.reindex(_per_run(results).index))
+    return PP * by_seed(results, _measured(results, found[0] - found[1]), {results.axis: arm})
+
+
 def train_loss_gap(results: Results) -> Values:
     """Of each arm but the baseline the largest difference in an epoch's training loss, as it is [K, S]."""
     assert results.axis is not None
@@ -199,6 +283,34 @@ def train_loss_gap(results: Results) -> Values:
             of_epoch = [np.abs(difference(results, _measured(results, losses[epoch]), arm)) for epoch in losses.columns]
             gaps.append(np.max(of_epoch, axis=0))
     return np.stack(gaps)
+
+
+def _times(results: Results, curves: pd.DataFrame, clock: str, target: float, horizon: float) -> tuple[pd.Series, bool]:
+    """Of every run the time to a validation accuracy, the horizon where it is not reached, and whether any reached."""
+    diverged = set(results.runs.loc[results.runs["status"] == "diverged", "run"])
+    times = {}
+    for run, curve in curves.groupby("run"):
+        readings = curve[clock].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
+        times[run] = horizon if run in diverged else time_to_target(*readings, target, horizon).time
+    of_run = _measured(results, results.runs["run"].map(times))
+    return of_run, bool((of_run < horizon).any())
+
+
+def _relative(results: Results, of_run: pd.Series, reached: bool, ours: Where, theirs: Where) -> Values:
+    """The difference between two runs a seed [S], in % of the latter's mean; NaN where no run reached the target."""
+    baseline = by_seed(results, of_run, theirs)
+    if np.isnan(baseline).all() or not reached:
+        return np.full(len(baseline), np.nan)
+    return np.asarray(100 * (by_seed(results, of_run, ours) - baseline) / np.nanmean(baseline))
+
+
+def _at_best_lr(results: Results, arm: object) -> tuple[Where, Where] | None:
+    """The parameters of arm and baseline, each at its own best learning rate."""
+    ours, theirs = best_lr(results, arm), best_lr(results, results.baseline)
+    if ours is None or theirs is None:
+        return None
+    axis = results.axis or ""
+    return {axis: arm, "lr": ours}, {axis: results.baseline, "lr": theirs}
 
 
 def _slopes(x: Values, table: Values) -> Values:

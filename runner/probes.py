@@ -26,6 +26,12 @@ SAMPLES = 512
 PRECISE_SAMPLES = 10_000
 """Over which precise batch norm averages (Wu & Johnson 2021, section 3.2)."""
 
+BATCH_STATISTICS_SAMPLES = 2_000
+"""The first samples of the validation set, on which a batch's own statistics are tried."""
+
+BATCH_STATISTICS_SIZES = (2, 8, 64, 256)
+"""Not 1: BatchNorm1d refuses a batch of one sample, whose variance says nothing."""
+
 POWER_ITERATIONS = 20
 
 Measures = dict[tuple[str, str], float]
@@ -130,6 +136,30 @@ def precise(network: nn.Module, look: Look) -> Measures:
         network(images)  # with gradients enabled: the third document's layer takes that as the sign of training
     loss, accuracy = evaluate(network, look.data.valid)
     return {("", "precise_valid_loss"): loss, ("", "precise_valid_accuracy"): accuracy}
+
+
+@probe("batch_statistics")
+def batch_statistics(network: nn.Module, look: Look) -> Measures:
+    """Validation accuracy where norm layers take the statistics of the batch at hand, of several sizes.
+
+    On the first samples of the validation set, an even number, so that no batch has one; `moving_valid_accuracy` is
+    the accuracy with the moving averages on these very samples. A network without norm layers has none of these.
+    """
+    count = min(BATCH_STATISTICS_SAMPLES, len(look.data.valid)) // 2 * 2
+    layers = [module for module in network.modules() if is_norm(module)]
+    if not layers or not count:
+        return {}
+    split = Split(look.data.valid.images[:count], look.data.valid.labels[:count])
+    found: Measures = {("", "moving_valid_accuracy"): evaluate(network, split)[1]}
+    # No gradient, yet not by no_grad: the third document's layer takes gradients enabled as the sign of training.
+    network.requires_grad_(False)
+    for layer in layers:
+        layer.train()
+    for size in BATCH_STATISTICS_SIZES:
+        batches = zip(split.images.split(size), split.labels.split(size), strict=True)
+        correct = sum((network(images).argmax(dim=1) == labels).sum() for images, labels in batches)
+        found["", f"batch_valid_accuracy_{size}"] = float(correct) / count
+    return found
 
 
 @probe("train")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ProbeName = Literal["gradients", "activations", "norms", "precise", "train", "curvature"]
+ProbeName = Literal["gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature"]
 
 
 class RunSpec(BaseModel):

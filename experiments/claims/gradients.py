@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import CONFIGS, SMOKE, TEN_SEEDS
+from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -40,6 +40,6 @@ def _gradients(name: str, activation: str, weights: str) -> Claim:
         claimed=-1,
         # One hidden layer is three modules: linear, norm, activation.
         measure=partial(gradient_slope, arm="batch", every=3, where={"network.activation": activation}),
-        budgets={"smoke": SMOKE, "small": (TEN_SEEDS,)},
+        budgets={"smoke": SMOKE, "small": (SMALL_SEEDS,)},
         table="probes.csv",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import CONFIGS, SMOKE, TEN_SEEDS
+from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -27,5 +27,5 @@ def less_sensitive(name: str) -> Claim:
         smallest_effect=1,
         claimed=1,
         measure=partial(interaction, arm="batch", parameter="network.std", good=0.05),
-        budgets={"smoke": SMOKE, "small": (TEN_SEEDS, "fixed.train_samples=10000")},
+        budgets={"smoke": SMOKE, "small": (SMALL_SEEDS, "fixed.train_samples=10000")},
     )

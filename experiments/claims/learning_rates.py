@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import CONFIGS, SMOKE, TEN_SEEDS
+from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -32,6 +32,6 @@ def larger_learning_rates(name: str) -> Claim:
         measure=partial(largest_lr, arm="batch", within=0.01),
         budgets={
             "smoke": (*SMOKE, "grid.lr=[0.01, 0.1, 1, 10]"),
-            "small": (TEN_SEEDS, "fixed.train_samples=10000", "fixed.epochs=3"),
+            "small": (SMALL_SEEDS, "fixed.train_samples=10000", "fixed.epochs=3"),
         },
     )

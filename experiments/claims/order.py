@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import CONFIGS, SMOKE, TEN_SEEDS
+from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -26,5 +26,5 @@ def order_matters_little(name: str) -> Claim:
         smallest_effect=0.5,
         claimed="equivalence",
         measure=every_other,
-        budgets={"smoke": SMOKE, "small": (TEN_SEEDS, "fixed.train_samples=10000", "fixed.epochs=2")},
+        budgets={"smoke": SMOKE, "small": (SMALL_SEEDS, "fixed.train_samples=10000", "fixed.epochs=2")},
     )

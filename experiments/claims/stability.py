@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import CONFIGS, NETWORKS, SMOKE, TEN_SEEDS
+from experiments.claims.sweeps import CONFIGS, NETWORKS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def fewer_divergences(name: str) -> Claim:
         smallest_effect=0.1,
         claimed=-1,
         measure=partial(diverged, arm="batch", where={}),
-        budgets={"smoke": SMOKE, "small": (TEN_SEEDS, "fixed.train_samples=10000")},
+        budgets={"smoke": SMOKE, "small": (SMALL_SEEDS, "fixed.train_samples=10000")},
     )
 
 

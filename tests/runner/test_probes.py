@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from runner import registry
 from runner.data import RunData, prepare
 from runner.evaluation import evaluate
+from runner.model import is_norm
 from runner.probes import SAMPLES, Look, measure
 from runner.rows import CurveRow, EpochRow, ProbeRow, RunResult
 from runner.spec import ProbeName, RunSpec
@@ -148,6 +149,33 @@ def test_precise_averages_of_hand_written_layers(data: RunData, norm: str) -> No
         network[2].running_mean.copy_(mean)
         network[2].running_var.copy_(var)
     assert found["", "precise_valid_accuracy"] == pytest.approx(evaluate(network, data.valid)[1], abs=1 / 250)
+
+
+@pytest.mark.parametrize("norm", ["batch", "notebook"])
+def test_the_statistics_of_batches_at_test_time(data: RunData, norm: str) -> None:
+    torch.manual_seed(0)
+    network = registry.network["mlp"](hidden=[30, 30], norm=norm, dropout=0.5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for images, labels in zip(data.train.images.split(50), data.train.labels.split(50), strict=True):
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    found = measure(network, Look(data, 0.1), ["batch_statistics"])
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    norms = [module for module in network.modules() if is_norm(module)]
+    for size in (2, 8, 64, 256):
+        correct = 0
+        for start in range(0, 250, size):
+            h = data.valid.images[start : start + size].flatten(1)
+            for layer, normalise in zip(linear, norms, strict=False):
+                h = layer(h)
+                h = (h - h.mean(0)) / (h.var(0, correction=0) + 1e-5).sqrt()
+                h = (h * normalise.get_parameter("weight") + normalise.get_parameter("bias")).relu()
+            correct += int((linear[-1](h).argmax(1) == data.valid.labels[start : start + size]).sum())
+        # A tie in rounding may tip a sample or two.
+        assert found["", f"batch_valid_accuracy_{size}"] == pytest.approx(correct / 250, abs=2 / 250)
+    assert found["", "moving_valid_accuracy"] == evaluate(network, data.valid)[1]
+    assert found["", "batch_valid_accuracy_2"] < found["", "batch_valid_accuracy_256"]
 
 
 def test_train_accuracy_is_the_evaluated_one(data: RunData) -> None:
