@@ -114,7 +114,7 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options) ->
     labels = {
         run.run_id: (numbers[run.run_id], label(run.parameters, sweep), run.epochs) for job in jobs for run in job
     }
-    progress = Progress(labels, quiet=options.quiet, verbose=options.verbose)
+    progress = Progress(labels, len(sweep.runs), quiet=options.quiet, verbose=options.verbose)
     sinks: list[Sink] = [store, progress]
     unfinished: dict[str, list[EpochRow]] = {}
     context = Context(options.root, sweep.plugins, options.workers or default_workers(jobs))

@@ -11,10 +11,14 @@ from runner.rows import CurveRow, EpochRow, ProbeRow, RunResult
 
 
 class Progress:
-    """A sink that shows. `runs` maps a run's id to (number, label, epochs); `quiet` shows failures only."""
+    """A sink that shows. `runs` maps the id of a run to train to (number, label, epochs), `planned` counts all of the
+    sweep; `quiet` shows failures only.
+    """
 
-    def __init__(self, runs: Mapping[str, tuple[int, str, int]], *, quiet: bool = False, verbose: bool = False) -> None:
-        self.runs, self.quiet, self.verbose = runs, quiet, verbose
+    def __init__(
+        self, runs: Mapping[str, tuple[int, str, int]], planned: int, *, quiet: bool = False, verbose: bool = False
+    ) -> None:
+        self.runs, self.planned, self.quiet, self.verbose = runs, planned, quiet, verbose
         self.bars = sys.stderr.isatty() and not quiet
         self.sweep = tqdm(total=len(runs), desc="sweep", unit="run", disable=not self.bars, position=0)
         # No rate: with two workers the epochs of two runs take turns in this line.
@@ -29,7 +33,7 @@ class Progress:
             self.run.set_postfix(loss=f"{row.train_loss:.4f}", valid=f"{row.valid_accuracy:.4f}")
         elif not self.quiet:
             self._line(
-                f"run {number}/{len(self.runs)} {label}  epoch {row.epoch}/{epochs}  "
+                f"run {number}/{self.planned} {label}  epoch {row.epoch}/{epochs}  "
                 f"loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
                 f"valid loss {row.valid_loss:.4f}  valid accuracy {row.valid_accuracy:.4f}  {row.epoch_duration:.1f} s"
             )

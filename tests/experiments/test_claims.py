@@ -226,7 +226,7 @@ def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_the_small_budget_has_the_seeds_to_reject_after_holm() -> None:
-    chosen = claims()
+    chosen = claims.claims()
     for claim in chosen:
         seeds = {run.seed for run in claim.sweep("small").runs}
         assert 2 ** (1 - len(seeds)) * len(chosen) < 0.05, claim.name
