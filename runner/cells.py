@@ -11,7 +11,7 @@ from runner.values import is_share
 
 NOTHING = "–"
 
-SAID = ("dataset", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
+SAID = ("dataset", "train_samples", "validate_on", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
 """The parameters a reader asks for first; they are named below the table where every run has the same."""
 
 
@@ -46,7 +46,9 @@ def _p_values(comparison: Comparison) -> list[float]:
 def notes(comparison: Comparison) -> list[str]:
     """What must be known beside the numbers: runs that are not ok, what is not paired, what is the same everywhere."""
     said = [*_not_ok(comparison), *_not_paired(comparison), *_own_best(comparison), *_judgement(comparison)]
-    same = [f"{name} {_value(comparison.constant[name])}" for name in SAID if name in comparison.constant]
+    usual = (None, "null", "held_out")
+    shown = {name: value for name, value in comparison.constant.items() if name in SAID and value not in usual}
+    same = [f"{name} {_value(shown[name])}" for name in SAID if name in shown]
     return [*said, f"Every run: {', '.join(same)}."] if same else said
 
 

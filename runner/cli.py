@@ -67,6 +67,7 @@ _device = click.option("--device", metavar="DEVICE", help="Every run's device: a
     "--workers", type=click.IntRange(1, 1024), help="Worker processes (default: what the CPUs have room for)."
 )
 @click.option("--resume", is_flag=True, help="Finish the sweep that lies there.")
+@click.option("--retry", is_flag=True, help="With --resume: train the runs that failed again.")
 @click.option("--fresh", is_flag=True, help="Start over where a sweep lies there.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and train nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -80,6 +81,7 @@ def run(
     executor: str,
     workers: int | None,
     resume: bool,
+    retry: bool,
     fresh: bool,
     dry_run: bool,
     quiet: bool,
@@ -94,6 +96,8 @@ def run(
 
     if resume and fresh:
         raise UserError("--resume and --fresh contradict each other; allowed: one of them")
+    if retry and not resume:
+        raise UserError("--retry goes with --resume")
     sweep = load(config, overrides, device)
     if dry_run:
         _print_plan(sweep)
@@ -107,6 +111,7 @@ def run(
         executor=executor,
         workers=workers,
         existing="resume" if resume else "fresh" if fresh else "refuse",
+        retry=retry,
         quiet=quiet,
         verbose=verbose,
     )

@@ -264,7 +264,7 @@ def _to_target(runs: Runs, cell: NDArray[np.int64], code: NDArray[np.int64]) -> 
     if runs.curves is None or runs.target is None:
         return {}
     steps, reached = _times(runs, cell, [curve.steps for curve in runs.curves])
-    seconds, _ = _times(runs, cell, [curve.seconds for curve in runs.curves])
+    seconds = _seconds(runs.curves, cell, steps, reached)
     by_steps, by_seconds = _time_by_row(runs, code, steps), _time_by_row(runs, code, seconds)
     counts = reached.groupby(code).agg(["count", "sum"])
     return {
@@ -285,7 +285,22 @@ def _times(runs: Runs, cell: NDArray[np.int64], clocks: Sequence[Values]) -> tup
     for index in np.flatnonzero(np.isin(status, MEASURED) & (horizon > 0)).tolist():
         found = runs.reach(index, clocks[index], float(horizon[index]))
         times[index], reached[index] = found.time, found.reached
-    return pd.Series(times), pd.Series(reached)
+    table = pd.DataFrame({"times": times, "reached": reached})
+    nobody = table["reached"].groupby(cell).transform("max") == 0  # equal times would read as a finding
+    return table["times"].mask(nobody), table["reached"]
+
+
+def _seconds(curves: Sequence[Curve], cell: NDArray[np.int64], steps: pd.Series, reached: pd.Series) -> pd.Series:
+    """Seconds to the reading at which the target was reached; of a run that did not, the longest run's of its cell.
+
+    Whether it was reached is decided by steps: in seconds runs have no common horizon.
+    """
+    longest = pd.Series([curve.seconds[-1] if len(curve.seconds) else np.nan for curve in curves])
+    seconds = longest.groupby(cell).transform("max").where(steps.notna())
+    for index in np.flatnonzero(reached == 1).tolist():
+        curve = curves[index]
+        seconds.iat[index] = curve.seconds[np.searchsorted(curve.steps, float(steps.to_numpy()[index]))]
+    return seconds
 
 
 def _time_by_row(runs: Runs, code: NDArray[np.int64], times: pd.Series) -> dict[int, Time]:

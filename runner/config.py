@@ -121,7 +121,11 @@ class _Reader:
             broken = {problem["loc"][0] for problem in error.errors()}  # the rest is checked all the same
             config = Config.model_validate({key: value for key, value in values.items() if key not in broken})
         if config.grid is not None and config.grids is not None:
-            self.fault("'grid' and 'grids' stand in one config; use one of them", ("grids",), key=True)
+            self.fault(
+                "'grid' and 'grids' stand in one config; use one (--set: grids.0.seed=…)",
+                ("grids",),
+                key=True,
+            )
         if not config.name and not TypeAdapter(Name).validator.isinstance_python(self.default_name):
             self.fault(f"the file's name '{self.default_name}' cannot name a sweep; add 'name:' ({NAME_RULE})", ())
         return config
@@ -184,6 +188,9 @@ class _Reader:
 
     def _values(self, key: str, entry: Any, path: YamlPath, *, distinct: bool = True) -> list[Any]:
         """A grid entry as the list of its valid values; in a zip one may come twice."""
+        if key not in PARAMETERS and not key.startswith("network."):
+            self._check_value(key, None, path)  # once for all of its values
+            return []
         if isinstance(entry, dict):
             values = self._helper(entry, path)
             return values if all(self._check_value(key, value, path) for value in values) else []

@@ -45,6 +45,7 @@ class Options:
     executor: str = "process"
     workers: int | None = None
     existing: Existing = "refuse"
+    retry: bool = False
     quiet: bool = False
     verbose: bool = False
 
@@ -62,17 +63,21 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in sweep.runs})
     with closing(store):
         if (folder / CONFIG).exists() and options.existing == "resume":
-            finished = store.resume(config)
+            finished = store.resume(config, environment.digests(sweep.plugins), retry=options.retry)
         else:
             datasets = sorted({run.dataset for run in sweep.runs})
-            store.start(environment.describe(datasets, options.root), config)
+            store.start(environment.describe(datasets, options.root, sweep.plugins), config)
             finished = set()
         jobs: list[Job] = [(run,) for run in sweep.runs if run.run_id not in finished]
+        if finished and not options.quiet:
+            print(f"{len(finished)} of {len(sweep.runs)} runs are there already", file=sys.stderr)
         code = _drive(jobs, sweep, store, options) if jobs else 0
         if code == 0:
             store.finish()
             failed = [row for row in read_rows(folder / RUNS) if row["status"] not in ("ok", "diverged")]
             _report_failures(failed, folder)
+            if not options.quiet:
+                print(f"results in {folder}", file=sys.stderr)
             code = 1 if failed else 0
     return code
 
@@ -102,9 +107,11 @@ def _check_existing(folder: Path, config: str, existing: Existing) -> None:
         raise UserError(f"{folder} holds tables without a {CONFIG}: not this command's; --out names another folder")
     if (folder / CONFIG).exists() and existing == "refuse":
         same = (folder / CONFIG).read_text(encoding="utf-8") == config
+        if same:
+            raise UserError(f"{folder} already holds this sweep; --resume finishes it, --fresh starts over")
         raise UserError(
-            f"{folder} already holds {'this sweep' if same else 'another config'}; --resume finishes it, "
-            f"--fresh starts over, --out names another folder"
+            f"{folder} already holds another config; --fresh starts over, --out DIR or --set name=NAME keeps both, "
+            f"--resume works where this config only adds runs to it"
         )
 
 
@@ -162,7 +169,10 @@ def label(parameters: object, sweep: Sweep) -> str:
 
 def _report_failures(failed: Sequence[dict[str, str]], folder: Path) -> None:
     if failed:
-        print(f"{len(failed)} runs did not finish (tracebacks in {folder / 'run.log'}):", file=sys.stderr)
+        print(
+            f"{len(failed)} runs failed (tracebacks in {folder / 'run.log'}; --resume --retry trains them again):",
+            file=sys.stderr,
+        )
         for row in failed:
             print(f"  run {row['run']} {row['status']}: {row['error']}", file=sys.stderr)
 

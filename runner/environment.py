@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -17,8 +18,8 @@ from runner.data import load
 PACKAGES = ("bnbench", "torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn")
 
 
-def describe(datasets: Iterable[str], root: Path) -> dict[str, Any]:
-    """Versions, git commit, processor, GPUs, threads, and the digests of the data sets used."""
+def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -> dict[str, Any]:
+    """Versions, git commit, processor, GPUs, threads, and the digests of the data sets and plugins used."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -30,11 +31,17 @@ def describe(datasets: Iterable[str], root: Path) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "environment": {name: os.environ[name] for name in sorted(os.environ) if name in _VARIABLES},
+        "plugins": digests(plugins),
         "data": {name: load(name, root).digests for name in datasets},
     }
 
 
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
+
+
+def digests(files: Iterable[str]) -> dict[str, str]:
+    """SHA-256 by file name."""
+    return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
 
 
 def _git() -> dict[str, Any] | None:

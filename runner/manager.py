@@ -68,6 +68,7 @@ class RunManager:
             store.close()
             raise UserError(f"{self.out} already holds a table; give RunManager another folder")
         store.start(describe([], Path()))
+        print(f"RunManager: every epoch's row goes to {self.out}", file=sys.stderr)
         return store
 
     def begin_epoch(self) -> None:

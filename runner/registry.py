@@ -141,7 +141,13 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
         if takes_anything(factory):
             return None
         if not parameters:
-            return f"{kind} '{name}' takes no arguments, so not '{key}'"
+            rest = list(inspect.signature(factory).parameters)
+            hint = (
+                f"; its {', '.join(rest)} would have to be keyword-only: put '*, ' first"
+                if rest and kind == "network"
+                else ""
+            )
+            return f"{kind} '{name}' takes no arguments, so not '{key}'{hint}"
         return f"{kind} '{name}': {unknown('argument', key, list(parameters))}"
     try:
         _adapter(factory, key).validate_python(value, strict=True)  # "no" is not a bool

@@ -16,7 +16,7 @@ class EpochRow:
 
     `step` counts optimizer steps since the run began. Training loss and accuracy are averages over the epoch, taken
     while the weights move; validation follows it, in evaluation mode. `epoch_duration` is the training pass alone,
-    `run_duration` everything since the run began.
+    `run_duration` everything since the network was built; reading the data is not the run's.
     """
 
     run_id: str

@@ -32,6 +32,9 @@ RUN_FIELDS = (
 )
 
 
+RETRIED = ("interrupted", "failed", "oom", "timeout")
+
+
 class Store:
     """The tables of one sweep, open for writing.
 
@@ -86,14 +89,17 @@ class Store:
         for name, text in texts.items():
             write_atomically(self.folder / name, text)
 
-    def resume(self, config: str) -> set[str]:
+    def resume(self, config: str, plugins: Mapping[str, str] | None = None, *, retry: bool = False) -> set[str]:
         """Keep the finished runs' rows, renumbered for this plan, drop the others; the ids of the finished runs.
 
-        Errors: UserError where a finished run is not in this plan or a table has other columns.
+        `plugins` maps each plugin's file name to its digest; with `retry` runs that failed are not finished.
+        Errors: UserError where a finished run is not in this plan, a table has other columns, or a plugin changed.
         """
         headers = self.headers
         self._check_headers(headers)
-        finished = self._finished_runs()
+        finished = self._finished_runs(retry)
+        if not retry:  # a mended plugin is what --retry is for: the runs it failed have no rows to mix with
+            self._check_plugins(plugins or {})
         for name, header in headers.items():
             kept = [row for row in read_rows(self.folder / name) if row["run_id"] in finished]
             self._rewrite(name, header, [row for row in kept if row.get("status") != "interrupted"])
@@ -157,12 +163,23 @@ class Store:
                     f"{self.folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out"
                 )
 
-    def _finished_runs(self) -> set[str]:
+    def _check_plugins(self, plugins: Mapping[str, str]) -> None:
+        """A network that was changed between two halves of a sweep would make one arm of two."""
+        path = self.folder / ENVIRONMENT
+        before = json.loads(path.read_text(encoding="utf-8")).get("plugins", {}) if path.exists() else {}
+        if changed := [name for name in plugins if before.get(name, plugins[name]) != plugins[name]]:
+            raise UserError(
+                f"{self.folder}: {', '.join(changed)} has changed since this sweep began; --fresh starts over, "
+                f"--retry trains only what failed"
+            )
+
+    def _finished_runs(self, retry: bool) -> set[str]:
         rows = Counter(row["run_id"] for row in read_rows(self.folder / METRICS))
         finished = [
             row
             for row in read_rows(self.folder / RUNS)
-            if row["status"] != "interrupted" and rows[row["run_id"]] == int(row["epochs_trained"])
+            if row["status"] not in (RETRIED if retry else ("interrupted",))
+            and rows[row["run_id"]] == int(row["epochs_trained"])
         ]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:

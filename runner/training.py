@@ -39,10 +39,10 @@ def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
 
 
 def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
-    began = perf_counter()
     device = resolve_device(run.device)
     use_settings(run)
     data = prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
+    began = perf_counter()  # the data are read once for all of a process's runs
     network = build_network(run)
     weights = weights_hash(network)
     network.to(device)

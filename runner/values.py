@@ -41,7 +41,9 @@ def check(results: Sequence[Results], metric: str, at: At) -> None:
         if at != "last":
             raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}, only the last one")
         if all(result.runs[metric].isna().all() for result in results):
-            raise UserError(f"{metric} is empty: the test set has not been read by any of these runs")
+            on_test = any("test" in set(result.runs.get("validate_on", ())) for result in results)
+            hint = "; these runs validate on the test set: valid_accuracy and valid_loss are of it" if on_test else ""
+            raise UserError(f"{metric} is empty: no run has read the test set at its end{hint}")
     if isinstance(at, str):
         if at not in ("last", "best"):
             raise UserError(unknown("epoch", at, ["last", "best"]) + ", or an epoch's number")

@@ -78,7 +78,7 @@ def notes(findings: Sequence[Finding]) -> list[str]:
         "EQUIVALENT is what a claim of equivalence claims. needs: the seeds that would settle it.",
     ]
     if any(0 < finding.n < 6 for finding in findings):
-        text.append("Fewer than 6 seeds can never give p < .05.")
+        text.append("Fewer than 6 seeds can never give p < .05 in a sign-flip test: this budget decides nothing.")
     text += [f"{finding.claim.name}: {'; '.join(finding.notes)}." for finding in findings if finding.notes]
     return text
 

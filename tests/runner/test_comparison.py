@@ -217,7 +217,7 @@ def test_the_test_sets_numbers_come_from_the_runs_table() -> None:
     assert compare([sweep(runs)], metric="test_loss").rows[0].mean == 0.375
     with pytest.raises(UserError, match="test_accuracy is measured once, at the end: it has no epoch best"):
         compare([sweep(runs)], metric="test_accuracy", at="best")
-    with pytest.raises(UserError, match="test_accuracy is empty: the test set has not been read"):
+    with pytest.raises(UserError, match="test_accuracy is empty: no run has read the test set"):
         compare([sweep(one_epoch({"none": [0.1]}))], metric="test_accuracy")
 
 
@@ -808,8 +808,14 @@ def test_a_loss_is_reached_from_above() -> None:
 def test_the_horizon_is_what_every_ok_run_of_the_cell_got_to() -> None:
     shorter = {"none": CURVES["none"], "bn": [replace(run, accuracy=run.accuracy[:2]) for run in CURVES["bn"]]}
     rows = to_target(shorter, 0.9)
-    assert [row.to_target and row.to_target.steps and row.to_target.steps.mean for row in rows.values()] == [120, 120]
     assert [row.to_target and row.to_target.reached for row in rows.values()] == [0, 0]
+    assert [row.to_target and row.to_target.steps for row in rows.values()] == [None, None]  # equal times: no finding
+    one_there = {**shorter, "bn": [curve("bn", 0, [0.1, 0.95]), *shorter["bn"][1:]]}
+    assert [row.to_target and row.to_target.reached for row in to_target(one_there, 0.9).values()] == [0, 1]
+    found = to_target(one_there, 0.9)["none"].to_target
+    assert found is not None
+    assert found.steps is not None
+    assert found.steps.mean == 120
 
 
 def test_a_diverged_run_never_reached_and_a_failed_one_does_not_count() -> None:

@@ -192,7 +192,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
         ("device: cuda:97", (), "bad.yaml:3:73: device 'cuda:97' is not on this machine; allowed here: auto, cpu"),
         ("batch_size: 1249", (), "bad.yaml:3:77: batch_size 1249 leaves a last batch of one sample of 1,250"),
         ("dataset: mnist", (), "bad.yaml:3:74: MNIST: missing t10k-images-idx3-ubyte"),
-        ("epochs: 3", (), "already holds another config; --resume"),
+        ("epochs: 3", (), "already holds another config; --fresh starts over, --out DIR or --set name=NAME keeps both"),
         ("", ("--executor", "proces"), "unknown executor 'proces'; did you mean 'process'?"),
         ("name: ../up", (), "bad.yaml:3:71: name: must be"),
     ],
