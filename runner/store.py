@@ -98,8 +98,7 @@ class Store:
         headers = self.headers
         self._check_headers(headers)
         finished = self._finished_runs(retry)
-        if not retry:  # a mended plugin is what --retry is for: the runs it failed have no rows to mix with
-            self._check_plugins(plugins or {})
+        self._check_plugins(plugins or {}, retry)
         for name, header in headers.items():
             kept = [row for row in read_rows(self.folder / name) if row["run_id"] in finished]
             self._rewrite(name, header, [row for row in kept if row.get("status") != "interrupted"])
@@ -163,11 +162,19 @@ class Store:
                     f"{self.folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out"
                 )
 
-    def _check_plugins(self, plugins: Mapping[str, str]) -> None:
-        """A network that was changed between two halves of a sweep would make one arm of two."""
+    def _check_plugins(self, plugins: Mapping[str, str], retry: bool) -> None:
+        """A network that was changed between two halves of a sweep would make one arm of two.
+
+        A mended one is what a retry is for; it is recorded beside the old.
+        """
         path = self.folder / ENVIRONMENT
-        before = json.loads(path.read_text(encoding="utf-8")).get("plugins", {}) if path.exists() else {}
-        if changed := [name for name in plugins if before.get(name, plugins[name]) != plugins[name]]:
+        environment = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = environment.get("plugins", {})
+        changed = [name for name in plugins if before.get(name, plugins[name]) != plugins[name]]
+        if changed and retry:
+            environment |= {"plugins": {**before, **plugins}, "plugins_before_retry": before}
+            self._replace(ENVIRONMENT, json.dumps(environment, indent=2, ensure_ascii=False) + "\n")
+        elif changed:
             raise UserError(
                 f"{self.folder}: {', '.join(changed)} has changed since this sweep began; --fresh starts over, "
                 f"--retry trains only what failed"

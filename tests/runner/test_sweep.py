@@ -424,3 +424,29 @@ def test_damaged_tables_are_one_message(bnbench: Bnbench, write: Write, tmp_path
         assert len(done.stderr.splitlines()) == 1
         (folder / name).write_text(kept)
     assert bnbench("compare", folder).exit_code == 0
+
+
+def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never_mixed(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    broken = "from runner import network\nfrom torch import nn\n@network('mine')\ndef mine(*, seven: bool):\n"
+    body = "    if seven: raise NameError('y')\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    write("mine.py", broken + body)
+    config = write(
+        "m.yaml",
+        "plugins: [mine.py]\nfixed: {network: mine, dataset: digits, epochs: 1, device: cpu}\n"
+        "grid: {network.seven: [false, true], seed: [0]}\n",
+    )
+    options = ("run", config, "--out", tmp_path, "--workers", 1, "-q")  # processes: each reads the file as it is
+    assert bnbench(*options).exit_code == 1
+    kept = bnbench(*options, "--resume")
+    assert kept.exit_code == 1
+    assert "--resume --retry trains them again" in kept.stderr
+    write("mine.py", broken + body.replace("raise NameError('y')", "pass"))
+    refused = bnbench(*options, "--resume")
+    assert refused.exit_code == 2
+    assert "mine.py has changed since this sweep began" in refused.stderr
+    assert bnbench(*options, "--resume", "--retry").exit_code == 0
+    assert list(table(tmp_path / "m", "runs.csv").status) == ["ok", "ok"]
+    assert bnbench(*options, "--resume").exit_code == 0
+    assert bnbench(*options, "--retry").exit_code == 2
