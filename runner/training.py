@@ -31,16 +31,18 @@ def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
     for run in job:
         rows: list[EpochRow] = []
         try:
+            use_settings(run)
             yield from _train(run, root, rows)
         except (Exception, SystemExit) as error:  # a network that calls sys.exit() is a failed run too
             status: Status = "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
             message = f"{type(error).__name__}: {error}"
             yield RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+        finally:
+            torch.set_flush_denormal(False)  # scipy's noncentral t, and with it "seeds needed", changes under it
 
 
 def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
     device = resolve_device(run.device)
-    use_settings(run)
     data = prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
     began = perf_counter()  # the data are read once for all of a process's runs
     network = build_network(run)

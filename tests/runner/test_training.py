@@ -274,3 +274,14 @@ def test_a_last_step_that_ruins_the_network_is_divergence() -> None:
     assert len(rows) == 1
     assert result.status == "diverged"
     assert result.best is None
+
+
+def test_training_leaves_denormals_to_the_statistics_that_follow() -> None:
+    tiny = torch.tensor(1e-40)
+    list(train([RUN.changed(epochs=1)], Path()))
+    assert (tiny * 1).item() > 0
+    half_way = train([RUN], Path())
+    next(half_way)
+    assert (tiny * 1).item() == 0  # while it trains they are flushed
+    half_way.close()  # type: ignore[attr-defined]
+    assert (tiny * 1).item() > 0
