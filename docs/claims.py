@@ -44,12 +44,12 @@ listed in [sources.md](sources.md).
 
 ## How blind it was
 
-- The first 23 claims were run and read with ten seeds. Nine were then added, and the budget became twelve seeds for all,
+- The first 23 claims were run and read with ten seeds. Nine were added then, and the budget became twelve for all,
   since Holm over 32 claims cannot reject with ten. The two new seeds joined the ten already seen: a second look, for
   which no p here is corrected. With ten seeds `unchanged_accuracy_notebook_cnn` and `higher_accuracy_notebook_cnn` were
   INCONCLUSIVE; no other verdict of the 23 changed. Take those two as exploratory until run on fresh seeds.
-- Before the first run, three seeds of `divergence` had been seen at the learning rate chosen for it (all three plain runs
-  diverged, none with batch norm), and one seed's curves of `tutorial_fashion` after its target was set.
+- Before the first run, three seeds of `divergence` had been seen at the learning rate chosen for it (all plain runs of
+  them diverged, none with batch norm), and one seed's curves of `tutorial_fashion` after its target was set.
 - Seconds were measured on a machine that did other work as well.
 - Sweeps begun with ten seeds were finished by a later commit than the one in their `environment.json`.
 """
