@@ -84,10 +84,11 @@ def fresh_seeds() -> str:
     assert interval is not None
     assert interval.low is not None
     assert interval.high is not None
+    low, high = 100 * interval.low, 100 * interval.high
     return (
-        f"on twelve seeds seen by nobody before (`results/reference/claims_fresh_seeds/`) the difference is\n"
-        f"  {100 * interval.estimate:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}] pp, p {difference.p:.3f} "
-        f"before any adjustment: INCONCLUSIVE. All claims are to be run\n  again on fresh seeds, their number fixed first."
+        "on twelve seeds nobody had seen (`results/reference/claims_fresh_seeds/`) the difference\n"
+        f"  is {100 * interval.estimate:+.2f} [{low:+.2f}, {high:+.2f}] pp, p {difference.p:.3f} before any adjustment: "
+        "INCONCLUSIVE. All\n  claims are to be run again on fresh seeds, their number fixed first."
     )
 
 
