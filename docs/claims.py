@@ -87,7 +87,7 @@ def fresh_seeds() -> str:
     low, high = 100 * interval.low, 100 * interval.high
     return (
         "on twelve seeds nobody had seen (`results/reference/claims_fresh_seeds/`) the difference\n"
-        f"  is {100 * interval.estimate:+.2f} [{low:+.2f}, {high:+.2f}] pp, p {difference.p:.3f} before any adjustment: "
+        f"  is {100 * interval.estimate:+.2f} [{low:+.2f}, {high:+.2f}] pp, p {difference.p:.3f}, not adjusted: "
         "INCONCLUSIVE. All\n  claims are to be run again on fresh seeds, their number fixed first."
     )
 
