@@ -204,6 +204,36 @@ def diverged(results: Results, arm: object, where: Where) -> Values:
     return difference(results, of_run, arm, where)
 
 
+def accuracy_at_matched_loss(results: Results, arm: object) -> Values:
+    """The difference in validation accuracy at the lowest training loss that both runs of a seed reach [S], in pp.
+
+    Training loss in evaluation mode (the probe `train`), at the ends of epochs; linear between two of them.
+    """
+    assert results.axis is not None
+    probes = _long(results, PROBES)
+    losses = probes[probes["measure"] == "eval_train_loss"][["run", "step", "value"]]
+    of_run = dict(list(results.metrics.merge(losses, on=["run", "step"]).sort_values("step").groupby("run")))
+    lowest = _measured(results, results.runs["run"].map({run: rows["value"].min() for run, rows in of_run.items()}))
+    ours, theirs = ({results.axis: value} for value in (arm, results.baseline))
+    shared = np.maximum(by_seed(results, lowest, ours), by_seed(results, lowest, theirs))  # [S], NaN where one failed
+    targets = results.runs["seed"].map(dict(zip(np.sort(results.runs["seed"].unique()), shared, strict=True)))
+    found = [
+        _accuracy_at_loss(of_run[run], target) if run in of_run and np.isfinite(target) else np.nan
+        for run, target in zip(results.runs["run"], targets, strict=True)
+    ]
+    return PP * difference(results, _measured(results, pd.Series(found)), arm)
+
+
+def _accuracy_at_loss(epochs: pd.DataFrame, target: float) -> float:
+    """A run's validation accuracy when its training loss first fell to `target`; NaN where it did not."""
+    losses, accuracies = epochs["value"].to_numpy(float), epochs["valid_accuracy"].to_numpy(float)
+    if not (losses <= target).any():
+        return np.nan
+    first = int((losses <= target).argmax())
+    before = max(first - 1, 0)
+    return float(np.interp(target, losses[[first, before]], accuracies[[first, before]]))
+
+
 def deviation(results: Results, arm: object, metric: str = "test_accuracy") -> Values:
     """The difference in how far a seed is from its arm's median accuracy [S], in pp.
 

@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs/claims"
 SMALL_SEEDS = "grid.seed={range: [200, 212]}"
 """Twelve seeds, fixed before any of them was run: none served to choose a claim, a design or a number of seeds.
 
-The sign-flip test's smallest p is 2^(1 − n): Holm over all claims can reject with 12 seeds, over 32 not with 10.
+The sign-flip test's smallest p is 2^(1 − n): Holm over all claims can reject with 12 seeds, over 34 not with 10.
 """
 
 SMOKE = ("fixed.dataset=digits", "fixed.epochs=1", "grid.seed={range: 2}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,23 @@ def test_each_arm_is_judged_at_its_own_best_learning_rate(tmp_path: Path) -> Non
     assert claim.measure(results) == pytest.approx(np.full(SEEDS, -78))
     area = built("larger_area_at_own_best_lr").measure(results)
     assert area == pytest.approx(np.full(SEEDS, 100 * (40 - 21) / 50 * 0.899))  # 0.999 instead of 0.1
+
+
+def test_accuracy_is_compared_at_the_lowest_loss_both_reach(tmp_path: Path) -> None:
+    claim = built("better_generalisation_at_matched_loss")
+    results = world(claim, tmp_path, planted=False)
+    epochs = {"none": [(0.5, 0.6), (0.3, 0.7), (0.1, 0.8)], "batch": [(0.6, 0.4), (0.4, 0.5), (0.2, 0.9)]}
+    rows = [
+        {"run": run, "step": step, "eval_train_loss": loss, "valid_accuracy": accuracy}
+        for run, arm in zip(results.runs["run"], results.runs["network.norm"], strict=True)
+        for step, (loss, accuracy) in enumerate(epochs[arm], start=1)
+    ]
+    table = pd.DataFrame(rows)
+    results = replace(results, metrics=table.drop(columns="eval_train_loss"))
+    probes = table.melt(["run", "step"], ["eval_train_loss"], "measure").assign(layer="")
+    probes.to_csv(tmp_path / "probes.csv", index=False)
+    # Both reach a loss of 0.2: batch norm at its last epoch, the other half-way between its second and third.
+    assert claim.measure(results) == pytest.approx(np.full(SEEDS, 100 * (0.9 - 0.75)))
 
 
 def test_claims_run_end_to_end(tmp_path: Path) -> None:
@@ -220,6 +238,7 @@ def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"step": 0, **precise, "value": 0.1}
     yield {"step": 10, **precise, "value": 0.1 + fact["gap"]}
     yield {"step": 100, **precise, "value": fact["accuracy"] - fact["gap"]}
+    yield {"step": 100, "layer": "", "measure": "eval_train_loss", "value": fact["loss"]}
     for measure in ("moving_valid_accuracy", "batch_valid_accuracy_2", "batch_valid_accuracy_256"):
         gap = 0 if measure.startswith("moving") else fact["gap"]
         yield {"step": 100, "layer": "", "measure": measure, "value": fact["accuracy"] - gap}
