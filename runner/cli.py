@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,6 +15,10 @@ import runner
 from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
 from runner.errors import UserError
+
+if TYPE_CHECKING:
+    from runner.grouping import StackMode
+    from runner.sweep import Sweep
 
 FORMATS = ("table", "csv", "json", "md", "latex")
 
@@ -52,6 +57,13 @@ _config = click.argument("config", type=click.Path(path_type=Path))
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. grid.lr=[0.01,0.1].")
 _data_dir = click.option("--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data).")
 _device = click.option("--device", metavar="DEVICE", help="Every run's device: auto, cpu, cuda, cuda:N.")
+_stack = click.option(
+    "--stack",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Train runs that differ only in seed, lr, momentum, … as one model: on CUDA (auto), wherever they can, never.",
+)
 
 
 @main.command()
@@ -59,6 +71,7 @@ _device = click.option("--device", metavar="DEVICE", help="Every run's device: a
 @_set
 @_data_dir
 @_device
+@_stack
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
@@ -77,6 +90,7 @@ def run(
     overrides: tuple[str, ...],
     data_dir: str | None,
     device: str | None,
+    stack: StackMode,
     out: Path,
     executor: str,
     workers: int | None,
@@ -100,7 +114,7 @@ def run(
         raise UserError("--retry goes with --resume")
     sweep = load(config, overrides, device)
     if dry_run:
-        _print_plan(sweep)
+        _print_plan(sweep, stack, data_dir)
         return
     from runner.data import data_folder
     from runner.driver import Options, run_sweep
@@ -112,6 +126,7 @@ def run(
         workers=workers,
         existing="resume" if resume else "fresh" if fresh else "refuse",
         retry=retry,
+        stack=stack,
         quiet=quiet,
         verbose=verbose,
     )
@@ -124,18 +139,20 @@ def run(
 @main.command()
 @_config
 @_set
+@_data_dir
 @_device
-def plan(config: Path, overrides: tuple[str, ...], device: str | None) -> None:
-    """Show every run of CONFIG, its arm and what it is paired with; trains nothing."""
+@_stack
+def plan(config: Path, overrides: tuple[str, ...], data_dir: str | None, device: str | None, stack: StackMode) -> None:
+    """Show every run of CONFIG, its arm, what it is paired with and what it trains with; trains nothing."""
     from runner.config import load
 
-    _print_plan(load(config, overrides, device))
+    _print_plan(load(config, overrides, device), stack, data_dir)
 
 
-def _print_plan(sweep: Any) -> None:
-    from runner.plan import describe
+def _print_plan(sweep: Sweep, stack: StackMode, data_dir: str | None) -> None:
+    from runner.plan import describe, describe_stacks
 
-    for line in describe(sweep):
+    for line in chain(describe(sweep), describe_stacks(sweep, stack, data_dir)):
         click.echo(line)
 
 

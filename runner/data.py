@@ -39,6 +39,10 @@ class Split:
     def __getitem__(self, index: Tensor | slice) -> Split:
         return Split(self.images[index], self.labels[index])
 
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The images and labels at these positions."""
+        return self.images[index], self.labels[index]
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -138,14 +142,19 @@ def batch_order(run: RunSpec, n: int, epoch: int) -> Tensor:
     """The order [N] in which an epoch visits the training samples; a function of the seed and the epoch alone."""
     if not run.shuffle:
         return torch.arange(n)
-    return torch.randperm(n, generator=torch.Generator().manual_seed(stream(run.seed, "batches", epoch)))
+    seed = 0 if run.share_batches else run.seed
+    return torch.randperm(n, generator=torch.Generator().manual_seed(stream(seed, "batches", epoch)))
+
+
+Batch = Tensor | tuple[Tensor, Tensor]
+"""Positions [R, B] in the training set that R runs visit, or one run's images [B, C, H, W] and labels [B]."""
 
 
 class Batches:
-    """Yields an epoch's (images [B, C, H, W], labels [B]) on the device.
+    """An epoch's batches for R runs, from their orders [R, N]; [1, N] where they share one.
 
-    `num_workers: 0` indexes tensors that live on the device; `num_workers: n` is the tutorial's pipeline, a DataLoader
-    with n processes that turn each sample into a PIL image and through torchvision's transforms.
+    `num_workers: 0` gives positions, on the device, in tensors that live there; `num_workers: n` is the tutorial's
+    pipeline, a DataLoader with n processes that turn each sample into a PIL image and through torchvision's transforms.
     """
 
     def __init__(self, run: RunSpec, data: RunData, device: torch.device) -> None:
@@ -157,16 +166,15 @@ class Batches:
         """How many batches an epoch of so many samples has."""
         return samples // self.run.batch_size if self.run.drop_last else -(-samples // self.run.batch_size)
 
-    def __call__(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def __call__(self, orders: Tensor) -> Iterator[Batch]:
         if self.loader is not None:
-            self.sampler.order = order.tolist()
+            self.sampler.order = orders[0].tolist()
             for images, labels in self.loader:
                 yield images.to(self.device), labels.to(self.device)
             return
         if self.run.drop_last:
-            order = order[: len(order) // self.run.batch_size * self.run.batch_size]
-        for index in order.to(self.device).split(self.run.batch_size):
-            yield self.data.train.images[index], self.data.train.labels[index]
+            orders = orders[:, : orders.shape[1] // self.run.batch_size * self.run.batch_size]
+        yield from orders.to(self.device).split(self.run.batch_size, dim=1)
 
 
 class _Order(torch.utils.data.Sampler[int]):

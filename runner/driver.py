@@ -13,9 +13,12 @@ from typing import Literal, Protocol
 
 from runner import environment, preflight, yaml_source
 from runner.errors import UserError
-from runner.executors import Context, Job, executor
+from runner.executors import Context, executor
+from runner.grouping import Job, StackMode
+from runner.grouping import jobs as grouped
 from runner.progress import Progress
 from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult
+from runner.spec import RunSpec
 from runner.store import CONFIG, METRICS, RUNS, Store, read_rows
 from runner.sweep import Sweep
 
@@ -38,7 +41,7 @@ class Terminated(BaseException):
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how a sweep runs: nothing here changes a result."""
+    """Where and how a sweep runs: nothing here changes a result (a stack: but by rounding)."""
 
     out: Path = Path("results")
     root: Path = Path("data")
@@ -46,6 +49,7 @@ class Options:
     workers: int | None = None
     existing: Existing = "refuse"
     retry: bool = False
+    stack: StackMode = "auto"
     quiet: bool = False
     verbose: bool = False
 
@@ -68,10 +72,14 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             datasets = sorted({run.dataset for run in sweep.runs})
             store.start(environment.describe(datasets, options.root, sweep.plugins), config)
             finished = set()
-        jobs: list[Job] = [(run,) for run in sweep.runs if run.run_id not in finished]
+        workers = options.workers or default_workers(sweep.runs)
+        # Cut from all runs, so that a resumed stack is the one that was interrupted, less its finished members.
+        whole = grouped(sweep.runs, options.stack, workers)
+        left = [tuple(run for run in job if run.run_id not in finished) for job in whole]
+        jobs = [job for job in left if job]
         if finished and not options.quiet:
             print(f"{len(finished)} of {len(sweep.runs)} runs are there already", file=sys.stderr)
-        code = _drive(jobs, sweep, store, options) if jobs else 0
+        code = _drive(jobs, sweep, store, options, workers) if jobs else 0
         if code == 0:
             store.finish()
             failed = [row for row in read_rows(folder / RUNS) if row["status"] not in ("ok", "diverged")]
@@ -115,7 +123,7 @@ def _check_existing(folder: Path, config: str, existing: Existing) -> None:
         )
 
 
-def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options) -> int:
+def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options, workers: int) -> int:
     """Run the jobs and hand every event to the sinks."""
     numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
     labels = {
@@ -124,7 +132,7 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options) ->
     progress = Progress(labels, len(sweep.runs), quiet=options.quiet, verbose=options.verbose)
     sinks: list[Sink] = [store, progress]
     unfinished: dict[str, list[EpochRow]] = {}
-    context = Context(options.root, sweep.plugins, options.workers or default_workers(jobs))
+    context = Context(options.root, sweep.plugins, min(workers, len(jobs)))
     events = executor[options.executor](jobs, context)
     try:
         with closing(progress), _sigterm_raises(), closing(events):  # type: ignore[type-var]
@@ -152,13 +160,12 @@ def _tell(sinks: Sequence[Sink], event: Event, unfinished: dict[str, list[EpochR
             sink.on_result(event)
 
 
-def default_workers(jobs: Sequence[Job]) -> int:
+def default_workers(runs: Sequence[RunSpec]) -> int:
     """As many workers as the CPUs we may use have room for; one on CUDA, which a single process fills."""
-    runs = [run for job in jobs for run in job]
     if any(run.device.startswith("cuda") for run in runs):
         return 1
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(len(jobs), cpus // max(run.threads for run in runs)))
+    return max(1, min(len(runs), cpus // max(run.threads for run in runs)))
 
 
 def label(parameters: object, sweep: Sweep) -> str:

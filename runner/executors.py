@@ -16,11 +16,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from runner.grouping import Job
 from runner.registry import Registry, load_plugins
 from runner.rows import EpochRow, Event, RunResult
-from runner.spec import RunSpec
-
-Job = tuple[RunSpec, ...]
 
 
 @dataclass(frozen=True)

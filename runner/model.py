@@ -36,6 +36,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def autocast(run: RunSpec, device: torch.device) -> torch.autocast:
+    """The context in which a run's forward passes are computed: bfloat16 where its precision says so."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.precision == "bf16")
+
+
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, its weights drawn by the run's seed.
 

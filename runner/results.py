@@ -47,7 +47,7 @@ def load(folder: Path) -> Results:
     if header[: 1 + len(EPOCH_FIELDS)] != ["run", *EPOCH_FIELDS] or header[-1] != "run_id":
         raise UserError(f"{folder / METRICS}: not this command's table; its header is damaged")
     columns = tuple(header[1 + len(EPOCH_FIELDS) : -1])
-    metrics, runs = _read(folder / METRICS), _read(folder / RUNS)
+    metrics, runs = _read(folder / METRICS), _runs(folder / RUNS)
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
@@ -87,6 +87,13 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
         raise UserError(f"{path}: not the resolved config of a sweep")
     return config
+
+
+def _runs(path: Path) -> pd.DataFrame:
+    runs = _read(path)
+    if missing := sorted({*RUN_FIELDS, "run_id"} - {*runs.columns, "trained_as"}):
+        raise UserError(f"{path}: not this command's table; columns are missing: {', '.join(missing)}")
+    return runs if "trained_as" in runs else runs.assign(trained_as="")  # tables older than stacks have none
 
 
 def _read(path: Path) -> pd.DataFrame:

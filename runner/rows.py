@@ -16,7 +16,8 @@ class EpochRow:
 
     `step` counts optimizer steps since the run began. Training loss and accuracy are averages over the epoch, taken
     while the weights move; validation follows it, in evaluation mode. `epoch_duration` is the training pass alone,
-    `run_duration` everything since the network was built; reading the data is not the run's.
+    `run_duration` everything since the network was built; reading the data is not the run's. Of a stack's time a run
+    has its share, one R-th.
     """
 
     run_id: str
@@ -43,7 +44,8 @@ class RunResult:
     """How a run ended.
 
     `parameters` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
-    `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired.
+    `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired. `trained_as`
+    says how: alone, or in a stack of how many.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class RunResult:
     batches_hash: str = ""
     error: str = ""
     traceback: str = ""
+    trained_as: str = ""
 
     @property
     def last(self) -> EpochRow | None:

@@ -64,6 +64,13 @@ class RunSpec(BaseModel):
         tuple[ProbeName, ...],
         Field(strict=False, description="what is measured inside the network at each reading, into probes.csv"),
     ] = ()
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"],
+        Field(description="of matrix products: float32; TF32 (CUDA); bfloat16 by autocast, weights stay float32"),
+    ] = "fp32"
+    share_batches: Annotated[
+        bool, Field(description="every seed sees seed 0's batch order: faster in a stack, but seeds are then coupled")
+    ] = False
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of starting weights, batch order and dropout")] = 0
 
     @property

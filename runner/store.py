@@ -28,7 +28,8 @@ CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
 
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
-    *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "error"),
+    *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "trained_as"),
+    "error",
 )
 
 
@@ -127,6 +128,7 @@ class Store:
             "test_accuracy": result.test_accuracy,
             "weights_hash": result.weights_hash,
             "batches_hash": result.batches_hash,
+            "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
         values = [record[name] for name in RUN_FIELDS]

@@ -6,19 +6,21 @@ import hashlib
 import math
 import os
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from runner.data import Batches, RunData, batch_order, prepare
-from runner.evaluation import evaluate, means, sums
-from runner.model import build_network, learning_rate, make_optimizer, parameter_count, resolve_device, weights_hash
+from runner.evaluation import means
+from runner.grouping import Job, even_parts
+from runner.learners import CannotStackError, Learner, learner_for
+from runner.model import build_network, learning_rate, parameter_count, resolve_device, weights_hash
 from runner.probes import Look, measure
-from runner.randomness import stream
 from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult, Status
 from runner.spec import RunSpec
 
@@ -26,115 +28,121 @@ from runner.spec import RunSpec
 def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
     """Train a job's runs; yields an `EpochRow` per run per epoch and a `RunResult` at the end of each run.
 
-    A run that raises ends as a result with its error, and the others go on. `root` is the data folder.
+    A stack that raises or runs out of memory is halved until what fails is one run, whose result says so; what was told
+    of the others is not told again. `root` is the data folder.
     """
-    for run in job:
-        rows: list[EpochRow] = []
+    rows: dict[str, list[EpochRow]] = {run.run_id: [] for run in job}
+    told: Counter[str] = Counter()
+    finished: set[str] = set()
+    waiting: list[tuple[Job, str]] = [(tuple(job), "")]
+    while waiting:
+        part, note = waiting.pop()
+        part = tuple(run for run in part if run.run_id not in finished)
+        again = told.copy()  # what these runs said before they were taken out of a larger stack
         try:
-            use_settings(run)
-            yield from _train(run, root, rows)
+            use_settings(part[0])
+            for event in _train(part, root, note):
+                if again[event.run_id]:
+                    again[event.run_id] -= 1
+                    continue
+                told[event.run_id] += 1
+                if isinstance(event, EpochRow):
+                    rows[event.run_id].append(event)
+                elif isinstance(event, RunResult):
+                    finished.add(event.run_id)
+                    event = replace(event, rows=tuple(rows[event.run_id]))
+                yield event
+        except CannotStackError as cannot:
+            waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
         except (Exception, SystemExit) as error:  # a network that calls sys.exit() is a failed run too
-            status: Status = "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
-            message = f"{type(error).__name__}: {error}"
-            yield RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+            if len(part) > 1:
+                waiting += [(half, "") for half in reversed(even_parts(part, 2))]
+            else:
+                yield _failure(part[0], error, rows[part[0].run_id])
         finally:
             torch.set_flush_denormal(False)  # scipy's noncentral t, and with it "seeds needed", changes under it
 
 
-def _train(run: RunSpec, root: Path, rows: list[EpochRow]) -> Iterator[Event]:
-    device = resolve_device(run.device)
-    data = prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
+def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
+    status: Status = "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
+    message = f"{type(error).__name__}: {error}"
+    return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+
+
+def _train(job: Job, root: Path, note: str) -> Iterator[Event]:
+    shared = job[0]  # what the runs of a job do not differ in is read from the first
+    device = resolve_device(shared.device)
+    data = prepare(shared.dataset, root, shared.trainset, shared.validate_on, shared.train_samples, device)
     began = perf_counter()  # the data are read once for all of a process's runs
-    network = build_network(run)
-    weights = weights_hash(network)
-    network.to(device)
-    optimizer = make_optimizer(run, network)
-    batches = Batches(run, data, device)
-    orders: list[str] = []
+    networks = [build_network(run) for run in job]
+    weights = [weights_hash(network) for network in networks]
+    learner = learner_for(job, networks, data, device, note)
+    batches = Batches(shared, data, device)
+    hashes: list[list[str]] = [[] for _ in job]
+    live = dict(enumerate(job))
     step, trained = 0, 0.0
 
-    yield from _probe(run, network, data, 0, 0)
-    for epoch in range(1, run.epochs + 1):
-        network.train()
-        torch.manual_seed(stream(run.seed, "dropout", epoch))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(run, epoch)
-        order = batch_order(run, len(data.train), epoch)
-        orders.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
-        readings = reading_steps(batches.count(len(order)), run.evaluations_per_epoch)
-        whole, since = torch.zeros(2, 3, dtype=torch.float64, device=device)  # loss, correct, samples: no .item() here
+    yield from _probe(live, learner, data, 0, 0)
+    for epoch in range(1, shared.epochs + 1):
+        learner.begin_epoch(epoch)
+        orders = [batch_order(run, len(data.train), epoch) for run in (job[:1] if shared.share_batches else job)]
+        for index, of_run in enumerate(hashes):
+            of_run.append(_digest(orders[index % len(orders)]))
+        readings = reading_steps(batches.count(len(data.train)), shared.evaluations_per_epoch)
+        whole = torch.zeros(len(job), 3, dtype=torch.float64)
         before, resumed = trained, perf_counter()
-        for index, (images, labels) in enumerate(batches(order), start=1):
-            optimizer.zero_grad()
-            logits = network(images)
-            _check_shape(logits, len(labels), data.classes)
-            loss = F.cross_entropy(logits, labels)
-            loss.backward()
-            optimizer.step()
+        for index, batch in enumerate(batches(torch.stack(orders)), start=1):
+            learner.step(batch)
             step += 1
-            since += sums(loss, logits, labels)
             if index in readings:
+                since = learner.reading()  # waits for the device
                 whole += since
-                train_loss, train_accuracy = means(since)  # waits for the device
-                trained += perf_counter() - resumed
-                valid_loss, valid_accuracy = evaluate(network, data.valid)
+                trained += (perf_counter() - resumed) / len(job)
+                valid = learner.evaluate(data.valid)
                 now = epoch - 1 + index / max(readings)
-                if run.evaluations_per_epoch > 1:
-                    reading = (train_loss, train_accuracy, valid_loss, valid_accuracy)
-                    yield CurveRow(run.run_id, now, step, *reading, trained)
-                yield from _probe(run, network, data, now, step)
-                network.train()
-                since.zero_()
+                if shared.evaluations_per_epoch > 1:
+                    for number, run in live.items():
+                        yield CurveRow(run.run_id, now, step, *means(since[number]), *valid[number], trained)
+                yield from _probe(live, learner, data, now, step)
                 resumed = perf_counter()
-        train_loss, train_accuracy = means(whole)
-        row = EpochRow(
-            run_id=run.run_id,
-            epoch=epoch,
-            step=step,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            valid_loss=valid_loss,
-            valid_accuracy=valid_accuracy,
-            epoch_duration=trained - before,
-            run_duration=perf_counter() - began,
-        )
-        rows.append(row)
-        yield row
-        if not row.finite:
-            break  # no later step can bring NaN weights back
-
-    diverged = not rows[-1].finite
-    test_loss, test_accuracy = evaluate(network, data.test) if data.test else (None, None)
-    yield RunResult(
-        run_id=run.run_id,
-        status="diverged" if diverged else "ok",
-        rows=tuple(rows),
-        parameters=parameter_count(network),
-        test_loss=test_loss,
-        test_accuracy=test_accuracy,
-        weights_hash=weights,
-        batches_hash=" ".join(orders),
-    )
+        duration = trained - before, (perf_counter() - began) / len(job)
+        ended: dict[int, Status] = {}
+        for number, run in live.items():
+            row = EpochRow(run.run_id, epoch, step, *means(whole[number]), *valid[number], *duration)
+            yield row
+            if epoch == shared.epochs or not row.finite:  # no later step can bring NaN weights back
+                ended[number] = "ok" if row.finite else "diverged"
+        tested = learner.evaluate(data.test) if data.test and ended else [(None, None)] * len(job)
+        for number, status in ended.items():
+            yield RunResult(
+                run_id=live.pop(number).run_id,
+                status=status,
+                parameters=parameter_count(networks[number]),
+                test_loss=tested[number][0],
+                test_accuracy=tested[number][1],
+                weights_hash=weights[number],
+                batches_hash=" ".join(hashes[number]),
+                trained_as=learner.how,
+            )
+        if not live:
+            return
 
 
-def _probe(run: RunSpec, network: nn.Module, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:
-    look = Look(data, learning_rate(run, max(1, math.ceil(epoch))))
-    for (layer, name), value in measure(network, look, run.probes).items():
-        yield ProbeRow(run.run_id, epoch, step, layer, name, value)
+def _probe(live: dict[int, RunSpec], learner: Learner, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:
+    for number, run in live.items():
+        if run.probes:
+            look = Look(data, learning_rate(run, max(1, math.ceil(epoch))))
+            for (layer, name), value in measure(learner.member(number), look, run.probes).items():
+                yield ProbeRow(run.run_id, epoch, step, layer, name, value)
+
+
+def _digest(order: Tensor) -> str:
+    return hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8]
 
 
 def reading_steps(batches: int, readings: int) -> set[int]:
     """After which batches of an epoch (from 1) to evaluate: evenly spread, the last one always."""
     return {math.ceil(batches * reading / readings) for reading in range(1, readings + 1)}
-
-
-def _check_shape(logits: Tensor, batch: int, classes: int) -> None:
-    # Cross-entropy is content with more logits than classes; a table of such a network would look like any other.
-    if not isinstance(logits, Tensor) or logits.shape != (batch, classes):
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the network returned {found} for a batch of {batch}; it must return [{batch}, {classes}] logits"
-        )
 
 
 def use_settings(run: RunSpec) -> None:
@@ -146,5 +154,6 @@ def use_settings(run: RunSpec) -> None:
     # A debugging aid, on by default with the above; it costs a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    products = "tf32" if run.precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = products

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from runner import registry
@@ -17,6 +18,13 @@ ROOT = Path(__file__).parent.parent
 
 # torch warns of what a test machine cannot mend: no NVIDIA driver under a CUDA build.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not Path("/dev/nvidiactl").exists() else "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(scope="session", autouse=True)

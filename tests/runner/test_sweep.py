@@ -258,9 +258,53 @@ def test_plan_says_every_run_its_arm_and_its_partner(bnbench: Bnbench, write: Wr
     assert lines[0] == "pair: 6 runs, 12 epochs, comparing network with no_batch_norm"
     assert lines[2] == "run 2  network=no_batch_norm  seed=1  arm no_batch_norm  paired with run 5"
     assert lines[5] == "run 5  network=batch_norm  seed=1  arm batch_norm  paired with run 2"
-    assert len(lines) == 7
+    assert lines[7] == "6 runs alone"
+    auto = bnbench("plan", write("auto.yaml", CONFIG.replace(", device: cpu", ""))).stdout
+    assert "stack auto: on CUDA, runs that differ only in seed, lr," in auto
+    assert len(lines) == 8
     dry = bnbench("run", write("pair.yaml", CONFIG), "--dry-run")
     assert dry.stdout == done.stdout
+
+
+def test_plan_says_what_trains_together_and_how(bnbench: Bnbench, write: Write) -> None:
+    config = write(
+        "norms.yaml",
+        "plugins: [noisy.py]\n"
+        "grids:\n"
+        "  - {network: [notebook_mlp], network.norm: [none, notebook], lr: [0.1, 0.2], seed: [0, 1]}\n"
+        "  - {network: [noisy], seed: [0, 1]}\n"
+        "  - {network: [no_batch_norm]}\n",
+    )
+    config.write_text("fixed: {dataset: digits, device: cpu}\n" + config.read_text())
+    write(
+        "noisy.py",
+        "import torch\nfrom torch import nn\nfrom runner.registry import network\n\n\n"
+        "@network('noisy')\ndef noisy():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.RReLU())\n",
+    )
+    lines = bnbench("plan", config, "--stack", "on").stdout.splitlines()[12:]
+    assert lines == [
+        "stack 1: 4 runs (1, 2, 3, 4): stacked layers",
+        "stack 2: 4 runs (5, 6, 7, 8): stacked layers, vmap for NotebookBatchNorm",
+        lines[2],
+        "1 run alone",
+    ]
+    assert lines[2].startswith("stack 3: 2 runs (9, 10): one at a time, since vmap: called random operation")
+    assert bnbench("plan", config, "--stack", "off").stdout.splitlines()[12:] == ["11 runs alone"]
+
+
+def test_a_sweep_trained_in_stacks(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("pair.yaml", CONFIG)
+    for mode in ("on", "off"):
+        done = bnbench("run", config, "--out", tmp_path / mode, "--stack", mode, "--workers", 1, "--executor", "inline")
+        assert done.exit_code == 0, done.stderr
+    stacked, alone = (pd.read_csv(tmp_path / mode / "pair/runs.csv") for mode in ("on", "off"))
+    assert set(stacked["trained_as"]) == {"stack of 3"}
+    assert set(alone["trained_as"]) == {"alone"}
+    same = ["run", "status", "epochs_trained", "parameters", "weights_hash", "batches_hash", "run_id"]
+    pd.testing.assert_frame_equal(stacked[same], alone[same])
+    epochs = pd.read_csv(tmp_path / "on/pair/metrics.csv")
+    assert (epochs["run"].tolist(), epochs["epoch"].tolist()) == ([1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6], [1, 2] * 6)
 
 
 def test_an_argument_only_one_arm_has_does_not_part_pairs(bnbench: Bnbench, write: Write) -> None:

@@ -1,0 +1,57 @@
+"""Which runs train together. Imports no torch: `bnbench plan` shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from runner.spec import RunSpec
+
+Job = tuple[RunSpec, ...]
+"""What an executor is handed: one stack, or one run."""
+
+StackMode = Literal["auto", "on", "off"]
+
+STACKABLE = ("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma")
+"""What the runs of one stack may differ in: all of it is a row of the `[R, P]` optimizer, or a stream of numbers."""
+
+
+def stackable(run: RunSpec, mode: StackMode) -> bool:
+    """Whether a run may train in a stack: `auto` is where that pays, on CUDA.
+
+    On a CPU a process a core is as fast (a stacked convolution is slower), and keeps a run's arithmetic independent of
+    its stack. A DataLoader (`num_workers`) serves one run.
+    """
+    return run.num_workers == 0 and (mode == "on" or (mode == "auto" and run.device.startswith("cuda")))
+
+
+def jobs(runs: Sequence[RunSpec], mode: StackMode, workers: int) -> list[Job]:
+    """Every run in exactly one job, jobs in the order of their first runs.
+
+    A group of runs that differ only in `STACKABLE` is cut into stacks of at most ⌈runs / workers⌉, so that no worker is
+    without one; what memory allows is found where they train.
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for run in runs:
+        key = stack_key(run) if stackable(run, mode) else run.run_id
+        groups.setdefault(key, []).append(run)
+    limit = math.ceil(len(runs) / workers) or 1
+    found = []
+    for group in groups.values():
+        found += even_parts(group, math.ceil(len(group) / limit))
+    return found
+
+
+def even_parts(group: Sequence[RunSpec], parts: int) -> list[Job]:
+    """Cut into so many parts whose sizes differ by one at most."""
+    bounds = [round(index * len(group) / parts) for index in range(parts + 1)]
+    return [tuple(group[low:high]) for low, high in pairwise(bounds)]
+
+
+def stack_key(run: RunSpec) -> str:
+    """Equal for runs that can train as one batched model."""
+    parameters = {name: value for name, value in run.parameters.items() if name not in STACKABLE}
+    return json.dumps(parameters, sort_keys=True, default=list)

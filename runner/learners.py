@@ -1,0 +1,116 @@
+"""What a training loop drives: one network, or a stack of them, behind the same few calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runner.data import Batch, RunData, Split
+from runner.evaluation import BATCH, evaluate, sums
+from runner.grouping import Job, even_parts
+from runner.model import autocast, learning_rate, make_optimizer
+from runner.randomness import stream
+from runner.spec import RunSpec
+from runner.stack import Stack, bytes_per_run, obstacle, wrong_shape
+
+
+class Learner(Protocol):
+    """R runs that learn together. `how` says in words how: it is a column of runs.csv."""
+
+    how: str
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set what an epoch (from 1) decides: learning rates, and the stream that dropout draws from."""
+
+    def step(self, batch: Batch) -> None:
+        """One optimizer step of every run. Adds to the sums of `reading`; waits for nothing."""
+
+    def reading(self) -> Tensor:
+        """Each run's [summed loss, correct answers, samples] since the last reading, float64 [R, 3] on the CPU."""
+
+    def evaluate(self, split: Split) -> list[tuple[float, float]]:
+        """(mean loss, accuracy) of every run in evaluation mode."""
+
+    def member(self, run: int) -> nn.Module:
+        """One run's network as it is now."""
+
+
+class Solo:
+    """One run: the network as it was written, and torch's own optimizer."""
+
+    def __init__(self, run: RunSpec, network: nn.Module, data: RunData, device: torch.device, how: str = "") -> None:
+        self.run, self.data, self.device, self.how = run, data, device, how or "alone"
+        self.network = network.to(device)
+        self.optimizer = make_optimizer(run, network)
+        self.totals = torch.zeros(3, dtype=torch.float64, device=device)
+
+    def begin_epoch(self, epoch: int) -> None:
+        torch.manual_seed(stream(self.run.seed, "dropout", epoch))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.run, epoch)
+        self.network.train()
+
+    def step(self, batch: Batch) -> None:
+        images, labels = self.data.train.at(batch[0]) if isinstance(batch, Tensor) else batch
+        self.optimizer.zero_grad()
+        with autocast(self.run, self.device):
+            logits = self.network(images)
+            if fault := wrong_shape(logits, len(labels), self.data.classes):
+                raise ValueError(fault)
+            loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        self.optimizer.step()
+        self.totals += sums(loss, logits, labels)
+
+    def reading(self) -> Tensor:
+        totals = self.totals.cpu().clone()
+        self.totals.zero_()
+        return totals.unsqueeze(0)
+
+    def evaluate(self, split: Split) -> list[tuple[float, float]]:
+        with autocast(self.run, self.device):
+            found = evaluate(self.network, split)
+        self.network.train()
+        return [found]
+
+    def member(self, run: int) -> nn.Module:
+        assert run == 0
+        return self.network
+
+
+class CannotStackError(Exception):
+    """This job cannot train as one stack: train these parts instead; `note` says why, where they are to be alone."""
+
+    def __init__(self, parts: Sequence[Job], note: str = "") -> None:
+        super().__init__(note)
+        self.parts, self.note = parts, note
+
+
+def learner_for(job: Job, networks: Sequence[nn.Module], data: RunData, device: torch.device, note: str) -> Learner:
+    """A stack; on a CPU, for one run, the network itself.
+
+    On CUDA a run alone is a stack of one: the whole step is one graph. `note` says why a run was taken out of a stack.
+    Errors: CannotStackError where the runs cannot be stacked, or not all of them in this machine's memory.
+    """
+    if len(job) == 1 and (device.type == "cpu" or job[0].num_workers or note):
+        return Solo(job[0], networks[0], data, device, note and f"alone: {note}")
+    images = data.train.images
+    if reason := obstacle(networks[0], images, data.classes):
+        raise CannotStackError([(run,) for run in job], reason)
+    samples = max(job[0].batch_size, BATCH // 3)  # an evaluation's batch keeps nothing for a backward pass
+    room = max(1, free_memory(device) // bytes_per_run(networks[0], images, samples))
+    if len(job) > room:
+        raise CannotStackError(even_parts(job, -(-len(job) // room)))
+    return Stack(job, networks, data, device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a stack may take: four fifths of what a GPU has free; a fourth of a machine's, shared by workers."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] * 4 // 5
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
