@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.data import Batch, RunData, Split
-from runner.evaluation import BATCH, evaluate, sums
+from runner.evaluation import BATCH, evaluate
 from runner.grouping import Job, even_parts
 from runner.model import autocast, learning_rate, make_optimizer
+from runner.pooling import quicken
 from runner.randomness import stream
 from runner.spec import RunSpec
 from runner.stack import Stack, bytes_per_run, obstacle, wrong_shape
@@ -46,8 +47,12 @@ class Solo:
     def __init__(self, run: RunSpec, network: nn.Module, data: RunData, device: torch.device, how: str = "") -> None:
         self.run, self.data, self.device, self.how = run, data, device, how or "alone"
         self.network = network.to(device)
+        if device.type == "cpu":
+            quicken(network)
         self.optimizer = make_optimizer(run, network)
-        self.totals = torch.zeros(3, dtype=torch.float64, device=device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.samples = 0
 
     def begin_epoch(self, epoch: int) -> None:
         torch.manual_seed(stream(self.run.seed, "dropout", epoch))
@@ -65,12 +70,16 @@ class Solo:
             loss = F.cross_entropy(logits, labels)
         loss.backward()
         self.optimizer.step()
-        self.totals += sums(loss, logits, labels)
+        self.loss.add_(loss.detach(), alpha=len(labels))
+        self.correct.add_((logits.detach().argmax(dim=1) == labels).sum())
+        self.samples += len(labels)
 
     def reading(self) -> Tensor:
-        totals = self.totals.cpu().clone()
-        self.totals.zero_()
-        return totals.unsqueeze(0)
+        totals = torch.tensor([[self.loss.item(), self.correct.item(), self.samples]], dtype=torch.float64)
+        self.loss.zero_()
+        self.correct.zero_()
+        self.samples = 0
+        return totals
 
     def evaluate(self, split: Split) -> list[tuple[float, float]]:
         with autocast(self.run, self.device):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,9 +37,9 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def autocast(run: RunSpec, device: torch.device) -> torch.autocast:
+def autocast(run: RunSpec, device: torch.device) -> AbstractContextManager[object]:
     """The context in which a run's forward passes are computed: bfloat16 where its precision says so."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.precision == "bf16")
+    return torch.autocast(device.type, dtype=torch.bfloat16) if run.precision == "bf16" else nullcontext()
 
 
 def build_network(run: RunSpec) -> nn.Module:

@@ -289,7 +289,7 @@ def test_plan_says_what_trains_together_and_how(bnbench: Bnbench, write: Write) 
         lines[2],
         "1 run alone",
     ]
-    assert lines[2].startswith("stack 3: 2 runs (9, 10): one at a time, since vmap: called random operation")
+    assert lines[2].startswith("stack 3: 2 runs (9, 10): one at a time, since vmap: ")
     assert bnbench("plan", config, "--stack", "off").stdout.splitlines()[12:] == ["11 runs alone"]
 
 
