@@ -1,6 +1,8 @@
 # make quickstart   environment, then the main job on the embedded data set
 # make test         the tests
 # make check        ruff, mypy, tests
+# make bench        bnbench beside the documents' loops and other tools (a quarter of an hour)
+# make docs         the pages that are made from tables
 # Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
 
 PYTHON ?= python3
@@ -23,6 +25,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 $(READY): pyproject.toml

@@ -371,8 +371,10 @@ def _run(values: Mapping[str, Any]) -> RunSpec:
             arguments[key] = registry.coerced(factory, key, value)
         elif norm is not None:
             arguments[key] = registry.coerced(norm, inner, value)
-    run = RunSpec(network_args=arguments, **fields)
-    return run if run.weight_decay or run.momentum else run.changed(weight_decay=0.0, momentum=0.0)  # -0.0 is 0.0
+    for name in ("weight_decay", "momentum"):
+        if fields.get(name) == 0:
+            fields[name] = 0.0  # and not -0.0, which would be another run
+    return RunSpec(network_args=arguments, **fields)
 
 
 def _flat(grid: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -24,10 +24,9 @@ def pairs(sweep: Sweep) -> list[list[int]]:
     partial = _arguments_of_some_arms(parameters, axis)
     groups: dict[str, list[int]] = defaultdict(list)
     keys = []
+    names = [name for name in sorted(sweep.grid_keys) if name != axis and name not in partial]  # all others are fixed
     for number, values in enumerate(parameters, start=1):
-        key = json.dumps(
-            [(name, value) for name, value in sorted(values.items()) if name != axis and name not in partial]
-        )
+        key = json.dumps([(name, values[name]) for name in names if name in values])
         keys.append(key)
         groups[key].append(number)
     baseline = [values.get(axis) == sweep.baseline for values in parameters]

@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -90,6 +90,7 @@ def summary(factory: Callable[..., Any]) -> str:
     return (inspect.getdoc(factory) or "").partition("\n")[0]
 
 
+@cache
 def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """The factory's keyword-only parameters: name → (annotation, default); `REQUIRED` where it has none.
 
