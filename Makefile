@@ -37,6 +37,7 @@ $(READY): pyproject.toml
 docs: $(READY)
 	$(BIN)/python docs/reproductions.py
 	$(BIN)/python docs/claims.py
+	$(BIN)/python docs/performance.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

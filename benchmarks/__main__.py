@@ -1,7 +1,7 @@
 """`make bench`: every contestant beside the others, alternating, in one run; seconds and ratios with their spread.
 
 Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json` (on a GPU, with its name), which
-docs/performance.md is made from. Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch.
+docs/performance.md is made from. `python -m benchmarks commands` measures one group anew. Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch.
 """
 
 from __future__ import annotations
@@ -60,15 +60,27 @@ def matrix_product(threads: int) -> float:
     return 2 * 2048**3 / best / 1e9
 
 
-def main() -> None:
+def whole_commands() -> dict[str, Any]:
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in commands.commands(Path(folder)).items():
+            seconds, memory = zip(*[commands.measure(command) for _ in range(ROUNDS)], strict=True)
+            found[name] = {"seconds": seconds, "peak_mb": max(memory)}
+            print(f"{name:<44} {statistics.median(seconds):7.3f} s   {max(memory):.0f} MB", flush=True)
+    return found
+
+
+def main(chosen: Sequence[str]) -> None:
     root = data_folder(None)
     registry.load_plugins()
     for name in ("mnist", "fashion_mnist"):
         load(name, root)  # an error now, not after the first case
-    results: dict[str, Any] = {
-        "environment": environment.describe([], root),
-        "gflops": {str(threads): matrix_product(threads) for threads in (1, 2)},
-    }
+    described = environment.describe([], root)
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else described["cpu"]
+    path = RESULTS / f"{described['cores']}-{hardware.replace(' ', '-')}.json"
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if chosen else {}
+    results["environment"] = described
+    results["gflops"] = {str(threads): matrix_product(threads) for threads in (1, 2)}
     if torch.cuda.is_available():
         groups = {"cuda": (training.cuda_cases(), ROUNDS)}
     else:
@@ -78,23 +90,18 @@ def main() -> None:
             "run_count": (training.run_count_cases(), ROUNDS),
         }
     for group, (cases, rounds) in groups.items():
+        if chosen and group not in chosen:
+            continue
         results[group] = {}
         for case, contestants in cases.items():
             results[group][case] = measure(contestants, root, rounds)
             show(f"{group}: {case}", results[group][case])
-    with tempfile.TemporaryDirectory() as folder:
-        results["commands"] = {}
-        for name, command in commands.commands(Path(folder)).items():
-            rounds_of = [commands.measure(command) for _ in range(ROUNDS)]
-            seconds, memory = zip(*rounds_of, strict=True)
-            results["commands"][name] = {"seconds": seconds, "peak_mb": max(memory)}
-            print(f"{name:<44} {statistics.median(seconds):7.3f} s   {max(memory):.0f} MB", flush=True)
+    if not chosen or "commands" in chosen:
+        results["commands"] = whole_commands()
     RESULTS.mkdir(exist_ok=True)
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else results["environment"]["cpu"]
-    path = RESULTS / f"{results['environment']['cores']}-{hardware.replace(' ', '-')}.json"
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What the commands that train nothing cost: seconds and the largest process's memory."""
+"""What whole commands cost: seconds and the largest process's memory."""
 
 from __future__ import annotations
 
@@ -25,12 +25,18 @@ def commands(folder: Path) -> dict[str, list[str]]:
     bnbench = str(Path(sys.executable).parent / "bnbench")
     plan = folder / "plan.yaml"
     plan.write_text(yaml_source.dump({"contrast": CONTRAST, "grid": {**GRID, "seed": {"range": 1000}}}), "utf-8")
+    lenet = folder / "lenet.yaml"
+    fixed = {"network": "batch_norm", "device": "cpu", "epochs": 1}
+    lenet.write_text(yaml_source.dump({"fixed": fixed, "grid": {"seed": {"range": 8}}}), "utf-8")
+    train = [bnbench, "run", str(lenet), "--out", str(folder), "--fresh", "--quiet"]
     quickstart = str(Path(__file__).parent.parent / "configs/quickstart.yaml")
     return {
         "bnbench --help": [bnbench, "--help"],
         "bnbench plan of 20 runs": [bnbench, "plan", quickstart],
         "bnbench plan of 100,000 runs": [bnbench, "plan", str(plan)],
         "bnbench compare of 1,000,000 rows": [bnbench, "compare", str(million_rows(folder))],
+        "bnbench run of 8 LeNet epochs, 2 workers": [*train, "--workers", "2"],
+        "bnbench run of 8 LeNet epochs, one stack": [*train, "--executor", "inline", "--stack", "on", "--workers", "1"],
     }
 
 
