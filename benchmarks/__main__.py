@@ -1,7 +1,9 @@
 """`make bench`: every contestant beside the others, alternating, in one run; seconds and ratios with their spread.
 
 Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json` (on a GPU, with its name), which
-docs/performance.md is made from. `python -m benchmarks commands` measures one group anew. Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch.
+docs/performance.md is made from. `python -m benchmarks commands` measures one group anew.
+
+Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch.
 """
 
 from __future__ import annotations
