@@ -1,6 +1,7 @@
 # make quickstart   environment, then the main job on the embedded data set
 # make test         the tests
 # make check        ruff, mypy, tests
+# make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
 # make bench        bnbench beside the documents' loops and other tools (a quarter of an hour)
 # make docs         the pages that are made from tables
 # Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: quickstart test check bench docs clean
+.PHONY: quickstart test check faults bench docs clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
@@ -23,6 +24,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+faults: $(READY)
+	$(BIN)/python -m pytest -q -s -m faults tests/faults
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -21,7 +21,8 @@ import torch
 
 from benchmarks import commands, training
 from runner import environment, registry
-from runner.data import data_folder, load
+from runner.data import load
+from runner.paths import data_folder
 
 ROUNDS = 3
 OVERHEAD_ROUNDS = 7

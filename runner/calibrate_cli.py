@@ -29,8 +29,8 @@ def calibrate(out: Path, data_dir: str | None, executor: str, workers: int | Non
     Exit code: 0 where every check passes, 1 where one does not, 130 or 143 when interrupted; the same command goes on.
     """
     from runner import calibration
-    from runner.data import data_folder
     from runner.driver import Options
+    from runner.paths import data_folder
 
     folder = out / "calibration"
     options = Options(out=folder, root=data_folder(data_dir), executor=executor, workers=workers, quiet=quiet)

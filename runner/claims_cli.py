@@ -63,8 +63,8 @@ def run(
     Exit code: 0, 1 where some runs failed, 2 for a wrong name, 130 or 143 when interrupted; the same command goes on.
     """
     from runner import claims
-    from runner.data import data_folder
     from runner.driver import Options
+    from runner.paths import data_folder
     from runner.verdict_tables import render
 
     chosen = claims.claims(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,8 @@ from runner.claims_cli import claims
 from runner.errors import UserError
 
 if TYPE_CHECKING:
+    from runner.checkpoints import Every
+    from runner.driver import Existing
     from runner.grouping import StackMode
     from runner.sweep import Sweep
 
@@ -66,40 +69,92 @@ _stack = click.option(
 )
 
 
+def _every(_: click.Context, __: click.Parameter, text: str) -> Every:
+    from runner.checkpoints import Every
+
+    number, seconds = (text[:-1], True) if text.endswith("s") else (text, False)
+    if not number.isdecimal() or not 0 < int(number) < 10**9:
+        raise click.BadParameter(f"'{text}'; allowed: epochs, such as 5, or seconds, such as 60s")
+    return Every(seconds=float(number)) if seconds else Every(epochs=int(number))
+
+
+def _statuses(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    from runner.store import RETRYABLE
+
+    chosen = tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    if unknown := [word for word in chosen if word not in RETRYABLE]:
+        raise click.BadParameter(f"'{unknown[0]}'; allowed, separated by commas: {', '.join(RETRYABLE)}")
+    return chosen
+
+
+def _execution(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that trains; they reach it as `how`, the fields of `Options`."""
+    for option in reversed(
+        [
+            _data_dir,
+            _stack,
+            click.option("--executor", default="process", show_default=True, help="inline or process."),
+            click.option(
+                "--workers",
+                type=click.IntRange(1, 1024),
+                help="Worker processes (default: what the CPUs have room for).",
+            ),
+            click.option(
+                "--checkpoint-every",
+                "every",
+                default="60s",
+                show_default=True,
+                callback=_every,
+                metavar="EPOCHS|SECONDSs",
+                help="How much training an interruption may cost.",
+            ),
+            click.option(
+                "--run-timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="Give up a run that takes longer.",
+            ),
+            click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
+            click.option(
+                "--retry",
+                is_flag=False,
+                flag_value="failed,oom,timeout",
+                callback=_statuses,
+                metavar="STATUS,…",
+                help="When resuming, train runs of these statuses again (without any: failed,oom,timeout).",
+            ),
+            click.option(
+                "--allow-changed", is_flag=True, help="Resume although code, data or packages changed; recorded."
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No progress."),
+            click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
 @_config
 @_set
-@_data_dir
 @_device
-@_stack
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
 )
-@click.option("--executor", default="process", show_default=True, help="inline or process.")
-@click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Worker processes (default: what the CPUs have room for)."
-)
 @click.option("--resume", is_flag=True, help="Finish the sweep that lies there.")
-@click.option("--retry", is_flag=True, help="With --resume: train the runs that failed again.")
 @click.option("--fresh", is_flag=True, help="Start over where a sweep lies there.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and train nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too.")
+@_execution
 def run(
     config: Path,
     overrides: tuple[str, ...],
-    data_dir: str | None,
     device: str | None,
-    stack: StackMode,
     out: Path,
-    executor: str,
-    workers: int | None,
     resume: bool,
-    retry: bool,
     fresh: bool,
     dry_run: bool,
-    quiet: bool,
-    verbose: bool,
+    data_dir: str | None,
+    **how: Any,
 ) -> None:
     """Train every run of CONFIG and print the comparison.
 
@@ -110,28 +165,36 @@ def run(
 
     if resume and fresh:
         raise UserError("--resume and --fresh contradict each other; allowed: one of them")
-    if retry and not resume:
-        raise UserError("--retry goes with --resume")
+    for option in ("retry", "allow_changed"):
+        if how[option] and not resume:
+            raise UserError(f"--{option.replace('_', '-')} goes with --resume")
     sweep = load(config, overrides, device)
     if dry_run:
-        _print_plan(sweep, stack, data_dir)
+        _print_plan(sweep, how["stack"], data_dir)
         return
-    from runner.data import data_folder
-    from runner.driver import Options, run_sweep
+    _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", data_dir, how)
 
-    options = Options(
-        out=out,
-        root=data_folder(data_dir),
-        executor=executor,
-        workers=workers,
-        existing="resume" if resume else "fresh" if fresh else "refuse",
-        retry=retry,
-        stack=stack,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    code = run_sweep(sweep, options)
-    if code in (0, 1):
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@_execution
+def resume(results: Path, data_dir: str | None, **how: Any) -> None:
+    """Finish the sweep in RESULTS, from the config that lies there, and print the comparison."""
+    from runner.config import load
+    from runner.store import CONFIG
+
+    sweep = load(results / CONFIG, (), None)
+    if sweep.name != results.resolve().name:
+        raise UserError(f"{results}: its config is of a sweep named '{sweep.name}'; the folder must bear that name")
+    _train(sweep, results.resolve().parent, "resume", data_dir, how)
+
+
+def _train(sweep: Sweep, out: Path, existing: Existing, data_dir: str | None, how: dict[str, Any]) -> None:
+    from runner.driver import Options, run_sweep
+    from runner.paths import data_folder
+
+    code = run_sweep(sweep, Options(out=out, root=data_folder(data_dir), existing=existing, **how))
+    if code in (0, 1) and not how["fail_fast"]:
         _print_comparison([out / sweep.name], "valid_accuracy", "last", (), None, "table")
     sys.exit(code)
 
@@ -165,7 +228,7 @@ def validate(config: Path, overrides: tuple[str, ...], data_dir: str | None, dev
     """Check CONFIG, its devices and its data; trains nothing, writes nothing but downloaded data."""
     from runner import preflight
     from runner.config import load
-    from runner.data import data_folder
+    from runner.paths import data_folder
 
     sweep = preflight.check(load(config, overrides, device), data_folder(data_dir))
     click.echo(f"{config}: {len(sweep.runs)} runs, no fault")
@@ -281,7 +344,7 @@ def datasets(fetch: bool, verify: bool, plugins: tuple[str, ...], data_dir: str 
         for line in dataset_listing():
             click.echo(line)
         return
-    from runner.data import data_folder
+    from runner.paths import data_folder
 
     for line in check_datasets(names or tuple(registry.dataset), data_folder(data_dir), download=fetch):
         click.echo(line)

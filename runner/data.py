@@ -5,7 +5,6 @@ Axes: N samples, B samples of one batch, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -64,11 +63,6 @@ class RunData:
     raw_train: Split
     mean: float
     std: float
-
-
-def data_folder(option: str | None) -> Path:
-    """`--data-dir`, else $BNBENCH_DATA_DIR, else ./data."""
-    return Path(option or os.environ.get("BNBENCH_DATA_DIR") or "data")
 
 
 @lru_cache(maxsize=4)

@@ -5,21 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from runner import environment, preflight, yaml_source
+from runner import yaml_source
+from runner.checkpoints import Every
 from runner.errors import UserError
 from runner.executors import Context, executor
 from runner.grouping import Job, StackMode
 from runner.grouping import jobs as grouped
+from runner.paths import sweep_folder
 from runner.progress import Progress
-from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult
+from runner.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
 from runner.spec import RunSpec
-from runner.store import CONFIG, METRICS, RUNS, Store, read_rows
+from runner.store import (
+    CHECKPOINTS,
+    CONFIG,
+    CURVES,
+    ENVIRONMENT,
+    FAILED,
+    LOCK,
+    LOG,
+    METRICS,
+    PROBES,
+    RUNS,
+    Store,
+    read_rows,
+    sole_writer,
+)
 from runner.sweep import Sweep
 
 Existing = Literal["refuse", "resume", "fresh"]
@@ -35,8 +51,15 @@ class Sink(Protocol):
     def on_result(self, result: RunResult) -> None: ...
 
 
+EVERY_MINUTE = Every(seconds=60)
+
+
 class Terminated(BaseException):
     """SIGTERM, as KeyboardInterrupt is SIGINT."""
+
+
+class FailedFast(BaseException):
+    """A run failed, and --fail-fast was given."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +71,11 @@ class Options:
     executor: str = "process"
     workers: int | None = None
     existing: Existing = "refuse"
-    retry: bool = False
+    retry: Collection[str] = ()
+    allow_changed: bool = False
+    every: Every = EVERY_MINUTE
+    run_timeout: float | None = None
+    fail_fast: bool = False
     stack: StackMode = "auto"
     quiet: bool = False
     verbose: bool = False
@@ -60,42 +87,54 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     Errors: UserError before anything is written where the sweep cannot run here.
     """
     executor[options.executor]  # an unknown name is an error before the data is read
-    sweep = preflight.check(sweep, options.root)
     folder = sweep_folder(options.out, sweep.name)
+    with sole_writer(folder):  # before anything that takes long: a second writer hears of it at once
+        return _run_locked(sweep, folder, options)
+
+
+def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
+    from runner import environment, preflight  # torch, from here on
+
+    sweep = preflight.check(sweep, options.root)
     config = config_text(sweep, folder)
     _check_existing(folder, config, options.existing)
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in sweep.runs})
-    with closing(store):
-        if (folder / CONFIG).exists() and options.existing == "resume":
-            finished = store.resume(config, environment.digests(sweep.plugins), retry=options.retry)
-        else:
-            datasets = sorted({run.dataset for run in sweep.runs})
-            store.start(environment.describe(datasets, options.root, sweep.plugins), config)
-            finished = set()
-        workers = options.workers or default_workers(sweep.runs)
-        # Cut from all runs, so that a resumed stack is the one that was interrupted, less its finished members.
-        whole = grouped(sweep.runs, options.stack, workers)
-        left = [tuple(run for run in job if run.run_id not in finished) for job in whole]
-        jobs = [job for job in left if job]
-        if finished and not options.quiet:
-            print(f"{len(finished)} of {len(sweep.runs)} runs are there already", file=sys.stderr)
-        code = _drive(jobs, sweep, store, options, workers) if jobs else 0
-        if code == 0:
-            store.finish()
-            failed = [row for row in read_rows(folder / RUNS) if row["status"] not in ("ok", "diverged")]
-            _report_failures(failed, folder)
-            if not options.quiet:
-                print(f"results in {folder}", file=sys.stderr)
-            code = 1 if failed else 0
+    described = environment.describe(sorted({run.dataset for run in sweep.runs}), options.root, sweep.plugins)
+    finished: set[str] = set()
+    going_on: dict[str, Path] = {}
+    if (folder / CONFIG).exists() and options.existing == "resume":
+        retry, allowed = options.retry, options.allow_changed
+        finished, going_on = store.resume(config, described, retry=retry, allow_changed=allowed)
+    else:
+        store.start(described, config)
+    if finished and not options.quiet:
+        print(f"{len(finished)} of {len(sweep.runs)} runs are there already", file=sys.stderr)
+    workers = options.workers or default_workers(sweep.runs)
+    jobs = _remaining(grouped(sweep.runs, options.stack, workers), finished, going_on)
+    context = Context(
+        options.root, sweep.plugins, min(workers, len(jobs)), options.every, going_on, options.run_timeout
+    )
+    code = _drive(jobs, sweep, store, context, options) if jobs else 0
+    if code == 0:
+        store.finish()
+        failed = [row for row in read_rows(folder / RUNS) if row["status"] in FAILED]
+        _report_failures(failed, folder)
+        if not options.quiet:
+            print(f"results in {folder}", file=sys.stderr)
+        code = 1 if failed else 0
     return code
 
 
-def sweep_folder(out: Path, name: str) -> Path:
-    """`out/name`. Errors: UserError where a link leads it out of the results folder."""
-    folder = out / name
-    if not folder.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{folder} leads out of the results folder {out}")
-    return folder
+def _remaining(jobs: Sequence[Job], finished: Collection[str], going_on: Mapping[str, Path]) -> list[Job]:
+    """The jobs less their finished runs; runs that go on from different checkpoints are parted."""
+    found: list[Job] = []
+    for job in jobs:
+        parts: dict[Path | None, list[RunSpec]] = {}
+        for run in job:
+            if run.run_id not in finished:
+                parts.setdefault(going_on.get(run.run_id), []).append(run)
+        found += [tuple(part) for part in parts.values()]
+    return found
 
 
 def config_text(sweep: Sweep, folder: Path) -> str:
@@ -105,13 +144,13 @@ def config_text(sweep: Sweep, folder: Path) -> str:
 
 
 def _check_existing(folder: Path, config: str, existing: Existing) -> None:
-    if not folder.exists():
-        return
     if existing == "fresh":
-        if not (folder / CONFIG).exists() and any(folder.iterdir()):
+        ours = {LOCK, METRICS, RUNS, CURVES, PROBES, ENVIRONMENT, LOG, CHECKPOINTS}  # of a start that was killed
+        strangers = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")} - ours
+        if not (folder / CONFIG).exists() and strangers:
             raise UserError(f"{folder} is not a sweep's folder, so --fresh leaves it alone; --out names another")
         return
-    if not (folder / CONFIG).exists() and any((folder / name).exists() for name in (METRICS, RUNS)):
+    if not (folder / CONFIG).exists() and any(read_rows(folder / name) for name in (METRICS, RUNS)):
         raise UserError(f"{folder} holds tables without a {CONFIG}: not this command's; --out names another folder")
     if (folder / CONFIG).exists() and existing == "refuse":
         same = (folder / CONFIG).read_text(encoding="utf-8") == config
@@ -123,7 +162,7 @@ def _check_existing(folder: Path, config: str, existing: Existing) -> None:
         )
 
 
-def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options, workers: int) -> int:
+def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options) -> int:
     """Run the jobs and hand every event to the sinks."""
     numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
     labels = {
@@ -132,21 +171,30 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, options: Options, wo
     progress = Progress(labels, len(sweep.runs), quiet=options.quiet, verbose=options.verbose)
     sinks: list[Sink] = [store, progress]
     unfinished: dict[str, list[EpochRow]] = {}
-    context = Context(options.root, sweep.plugins, min(workers, len(jobs)))
     events = executor[options.executor](jobs, context)
     try:
         with closing(progress), _sigterm_raises(), closing(events):  # type: ignore[type-var]
             for event in events:
-                _tell(sinks, event, unfinished)
-    except (KeyboardInterrupt, Terminated) as interruption:
+                if isinstance(event, Checkpoint):
+                    store.on_checkpoint(event)
+                else:
+                    _tell(sinks, event, unfinished)
+                if options.fail_fast and isinstance(event, RunResult) and event.status in FAILED:
+                    raise FailedFast
+    except (KeyboardInterrupt, Terminated, FailedFast) as interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # a second one: at once
         for run_id, rows in unfinished.items():
             store.on_result(RunResult(run_id, "interrupted", tuple(rows)))
-        print(f"\ninterrupted; the same command with --resume finishes {store.folder}", file=sys.stderr)
-        return 143 if isinstance(interruption, Terminated) else 130
+        why = "stopped at the first failure" if isinstance(interruption, FailedFast) else "interrupted"
+        print(f"\n{why}; bnbench resume {store.folder} finishes it", file=sys.stderr)
+        return {KeyboardInterrupt: 130, Terminated: 143, FailedFast: 1}[type(interruption)]
     return 0
 
 
-def _tell(sinks: Sequence[Sink], event: Event, unfinished: dict[str, list[EpochRow]]) -> None:
+def _tell(
+    sinks: Sequence[Sink], event: EpochRow | CurveRow | ProbeRow | RunResult, unfinished: dict[str, list[EpochRow]]
+) -> None:
     if isinstance(event, EpochRow):
         unfinished.setdefault(event.run_id, []).append(event)
         for sink in sinks:
@@ -177,7 +225,8 @@ def label(parameters: object, sweep: Sweep) -> str:
 def _report_failures(failed: Sequence[dict[str, str]], folder: Path) -> None:
     if failed:
         print(
-            f"{len(failed)} runs failed (tracebacks in {folder / 'run.log'}; --resume --retry trains them again):",
+            f"{len(failed)} runs failed (tracebacks in {folder / 'run.log'}; "
+            f"bnbench resume {folder} --retry trains them again):",
             file=sys.stderr,
         )
         for row in failed:

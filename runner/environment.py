@@ -32,6 +32,7 @@ def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "environment": {name: os.environ[name] for name in sorted(os.environ) if name in _VARIABLES},
         "plugins": digests(plugins),
+        "code": code(),
         "data": {name: load(name, root).digests for name in datasets},
     }
 
@@ -42,6 +43,16 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUB
 def digests(files: Iterable[str]) -> dict[str, str]:
     """SHA-256 by file name."""
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
+
+
+def code() -> str:
+    """One SHA-256 over this command's own Python files: what a network is may have changed with any of them."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for package in ("runner", "experiments"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _git() -> dict[str, Any] | None:

@@ -6,16 +6,22 @@ survive one another's death.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from time import monotonic
+from typing import Literal
 
+from runner.checkpoints import NEVER, Every
+from runner.errors import UserError
 from runner.grouping import Job
 from runner.registry import Registry, load_plugins
 from runner.rows import EpochRow, Event, RunResult
@@ -23,11 +29,18 @@ from runner.rows import EpochRow, Event, RunResult
 
 @dataclass(frozen=True)
 class Context:
-    """What a job needs besides itself: the data folder, the plugin files, and how many workers there may be."""
+    """What a job needs besides itself.
+
+    The data folder, the plugin files, how many workers there may be, how often to checkpoint and what to go on from,
+    and the seconds a run may take (of a stack, each of its runs).
+    """
 
     root: Path
     plugins: tuple[str, ...] = ()
     workers: int = 1
+    every: Every = NEVER
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    run_timeout: float | None = None
 
 
 Executor = Callable[[Sequence[Job], Context], Iterator[Event]]
@@ -37,10 +50,12 @@ executor: Registry[Executor] = Registry("executor")
 @executor("inline")
 def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     """One job after the other, in this process."""
-    from runner.training import train
+    from runner.training import Checkpointing, train
 
+    if context.run_timeout is not None:
+        raise UserError("a run in the driver's own process cannot be stopped: --run-timeout needs --executor process")
     for job in jobs:
-        yield from train(job, context.root)
+        yield from train(job, context.root, Checkpointing(context.every, context.checkpoints))
 
 
 @executor("process")
@@ -53,9 +68,15 @@ def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             while waiting and len(workers) < context.workers:
                 workers.append(_Worker(context))
                 workers[-1].give(waiting.pop())
-            for pipe in wait([worker.pipe for worker in workers]):
-                worker = next(worker for worker in workers if worker.pipe is pipe)
-                yield from worker.receive()
+            patience = min((worker.patience() for worker in workers), default=None)
+            ready = wait([worker.pipe for worker in workers], None if patience == math.inf else patience)
+            for worker in list(workers):
+                if worker.pipe in ready:
+                    yield from worker.receive()
+                elif worker.patience() <= 0:
+                    yield from worker.expire()
+                else:
+                    continue
                 if worker.dead:
                     workers.remove(worker)
                 elif worker.idle and waiting:
@@ -96,7 +117,8 @@ class _Worker:
         theirs.close()  # so that the worker's death is this pipe's end
         self.job: Job = ()
         self.rows: dict[str, list[EpochRow]] = {}
-        self.dead = False
+        self.dead = self.ready = False
+        self.run_timeout, self.deadline = context.run_timeout, math.inf
 
     @property
     def idle(self) -> bool:
@@ -104,17 +126,32 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         self.job, self.rows = job, {run.run_id: [] for run in job}
+        self._set_deadline()
         self.pipe.send(job)
+
+    def _set_deadline(self) -> None:
+        # Not before the worker has imported torch: that is not the run's time.
+        if self.run_timeout is not None and self.ready and self.job:
+            self.deadline = monotonic() + self.run_timeout * len(self.job)
+
+    def patience(self) -> float:
+        """Seconds until the job has taken too long."""
+        return max(0.0, self.deadline - monotonic()) if self.job else math.inf
 
     def receive(self) -> Iterator[Event]:
         try:
-            event: Event | None = self.pipe.recv()
+            event: Event | Literal["ready"] | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             yield from self._bury()
+            return
+        if event == "ready":
+            self.ready = True
+            self._set_deadline()
             return
         if event is None:
             self.job = ()
             return
+        assert not isinstance(event, str)
         if isinstance(event, EpochRow):
             self.rows[event.run_id].append(event)
         elif isinstance(event, RunResult):
@@ -129,6 +166,14 @@ class _Worker:
         for run_id, rows in self.rows.items():
             yield RunResult(run_id, "failed", tuple(rows), error=f"the worker process died ({cause})")
 
+    def expire(self) -> Iterator[Event]:
+        """End a job that takes too long: this worker's death, and nothing else's."""
+        self.dead = True
+        self.kill()
+        error = f"no end within {self.run_timeout:g} seconds a run (--run-timeout)"
+        for run_id, rows in self.rows.items():
+            yield RunResult(run_id, "timeout", tuple(rows), error=error)
+
     def dismiss(self) -> None:
         self.pipe.close()
         self.process.join()
@@ -141,14 +186,24 @@ class _Worker:
 def _work(pipe: Connection, context: Context) -> None:
     """A worker's life: jobs in, events out, until the driver closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
-    from runner.training import train
+    threading.Thread(target=_die_with_driver, daemon=True).start()
+    from runner.training import Checkpointing, train
 
     load_plugins(context.plugins)
     try:
+        pipe.send("ready")
         while True:
             job: Job = pipe.recv()
-            for event in train(job, context.root):
+            for event in train(job, context.root, Checkpointing(context.every, context.checkpoints)):
                 pipe.send(event)
             pipe.send(None)
     except (EOFError, ConnectionError):
         return
+
+
+def _die_with_driver() -> None:
+    """A worker in the middle of an epoch notices a killed driver here, not at its next row."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)

@@ -17,7 +17,7 @@ from runner.model import autocast, learning_rate, make_optimizer
 from runner.pooling import quicken
 from runner.randomness import stream
 from runner.spec import RunSpec
-from runner.stack import Stack, bytes_per_run, obstacle, wrong_shape
+from runner.stack import Stack, State, bytes_per_run, named_tensors, obstacle, wrong_shape
 
 
 class Learner(Protocol):
@@ -39,6 +39,12 @@ class Learner(Protocol):
 
     def member(self, run: int) -> nn.Module:
         """One run's network as it is now."""
+
+    def state(self) -> State:
+        """What the runs need to go on after an epoch."""
+
+    def restore(self, state: State) -> None:
+        """Go on from a state; of another learner, if it was of these runs."""
 
 
 class Solo:
@@ -90,6 +96,36 @@ class Solo:
     def member(self, run: int) -> nn.Module:
         assert run == 0
         return self.network
+
+    def state(self) -> State:
+        tensors = {name: tensor.detach().cpu().unsqueeze(0) for name, tensor in named_tensors(self.network)}
+        states = [self.optimizer.state.get(parameter, {}) for parameter in self._trainable()]
+        names = [name for name in AVERAGES[self.run.optimizer] if any(name in state for state in states)]
+        pairs = list(zip(states, self._trainable(), strict=True))
+        averages = [
+            torch.cat([state.get(name, torch.zeros_like(own)).flatten() for state, own in pairs]).cpu().unsqueeze(0)
+            for name in names
+        ]
+        return State(tensors, averages, max((int(state.get("step", 0)) for state in states), default=0))
+
+    @torch.no_grad()
+    def restore(self, state: State) -> None:
+        for name, tensor in named_tensors(self.network):
+            tensor.copy_(state.tensors[name][0])
+        trainable = self._trainable()
+        for name, average in zip(AVERAGES[self.run.optimizer], state.averages, strict=False):
+            for parameter, values in zip(trainable, average[0].split([p.numel() for p in trainable]), strict=True):
+                own = self.optimizer.state[parameter]
+                own[name] = values.view(parameter.shape).to(self.device, copy=True)
+                if self.run.optimizer != "sgd":
+                    own["step"] = torch.tensor(float(state.steps), device=self.device)
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+
+
+AVERAGES = {"sgd": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"], "adamw": ["exp_avg", "exp_avg_sq"]}
+"""What torch's optimizers keep of each parameter, in the order of a stacked optimizer's state."""
 
 
 class CannotStackError(Exception):

@@ -12,6 +12,7 @@ import json
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +26,7 @@ from runner.errors import UserError
 from runner.export import files
 from runner.model import parameter_count, weights_hash
 from runner.rows import EpochRow, RunResult
-from runner.store import Store, write_atomically
+from runner.store import Store, sole_writer, write_atomically
 
 
 class RunManager:
@@ -41,6 +42,7 @@ class RunManager:
         self.run_count = 0
         self.epoch_count = 0
         self._store: Store | None = None
+        self._held = ExitStack()
 
     def begin_run(self, run: Any, network: nn.Module, loader: Any) -> None:
         """`run` is a namedtuple of `RunBuilder.get_runs`; `loader` is what the epochs iterate over."""
@@ -63,9 +65,10 @@ class RunManager:
         self._store.add(self._run_id, parameters)
 
     def _open(self, columns: Sequence[str]) -> Store:
+        self._held.enter_context(sole_writer(self.out))
         store = Store(self.out, columns, {})
         if (self.out / "metrics.csv").exists():
-            store.close()
+            self._held.close()
             raise UserError(f"{self.out} already holds a table; give RunManager another folder")
         store.start(describe([], Path()))
         print(f"RunManager: every epoch's row goes to {self.out}", file=sys.stderr)

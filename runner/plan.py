@@ -85,9 +85,10 @@ def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None) -> Iter
 def _how(job: Job, data_dir: str | None) -> str:
     """By which means a stack trains, or why it cannot: tried on the first images of its data set."""
     from runner import registry
-    from runner.data import DataSet, data_folder
+    from runner.data import DataSet
     from runner.errors import UserError
     from runner.model import build_network
+    from runner.paths import data_folder
     from runner.stack import obstacle
     from runner.stack.layers import mapped_layers
 

@@ -100,7 +100,16 @@ class ProbeRow:
     value: float
 
 
-Event = EpochRow | CurveRow | ProbeRow | RunResult
+@dataclass(frozen=True)
+class Checkpoint:
+    """What these runs need to go on after an epoch; `state` is `checkpoints.pack`'s."""
+
+    run_ids: tuple[str, ...]
+    epoch: int
+    state: bytes
+
+
+Event = EpochRow | CurveRow | ProbeRow | RunResult | Checkpoint
 
 
 def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:

@@ -13,18 +13,20 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from runner import checkpoints
 from runner.errors import UserError
-from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, CurveRow, EpochRow, ProbeRow, RunResult
+from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
-CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
+CONFIG, ENVIRONMENT, LOG, LOCK, CHECKPOINTS = "config.yaml", "environment.json", "run.log", ".lock", "checkpoints"
 
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
@@ -33,11 +35,34 @@ RUN_FIELDS = (
 )
 
 
-RETRIED = ("interrupted", "failed", "oom", "timeout")
+FAILED = ("failed", "oom", "timeout")
+RETRYABLE = (*FAILED, "diverged")
+
+SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "environment", "plugins", "code", "data")
+"""What of environment.json must be the same on a resume: any of it can change a run's numbers."""
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the sweep's lock. Errors: UserError, within a tenth of a second, where another process holds it."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is writing this sweep") from None
+    try:
+        yield
+    finally:
+        if new and [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()  # nothing came of it
+            folder.rmdir()
+        lock.release()
 
 
 class Store:
-    """The tables of one sweep, open for writing.
+    """The tables of one sweep, to be written by one process (`sole_writer`).
 
     `runs` maps each planned run's id to its parameters, in the sweep's order: the run's number is its position, from 1.
     """
@@ -49,14 +74,7 @@ class Store:
         for run_id, parameters in runs.items():
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{folder}: another process is writing this sweep") from None
-
-    def close(self) -> None:
-        self._lock.release()
+        self._unfinished: dict[str, set[str]] = {}  # of each checkpoint's runs, by its job's name
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run; its number follows the last one's."""
@@ -77,8 +95,11 @@ class Store:
         return headers
 
     def start(self, environment: Mapping[str, Any], config: str | None = None) -> None:
-        """Begin an empty sweep: whatever tables lie in the folder are replaced."""
-        (self.folder / CONFIG).unlink(missing_ok=True)  # first, and written last: a folder with one has all its tables
+        """Begin an empty sweep: whatever tables lie in the folder are replaced, the config last.
+
+        So a folder with this sweep's config has this sweep's tables; killed before that, starting again is no loss.
+        """
+        self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/*"))
         headers = self.headers
         for name in {CURVES, PROBES} - set(headers):
             (self.folder / name).unlink(missing_ok=True)
@@ -90,21 +111,40 @@ class Store:
         for name, text in texts.items():
             write_atomically(self.folder / name, text)
 
-    def resume(self, config: str, plugins: Mapping[str, str] | None = None, *, retry: bool = False) -> set[str]:
-        """Keep the finished runs' rows, renumbered for this plan, drop the others; the ids of the finished runs.
+    def resume(
+        self,
+        config: str,
+        environment: Mapping[str, Any] | None = None,
+        *,
+        retry: Collection[str] = (),
+        allow_changed: bool = False,
+    ) -> tuple[set[str], dict[str, Path]]:
+        """(the finished runs' ids, the checkpoint that each of the others goes on from, where it has one).
 
-        `plugins` maps each plugin's file name to its digest; with `retry` runs that failed are not finished.
-        Errors: UserError where a finished run is not in this plan, a table has other columns, or a plugin changed.
+        Keeps the rows of the finished runs, and of the others up to their checkpoint, renumbered for this plan; drops
+        what lies beyond. Runs of a status in `retry` are not finished.
+        Errors: UserError where a finished run is not in this plan, a table has other columns, or, unless allowed,
+        something changed that a run's numbers depend on (`SAME`).
         """
         headers = self.headers
         self._check_headers(headers)
         finished = self._finished_runs(retry)
-        self._check_plugins(plugins or {}, retry)
+        trusted = self._check_environment(environment or {}, plugins_may_change=bool(retry), allowed=allow_changed)
+        going_on = self._checkpointed(finished, retry) if trusted else {}
+        until = {run_id: found.epoch for run_id, found in going_on.items()} | dict.fromkeys(finished, math.inf)
         for name, header in headers.items():
-            kept = [row for row in read_rows(self.folder / name) if row["run_id"] in finished]
-            self._rewrite(name, header, [row for row in kept if row.get("status") != "interrupted"])
+            rows = [row for row in read_rows(self.folder / name) if row["run_id"] in until]
+            if name == RUNS:
+                rows = [row for row in rows if row["run_id"] in finished]
+            else:
+                rows = [row for row in rows if float(row["epoch"]) <= until[row["run_id"]]]
+            self._rewrite(name, header, rows)
         self._replace(CONFIG, config)
-        return finished
+        needed = {found.path for found in going_on.values()}
+        self._drop_checkpoints(path for path in self.folder.glob(f"{CHECKPOINTS}/*") if path not in needed)
+        for found in going_on.values():
+            self._unfinished[found.path.name.partition(".")[0]] = set(found.run_ids) - finished
+        return finished, {run_id: found.path for run_id, found in going_on.items()}
 
     def on_epoch(self, row: EpochRow) -> None:
         values = asdict(row)
@@ -136,6 +176,49 @@ class Store:
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
 
+        for job, unfinished in list(self._unfinished.items()):
+            unfinished.discard(result.run_id)
+            if not unfinished:
+                self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/{job}.*"))
+                del self._unfinished[job]
+
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Its runs' rows are on the disk: put it there, and drop what it makes superfluous."""
+        folder = self.folder / CHECKPOINTS
+        folder.mkdir(exist_ok=True)
+        name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
+        write_atomically(folder / name, checkpoints.to_bytes(checkpoint))
+        job = name.partition(".")[0]
+        for other, unfinished in list(self._unfinished.items()):
+            if other != job and unfinished & set(checkpoint.run_ids):  # a larger stack, cut since
+                unfinished -= set(checkpoint.run_ids)
+                if not unfinished:
+                    self._drop_checkpoints(folder.glob(f"{other}.*"))
+                    del self._unfinished[other]
+        self._unfinished.setdefault(job, set(checkpoint.run_ids))
+        self._drop_checkpoints(sorted(folder.glob(f"{job}.*{checkpoints.SUFFIX}"))[: -checkpoints.KEPT])
+
+    def _drop_checkpoints(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def _checkpointed(self, finished: Collection[str], retry: Collection[str]) -> dict[str, checkpoints.Found]:
+        """Of each unfinished run the latest whole checkpoint whose epochs all have their row."""
+        found, damaged = checkpoints.find(self.folder / CHECKPOINTS)
+        for path in damaged:
+            self.log(f"{path.name}: damaged checkpoint, not used")
+        epochs: dict[str, list[int]] = {}
+        for row in read_rows(self.folder / METRICS):
+            epochs.setdefault(row["run_id"], []).append(int(row["epoch"]))
+        again = {row["run_id"] for row in read_rows(self.folder / RUNS) if row["status"] in retry}  # from the start
+        going_on: dict[str, checkpoints.Found] = {}
+        for each in found:  # the latest first
+            for run_id in set(each.run_ids) & set(self.number) - set(finished) - again - set(going_on):
+                told = sorted(epoch for epoch in epochs.get(run_id, []) if epoch <= each.epoch)
+                if told == list(range(1, each.epoch + 1)):
+                    going_on[run_id] = each
+        return going_on
+
     def log(self, text: str) -> None:
         _append(self.folder / LOG, text.rstrip("\n") + "\n")
 
@@ -150,6 +233,9 @@ class Store:
             rows = read_rows(self.folder / name)
             if rows != (ordered := sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))):
                 self._rewrite(name, header, ordered)
+        if (self.folder / CHECKPOINTS).exists():
+            self._drop_checkpoints((self.folder / CHECKPOINTS).glob("*"))
+            (self.folder / CHECKPOINTS).rmdir()
 
     def _parameters(self, run_id: str) -> list[Any]:
         parameters = self.runs[run_id]
@@ -164,31 +250,33 @@ class Store:
                     f"{self.folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out"
                 )
 
-    def _check_plugins(self, plugins: Mapping[str, str], retry: bool) -> None:
-        """A network that was changed between two halves of a sweep would make one arm of two.
+    def _check_environment(self, now: Mapping[str, Any], *, plugins_may_change: bool, allowed: bool) -> bool:
+        """Whether the sweep's checkpoints are of this environment. What was let through is recorded in the old one.
 
-        A mended one is what a retry is for; it is recorded beside the old.
+        A network that changed between two halves of a sweep would make one arm of two. A mended plugin is what a
+        retry is for.
         """
         path = self.folder / ENVIRONMENT
-        environment = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        before = environment.get("plugins", {})
-        changed = [name for name in plugins if before.get(name, plugins[name]) != plugins[name]]
-        if changed and retry:
-            environment |= {"plugins": {**before, **plugins}, "plugins_before_retry": before}
-            self._replace(ENVIRONMENT, json.dumps(environment, indent=2, ensure_ascii=False) + "\n")
-        elif changed:
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        changes = _changes(before, now)
+        if not changes:
+            return True
+        if not allowed and not (plugins_may_change and all(name.startswith("plugins") for name in changes)):
+            shown = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
             raise UserError(
-                f"{self.folder}: {', '.join(changed)} has changed since this sweep began; --fresh starts over, "
-                f"--retry trains only what failed"
+                f"{self.folder}: not what this sweep began with ({shown}); --allow-changed goes on and records it, "
+                f"--fresh starts over" + ("; --retry allows for a mended plugin" if "plugins" in shown else "")
             )
+        history = [*before.get("changed", []), {name: {"from": old, "to": new} for name, (old, new) in changes.items()}]
+        self._replace(ENVIRONMENT, json.dumps({**now, "changed": history}, indent=2, ensure_ascii=False) + "\n")
+        return False
 
-    def _finished_runs(self, retry: bool) -> set[str]:
+    def _finished_runs(self, retry: Collection[str]) -> set[str]:
         rows = Counter(row["run_id"] for row in read_rows(self.folder / METRICS))
         finished = [
             row
             for row in read_rows(self.folder / RUNS)
-            if row["status"] not in (RETRIED if retry else ("interrupted",))
-            and rows[row["run_id"]] == int(row["epochs_trained"])
+            if row["status"] not in ("interrupted", *retry) and rows[row["run_id"]] == int(row["epochs_trained"])
         ]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:
@@ -209,6 +297,26 @@ class Store:
 
     def _append(self, name: str, record: Sequence[Any]) -> None:
         _append(self.folder / name, _csv([[cell(value) for value in record]]))
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What of `SAME` both know and differ in: name → (then, now); of a table, each entry of its own."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in SAME:
+        if name not in before or name not in now:
+            continue
+        old, new = before[name], now[name]
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys = old.keys() & new.keys() if name in ("plugins", "data") else old.keys() | new.keys()
+            pairs = {f"{name} {key}": (old.get(key), new.get(key)) for key in keys}
+        else:
+            pairs = {name: (old, new)}
+        found |= {key: (_short(a), _short(b)) for key, (a, b) in pairs.items() if a != b}
+    return found
+
+
+def _short(value: Any) -> Any:
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value  # a digest
 
 
 def cell(value: object) -> str:
@@ -239,7 +347,7 @@ def read_header(path: Path) -> list[str]:
         return next(csv.reader(file), [])
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str | bytes) -> None:
     """Write aside, flush to the disk, rename into place: a reader sees the old file or the new one."""
     aside = path.with_name(f".{path.name}.partial")
     aside.unlink(missing_ok=True)
@@ -252,11 +360,11 @@ def write_atomically(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def _append(path: Path, text: str) -> None:
+def _append(path: Path, text: str | bytes) -> None:
     # os.write, not a file object: Python's buffer is what a SIGKILL loses.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        remaining = memoryview(text.encode())
+        remaining = memoryview(text.encode() if isinstance(text, str) else text)
         while remaining:
             remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)

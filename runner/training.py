@@ -7,31 +7,47 @@ import math
 import os
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from runner import checkpoints
+from runner.checkpoints import NEVER, Every
 from runner.data import Batches, RunData, batch_order, prepare
 from runner.evaluation import means
 from runner.grouping import Job, even_parts
 from runner.learners import CannotStackError, Learner, learner_for
 from runner.model import build_network, learning_rate, parameter_count, resolve_device, weights_hash
 from runner.probes import Look, measure
-from runner.rows import CurveRow, EpochRow, Event, ProbeRow, RunResult, Status
+from runner.rows import Checkpoint, CurveRow, EpochRow, Event, ProbeRow, RunResult, Status
 from runner.spec import RunSpec
+from runner.stack import State
 
 
-def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
+@dataclass(frozen=True)
+class Checkpointing:
+    """How often to yield a `Checkpoint`, and the file that each run goes on from, where it has one."""
+
+    every: Every = NEVER
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | None = None) -> Iterator[Event]:
     """Train a job's runs; yields an `EpochRow` per run per epoch and a `RunResult` at the end of each run.
 
     A stack that raises or runs out of memory is halved until what fails is one run, whose result says so; what was told
-    of the others is not told again. `root` is the data folder.
+    of the others is not told again. `root` is the data folder. The runs of a job go on from the same checkpoint, or
+    all from the start.
     """
-    rows: dict[str, list[EpochRow]] = {run.run_id: [] for run in job}
+    checkpointing = checkpointing or Checkpointing()
+    file = checkpointing.files.get(job[0].run_id)
+    saved = checkpoints.load(file) if file else None
+    rows: dict[str, list[EpochRow]] = {run.run_id: _saved_rows(saved, run.run_id) for run in job}
     told: Counter[str] = Counter()
     finished: set[str] = set()
     waiting: list[tuple[Job, str]] = [(tuple(job), "")]
@@ -41,7 +57,11 @@ def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
         again = told.copy()  # what these runs said before they were taken out of a larger stack
         try:
             use_settings(part[0])
-            for event in _train(part, root, note):
+            for event in _train(part, root, note, checkpointing.every, saved):
+                if isinstance(event, Unpacked):
+                    if not any(again.values()):
+                        yield event.checkpoint(rows)
+                    continue
                 if again[event.run_id]:
                     again[event.run_id] -= 1
                     continue
@@ -64,12 +84,13 @@ def train(job: Sequence[RunSpec], root: Path) -> Iterator[Event]:
 
 
 def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
-    status: Status = "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
+    of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    status: Status = "oom" if of_memory else "failed"  # torch's CPU allocator raises a plain RuntimeError
     message = f"{type(error).__name__}: {error}"
     return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
 
 
-def _train(job: Job, root: Path, note: str) -> Iterator[Event]:
+def _train(job: Job, root: Path, note: str, every: Every, saved: dict[str, Any] | None) -> Iterator[Told]:
     shared = job[0]  # what the runs of a job do not differ in is read from the first
     device = resolve_device(shared.device)
     data = prepare(shared.dataset, root, shared.trainset, shared.validate_on, shared.train_samples, device)
@@ -82,8 +103,16 @@ def _train(job: Job, root: Path, note: str) -> Iterator[Event]:
     live = dict(enumerate(job))
     step, trained = 0, 0.0
 
-    yield from _probe(live, learner, data, 0, 0)
-    for epoch in range(1, shared.epochs + 1):
+    if saved:
+        here = [saved["runs"].index(run.run_id) for run in job]
+        learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(here))
+        hashes = [list(saved["hashes"][index]) for index in here]
+        step, trained = saved["step"], saved["trained"]
+        began -= saved["elapsed"] * len(job)
+    else:
+        yield from _probe(live, learner, data, 0, 0)
+    last_saved = perf_counter()
+    for epoch in range(saved["epoch"] + 1 if saved else 1, shared.epochs + 1):
         learner.begin_epoch(epoch)
         orders = [batch_order(run, len(data.train), epoch) for run in (job[:1] if shared.share_batches else job)]
         for index, of_run in enumerate(hashes):
@@ -126,6 +155,46 @@ def _train(job: Job, root: Path, note: str) -> Iterator[Event]:
             )
         if not live:
             return
+        if every.due(epoch, perf_counter() - last_saved):
+            yield Unpacked(job, epoch, step, trained, duration[1], hashes, learner.state())
+            last_saved = perf_counter()
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A checkpoint before it is bytes."""
+
+    job: Job
+    epoch: int
+    step: int
+    trained: float
+    elapsed: float
+    hashes: Sequence[Sequence[str]]
+    state: State
+
+    def checkpoint(self, rows: Mapping[str, Sequence[EpochRow]]) -> Checkpoint:
+        """With the rows told so far, which a run's result looks back on."""
+        run_ids = tuple(run.run_id for run in self.job)
+        values = {
+            "runs": list(run_ids),
+            "epoch": self.epoch,
+            "step": self.step,
+            "trained": self.trained,
+            "elapsed": self.elapsed,
+            "hashes": [list(of_run) for of_run in self.hashes],
+            "rows": {run_id: [list(astuple(row)) for row in rows[run_id]] for run_id in run_ids},
+            "tensors": self.state.tensors,
+            "averages": self.state.averages,
+            "steps": self.state.steps,
+        }
+        return Checkpoint(run_ids, self.epoch, checkpoints.pack(values))
+
+
+Told = EpochRow | CurveRow | ProbeRow | RunResult | Unpacked
+
+
+def _saved_rows(saved: dict[str, Any] | None, run_id: str) -> list[EpochRow]:
+    return [EpochRow(*values) for values in saved["rows"][run_id]] if saved else []
 
 
 def _probe(live: dict[int, RunSpec], learner: Learner, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -19,6 +20,21 @@ from runner.stack import layers
 from runner.stack.graph import Captured
 from runner.stack.layers import Mode
 from runner.stack.optimizers import STACKED
+
+
+@dataclass(frozen=True)
+class State:
+    """What R runs need to go on: parameters and buffers by name [R, …], the optimizer's averages [R, P], its steps."""
+
+    tensors: dict[str, Tensor]
+    averages: list[Tensor]
+    steps: int
+
+    def of(self, rows: Sequence[int]) -> State:
+        """The state of some of the runs."""
+        index = torch.tensor(rows)
+        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
+        return State(tensors, [average[index] for average in self.averages], self.steps)
 
 
 class Stack:
@@ -114,9 +130,25 @@ class Stack:
     @torch.no_grad()
     def member(self, run: int) -> nn.Module:
         """One run's network as an ordinary module; the next call writes over it."""
-        for name, tensor in chain(self.template.named_parameters(), self.template.named_buffers()):
+        for name, tensor in named_tensors(self.template):
             tensor.copy_(self.tensors[name][run])
         return self.template
+
+    def state(self) -> State:
+        return State(
+            {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()},
+            [tensor.cpu().clone() for tensor in self.optimizer.state if tensor.dim()],
+            sum(int(tensor) for tensor in self.optimizer.state if not tensor.dim()),
+        )
+
+    @torch.no_grad()
+    def restore(self, state: State) -> None:
+        for name, tensor in self.tensors.items():
+            tensor.copy_(state.tensors[name])
+        averages = iter(state.averages)
+        for tensor in self.optimizer.state:
+            # A run without momentum kept no average: whatever stands there counts for nothing.
+            tensor.copy_(next(averages, tensor) if tensor.dim() else torch.tensor(state.steps))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -125,11 +157,16 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(flat, labels.flatten(), reduction="none").view(labels.shape).mean(1)
 
 
+def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer by name; those that `state_dict` leaves out as well."""
+    return chain(network.named_parameters(), network.named_buffers())
+
+
 def stacked_tensors(
     networks: Sequence[nn.Module], device: torch.device
 ) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
     """(every parameter and buffer by name [R, …], the trainable ones, the tensor [R, P] that those are views of)."""
-    named = [dict(chain(network.named_parameters(), network.named_buffers())) for network in networks]
+    named = [dict(named_tensors(network)) for network in networks]
     tensors = {name: torch.stack([own[name].detach() for own in named]).to(device) for name in named[0]}
     trainable = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
     blocks = [tensors[name].flatten(1) for name in trainable]

@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from runner.errors import UserError
 from runner.rows import EpochRow, RunResult
-from runner.store import Store, cell, read_rows, write_atomically
+from runner.store import Store, sole_writer, cell, read_rows, write_atomically
 
 COLUMNS = ("lr", "network", "seed")
 RUNS: dict[str, dict[str, Any]] = {
@@ -26,11 +25,10 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "sweep", COLUMNS, RUNS)
     store.start({"python": "3"}, "name: sweep\n")
-    yield store
-    store.close()
+    return store
 
 
 def row(run_id: str, epoch: int, accuracy: float = 0.5) -> EpochRow:
@@ -80,20 +78,17 @@ def test_resume_keeps_finished_runs_and_drops_what_an_unfinished_one_left(store:
     store.on_result(result("c", row("c", 1), status="interrupted"))
     with (store.folder / "metrics.csv").open("a") as file:
         file.write("1,2,20,0.3")  # torn by a kill
-    store.close()
     # The grid has grown at its front: numbers move, ids do not.
     grown = Store(store.folder, COLUMNS, {"z": {"network": "z", "lr": 1.0, "seed": 0}, **RUNS})
-    assert grown.resume("name: sweep\n") == {"b"}
+    assert grown.resume("name: sweep\n") == ({"b"}, {})
     assert [(r["run"], r["run_id"]) for r in read_rows(grown.folder / "metrics.csv")] == [("3", "b")]
     assert [(r["run"], r["status"]) for r in read_rows(grown.folder / "runs.csv")] == [("3", "ok")]
     assert (grown.folder / "metrics.csv").read_text().endswith("\n")
-    grown.close()
 
 
 def test_resume_refuses_a_table_of_other_columns_or_runs(store: Store) -> None:
     store.on_result(result("a"))
     before = (store.folder / "runs.csv").read_bytes()
-    store.close()
     for columns, runs, message in (
         (("lr", "network", "epochs"), RUNS, "other columns: epochs, seed"),
         (COLUMNS, {"b": RUNS["b"]}, "1 finished runs that this config does not have .*run 1"),
@@ -101,13 +96,23 @@ def test_resume_refuses_a_table_of_other_columns_or_runs(store: Store) -> None:
         other = Store(store.folder, columns, runs)
         with pytest.raises(UserError, match=message):
             other.resume("name: sweep\n")
-        other.close()
     assert (store.folder / "runs.csv").read_bytes() == before
 
 
 def test_one_writer_at_a_time(store: Store) -> None:
-    with pytest.raises(UserError, match="another process is writing"):
-        Store(store.folder, COLUMNS, RUNS)
+    with sole_writer(store.folder):
+        before = sorted(store.folder.iterdir())
+        with pytest.raises(UserError, match="another process is writing"), sole_writer(store.folder):
+            pass
+        assert sorted(store.folder.iterdir()) == before
+    with sole_writer(store.folder):
+        pass
+
+
+def test_a_lock_that_nothing_came_of_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="before the first file"), sole_writer(tmp_path / "new"):
+        raise ValueError("before the first file")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_failed_run_has_its_error_in_the_table_and_its_traceback_in_the_log(store: Store) -> None:

@@ -379,7 +379,7 @@ def test_an_interrupted_sweep_says_how_to_resume_and_resumes_to_the_same_table(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert "with --resume finishes" in errors
+    assert "bnbench resume " in errors
     assert run(bnbench, config, tmp_path / "part", "--resume").exit_code == 0
     assert run(bnbench, config, tmp_path / "whole").exit_code == 0
     assert untimed(tmp_path / "part/pair") == untimed(tmp_path / "whole/pair")
@@ -485,11 +485,12 @@ def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never
     assert bnbench(*options).exit_code == 1
     kept = bnbench(*options, "--resume")
     assert kept.exit_code == 1
-    assert "--resume --retry trains them again" in kept.stderr
+    assert f"bnbench resume {tmp_path / 'm'} --retry trains them again" in kept.stderr
     write("mine.py", broken + body.replace("raise NameError('y')", "pass"))
     refused = bnbench(*options, "--resume")
     assert refused.exit_code == 2
-    assert "mine.py has changed since this sweep began" in refused.stderr
+    assert "not what this sweep began with (plugins mine.py: " in refused.stderr
+    assert "--retry allows for a mended plugin" in refused.stderr
     assert bnbench(*options, "--resume", "--retry").exit_code == 0
     assert list(table(tmp_path / "m", "runs.csv").status) == ["ok", "ok"]
     assert bnbench(*options, "--resume").exit_code == 0

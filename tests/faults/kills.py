@@ -1,0 +1,108 @@
+"""SIGKILL of the driver, of a worker, or of the whole group, at random moments of a real training sweep.
+
+`python -m tests.faults.kills TRIALS` trains a sweep of two workers, kills, resumes until it is through, and compares
+the table with that of a sweep left in peace, timing columns aside.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+CONFIG = """\
+name: killed
+fixed: {network: notebook_mlp, network.norm: batch, dataset: digits, device: cpu, batch_size: 20, epochs: 8}
+grid: {seed: {range: 4}}
+"""
+BNBENCH = str(Path(sys.executable).parent / "bnbench")
+OPTIONS = ["--quiet", "--workers", "2", "--checkpoint-every", "1"]
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [BNBENCH, *arguments, *OPTIONS],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def table(folder: Path) -> pd.DataFrame:
+    rows = pd.read_csv(folder / "killed/metrics.csv")
+    return rows.drop(columns=["epoch_duration", "run_duration"])
+
+
+def workers(driver: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in children if "spawn_main" in _command(int(child))]
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def strike(process: subprocess.Popen[bytes], target: str, draw: random.Random) -> bool:
+    """Kill; whether there was something to kill."""
+    if process.poll() is not None:
+        return False
+    if target == "worker":
+        found = workers(process.pid)
+        if not found:
+            return False
+        os.kill(draw.choice(found), signal.SIGKILL)
+        return True
+    (os.killpg if target == "group" else os.kill)(process.pid, signal.SIGKILL)
+    return True
+
+
+def main(trials: int) -> int:
+    draw = random.Random(0)
+    hits: Counter[str] = Counter()
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "killed.yaml").write_text(CONFIG)
+        began = time.monotonic()
+        assert start("run", str(root / "killed.yaml"), "--out", str(root / "whole")).wait() == 0
+        length = time.monotonic() - began
+        expected = table(root / "whole")
+        for trial in range(trials):
+            out = root / "out"
+            shutil.rmtree(out, ignore_errors=True)
+            target = ("driver", "worker", "group")[trial % 3]
+            process = start("run", str(root / "killed.yaml"), "--out", str(out))
+            time.sleep(draw.uniform(0.3 * length, length))
+            hits[target] += strike(process, target, draw)
+            process.wait()
+            if not (out / "killed/config.yaml").exists():  # killed before it began
+                code = start("run", str(root / "killed.yaml"), "--out", str(out)).wait()
+            else:
+                code = start("resume", str(out / "killed"), "--retry", "failed").wait()
+            if code or not table(out).equals(expected):
+                failures.append(f"trial {trial}, {target}: exit code {code}")
+                print(failures[-1], flush=True)
+            if (trial + 1) % 20 == 0:
+                print(f"{trial + 1} trials, {len(failures)} failures", flush=True)
+    struck = ", ".join(f"{count} of the {target}" for target, count in hits.items())
+    print(f"{trials} trials: SIGKILL {struck} (others came too late); {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

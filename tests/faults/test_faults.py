@@ -1,0 +1,359 @@
+"""What cannot be lost, broken on purpose. The quick part; `make faults` has the long one, with the same code."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from click.testing import Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner import checkpoints
+from runner.rows import Checkpoint
+
+Bnbench = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+ROOT = Path(__file__).parent.parent.parent
+TIMING = ["epoch_duration", "run_duration"]
+
+
+def script(name: str, *arguments: object) -> str:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # forks want no threads
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.faults.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.faults)])
+def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int) -> None:
+    assert " 0 failures" in script("harness", "kill", stride)
+
+
+def test_a_full_or_broken_disk_at_every_operation_costs_nothing() -> None:
+    assert " 0 failures" in script("harness", "error")
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.faults)])
+def test_of_two_writers_one_wins(times: int) -> None:
+    assert f"writers: {times} trials, 0 failures" in script("harness", "writers", times)
+
+
+@pytest.mark.parametrize("runs", [1000, pytest.param(10_000, marks=pytest.mark.faults)])
+def test_the_driver_does_not_grow_with_its_rows(runs: int) -> None:
+    assert " 0 failures" in script("harness", "many", runs)
+
+
+@pytest.mark.parametrize("trials", [3, pytest.param(200, marks=pytest.mark.faults)])
+def test_kills_at_random_moments_of_a_real_sweep_cost_nothing(trials: int) -> None:
+    assert "; 0 failures" in script("kills", trials)
+
+
+# One bad run among good ones
+
+ZOO = """\
+import ctypes, os, time
+import torch
+from torch import nn
+from runner.registry import network
+
+
+class Animal(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+            late = self.steps > 7  # in the second epoch of five batches
+            if self.kind == "raise" and late:
+                raise ValueError("no more")
+            if self.kind == "hang" and late:
+                time.sleep(10_000)
+            if self.kind == "exit" and late:
+                os._exit(3)
+            if self.kind == "segfault" and late:
+                ctypes.string_at(0)
+            if self.kind == "nan" and late:
+                return self.inner(x) * float("nan")
+            if self.kind == "allocate" and late:
+                torch.empty(10**15)
+        return self.inner(x)
+
+
+@network("animal")
+def animal(*, kind: str = "tame"):
+    return Animal(kind)
+"""
+KINDS = ["raise", "tame", "hang", "exit", "segfault", "nan", "allocate", "calm"]
+
+
+def test_a_bad_run_is_its_own_status_and_nothing_more(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    write("zoo.py", ZOO)
+    config = write(
+        "zoo.yaml",
+        "plugins: [zoo.py]\n"
+        "fixed: {network: animal, dataset: digits, device: cpu, epochs: 3, batch_size: 250}\n"
+        f"grid: {{network.kind: [{', '.join(KINDS)}]}}\n",
+    )
+    options = ("--workers", 2, "--run-timeout", 8, "--checkpoint-every", 1)
+    done = bnbench("run", config, "--out", tmp_path / "all", *options)
+    assert done.exit_code == 1
+    runs = pd.read_csv(tmp_path / "all/zoo/runs.csv").set_index("network.kind")
+    assert runs["status"].to_dict() == {
+        **dict.fromkeys(("tame", "calm"), "ok"),
+        **dict.fromkeys(("raise", "exit", "segfault"), "failed"),
+        "hang": "timeout",
+        "nan": "diverged",
+        "allocate": "oom",
+    }
+    assert runs.loc["exit", "error"] == "the worker process died (exit code 3)"
+    assert runs.loc["segfault", "error"] == "the worker process died (killed by SIGSEGV)"
+    assert "--run-timeout" in runs.loc["hang", "error"]
+    for kind in ("raise", "exit", "segfault", "hang", "allocate"):
+        assert runs.loc[kind, "epochs_trained"] == 1  # what it had told stays
+        assert str(runs.loc[kind, "error"]) in done.stderr
+    good = bnbench("run", config, "--set", "grid={network.kind: [tame, calm]}", "--out", tmp_path / "good", *options)
+    assert good.exit_code == 0
+    rows, alone = (pd.read_csv(tmp_path / name / "zoo/metrics.csv") for name in ("all", "good"))
+    rows = rows[rows["network.kind"].isin(["tame", "calm"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows.drop(columns=["run", *TIMING]), alone.drop(columns=["run", *TIMING]))
+
+
+def test_fail_fast_stops_and_resume_goes_on(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    write("zoo.py", ZOO)
+    config = write(
+        "zoo.yaml",
+        "plugins: [zoo.py]\n"
+        "fixed: {network: animal, dataset: digits, device: cpu, epochs: 3, batch_size: 250}\n"
+        "grid: {network.kind: [tame, raise, calm]}\n",
+    )
+    done = bnbench("run", config, "--out", tmp_path, "--executor", "inline", "--fail-fast")
+    assert done.exit_code == 1
+    assert f"stopped at the first failure; bnbench resume {tmp_path / 'zoo'} finishes it" in done.stderr
+    assert pd.read_csv(tmp_path / "zoo/runs.csv")["status"].tolist() == ["ok", "failed"]
+    done = bnbench("resume", tmp_path / "zoo")
+    assert done.exit_code == 1
+    assert pd.read_csv(tmp_path / "zoo/runs.csv")["status"].tolist() == ["ok", "failed", "ok"]
+
+
+# Going on within a run
+
+DEEP = """\
+name: deep
+fixed: {network: batch_norm, dataset: digits, device: cpu, batch_size: 100, epochs: 6}
+grids:
+  - {optimizer: [sgd], momentum: [0.0, 0.9], seed: [0]}
+  - {optimizer: [adam, adamw], seed: [0]}
+  - {network: [mlp], network.dropout: [0.3], network.norm: [batch], seed: [0, 1]}
+"""
+
+
+def interrupt(config: Path, out: Path, *options: str, after: str) -> tuple[int, str, float]:
+    """SIGTERM as soon as stderr says `after`: (exit code, stderr, seconds it took to end)."""
+    command = [Path(sys.executable).parent / "bnbench", "run", config, "--out", out, *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while after not in said:
+        said += process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    said += process.stderr.read()
+    return process.wait(), said, time.monotonic() - began
+
+
+@pytest.mark.parametrize("stack", ["off", "on"])
+def test_an_interrupted_run_goes_on_from_its_checkpoint(
+    bnbench: Bnbench, write: Write, tmp_path: Path, stack: str
+) -> None:
+    """SGD, momentum, Adam, AdamW, dropout and batch norm: the same bytes, alone and in a stack."""
+    config = write("deep.yaml", DEEP)
+    options = ("--stack", stack, "--executor", "inline", "--workers", "1", "--checkpoint-every", "2")
+    assert bnbench("run", config, "--out", tmp_path / "whole", *options).exit_code == 0
+    code, said, seconds = interrupt(config, tmp_path / "cut", *options, after="epoch 5/6")
+    folder = tmp_path / "cut/deep"
+    assert code == 143
+    assert seconds < 10
+    assert f"bnbench resume {folder} finishes it" in said
+    assert {path.name[-11:] for path in (folder / "checkpoints").iterdir()} == {"000002.ckpt", "000004.ckpt"}
+    before = pd.read_csv(folder / "metrics.csv")
+    assert bnbench("resume", folder, *options).exit_code == 0
+    ours, theirs = (pd.read_csv(each / "metrics.csv") for each in (folder, tmp_path / "whole/deep"))
+    pd.testing.assert_frame_equal(ours.drop(columns=TIMING), theirs.drop(columns=TIMING), check_exact=True)
+    again = ours.merge(before[before["epoch"] <= 4], on=["run_id", "epoch"], suffixes=("", "_before"))
+    assert len(again) >= 4
+    assert (again["epoch_duration"] == again["epoch_duration_before"]).all()  # not trained again
+    assert not (folder / "checkpoints").exists()
+    runs = [pd.read_csv(each / "runs.csv") for each in (folder, tmp_path / "whole/deep")]
+    pd.testing.assert_frame_equal(*runs, check_exact=True)
+
+
+def test_a_finished_sweep_is_left_as_it_is(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("deep.yaml", DEEP)
+    bnbench("run", config, "--out", tmp_path, "--set", "fixed.epochs=1", "--executor", "inline")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "deep").iterdir() if path.name != ".lock"}
+    for _ in range(2):
+        assert bnbench("resume", tmp_path / "deep").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_changed_is_named_and_refused(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write("deep.yaml", DEEP)
+    options = ("--out", tmp_path, "--executor", "inline", "--set", "fixed.epochs=1")
+    assert bnbench("run", config, *options).exit_code == 0
+    monkeypatch.setattr("runner.environment.code", lambda: "f" * 64)
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    tables = (tmp_path / "deep/metrics.csv").read_bytes()
+    done = bnbench("run", config, *options, "--resume")
+    assert done.exit_code == 2
+    assert "python: 3." in done.stderr
+    assert "3.99.0 now" in done.stderr
+    assert "code: " in done.stderr
+    assert "ffffffffffff now" in done.stderr
+    assert (tmp_path / "deep/metrics.csv").read_bytes() == tables
+    grown = bnbench("run", config, *options, "--resume", "--allow-changed")
+    assert grown.exit_code == 0
+    assert '"changed": [' in (tmp_path / "deep/environment.json").read_text()
+    assert bnbench("resume", tmp_path / "deep").exit_code == 0  # what it is now is known
+
+
+# Bad input
+
+
+def _bend(draw: random.Random, content: bytes) -> bytes:
+    """Truncated, flipped, zeroed, or of another kind."""
+    kind = draw.randrange(5)
+    at = draw.randrange(len(content))
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        return content[:at] + bytes([content[at] ^ (1 << draw.randrange(8))]) + content[at + 1 :]
+    if kind == 2:
+        return content[:at] + bytes(min(64, len(content) - at)) + content[at + 64 :]
+    if kind == 3:
+        return draw.randbytes(draw.randrange(200))
+    return content[at:] + content[:at] if at else content[1:]
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.faults)])
+def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, count: int) -> None:
+    draw = random.Random(0)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    state = checkpoints.pack({"tensors": {"w": torch.arange(20.0)}, "steps": 3})
+    for epoch in (2, 4):
+        whole = checkpoints.to_bytes(Checkpoint(("a", "b"), epoch, state))
+        (folder / checkpoints.file_name(("a", "b"), epoch)).write_bytes(whole)
+    last = folder / checkpoints.file_name(("a", "b"), 4)
+    for trial in range(count):
+        last.write_bytes(_bend(draw, whole))
+        began = time.monotonic()
+        found, damaged = checkpoints.find(folder)
+        assert time.monotonic() - began < 2
+        assert ([each.epoch for each in found], damaged) == ([2], [last]), trial
+    print(f"{count} damaged checkpoints, none used")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.faults)])
+def test_a_damaged_idx_file_is_named(bnbench: Bnbench, real_data: Path, tmp_path: Path, count: int) -> None:
+    draw = random.Random(0)
+    raw = tmp_path / "MNIST/raw"
+    shutil.copytree(real_data / "MNIST/raw", raw)
+    names = sorted(path.name for path in raw.iterdir() if not path.name.endswith(".gz"))
+    for _ in range(count):
+        path = raw / draw.choice(names)
+        whole = path.read_bytes()
+        path.write_bytes(_bend(draw, whole))
+        began = time.monotonic()
+        done = bnbench("datasets", "--verify", "mnist", "--data-dir", tmp_path)
+        assert time.monotonic() - began < 2
+        assert done.exit_code == 2
+        assert path.name in done.stderr
+        path.write_bytes(whole)
+    print(f"{count} damaged IDX files, each named")
+
+
+VALID = yaml.safe_load(
+    "{name: x, contrast: {axis: network.norm, baseline: none}, fixed: {network: notebook_mlp, dataset: digits},"
+    " grid: {network.norm: [none, batch], lr: {logspace: [0.001, 1, 3]}, seed: {range: 3}}, exclude: [{lr: 1.0}]}"
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["none", "cuda:9", "../x"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@st.composite
+def bent_configs(draw: st.DrawFn) -> str:
+    """A valid config with a value replaced, a key added or a piece of its text cut; or any text or value at all."""
+    config = yaml.safe_load(yaml.safe_dump(VALID))
+    for _ in range(draw(st.integers(0, 3))):
+        part = draw(st.sampled_from([config, *(value for value in config.values() if isinstance(value, dict))]))
+        keys = [str(key) for key in part] + ["grids", "plugins", "zip", "network.norm_args.eps"]
+        part[draw(st.sampled_from(keys) | st.text(max_size=8))] = draw(VALUES)
+    text: str = yaml.safe_dump(draw(st.one_of(st.just(config), VALUES)), allow_unicode=True)
+    cut, length = draw(st.integers(0, len(text))), draw(st.integers(0, 6))
+    text = (
+        text[:cut]
+        + draw(st.sampled_from(["", "", "&a ", "*a", "? ", "- ", "\t", "{", "]", "!!python/x ", "%"]))
+        + text[cut + length :]
+    )
+    return draw(st.one_of(st.just(text), st.just(text), st.text(max_size=60)))
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.faults)])
+def test_no_yaml_file_is_a_traceback(bnbench: Bnbench, tmp_path: Path, count: int) -> None:
+    tried = []
+
+    @settings(
+        max_examples=count, deadline=2000, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+    )
+    @given(bent_configs())
+    def plan(text: str) -> None:
+        path = tmp_path / "bent.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        done = bnbench("plan", path)  # raises what is not an exit
+        tried.append(done.exit_code)
+        assert done.exit_code in (0, 2)
+        assert "Traceback" not in done.stderr
+        assert [each.name for each in tmp_path.iterdir()] == ["bent.yaml"]
+
+    plan()
+    assert {0, 2} <= set(tried)
+    print(f"{len(tried)} YAML files: {tried.count(0)} valid, {tried.count(2)} refused with a message")
