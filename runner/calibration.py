@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom, kstest, ttest_1samp
 
 from runner import config
-from runner.driver import Options, run_sweep, sweep_folder
+from runner.driver import Options, run_sweep
 from runner.errors import UserError
 from runner.pairing import Arms, pairs
+from runner.paths import sweep_folder
 from runner.results import Results, load
 from runner.stats import Values, paired_interval, sign_flip_p
 from runner.stats.values import ALPHA, CONFIDENCE

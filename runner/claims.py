@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from runner import config, registry
-from runner.driver import Options, run_sweep, sweep_folder
+from runner.driver import Options, run_sweep
 from runner.errors import UserError, unknown
 from runner.pairing import Arms, pairs
+from runner.paths import sweep_folder
 from runner.results import Results, load
 from runner.stats import (
     Interval,

@@ -33,6 +33,7 @@ from runner.store import (
     PROBES,
     RUNS,
     Store,
+    read_header,
     read_rows,
     sole_writer,
 )
@@ -144,14 +145,13 @@ def config_text(sweep: Sweep, folder: Path) -> str:
 
 
 def _check_existing(folder: Path, config: str, existing: Existing) -> None:
-    if existing == "fresh":
-        ours = {LOCK, METRICS, RUNS, CURVES, PROBES, ENVIRONMENT, LOG, CHECKPOINTS}  # of a start that was killed
-        strangers = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")} - ours
-        if not (folder / CONFIG).exists() and strangers:
-            raise UserError(f"{folder} is not a sweep's folder, so --fresh leaves it alone; --out names another")
+    if not (folder / CONFIG).exists():
+        if strangers := _strangers(folder):
+            raise UserError(
+                f"{folder} holds {', '.join(sorted(strangers))} without a {CONFIG}: not this command's, so left alone; "
+                "--out names another folder"
+            )
         return
-    if not (folder / CONFIG).exists() and any(read_rows(folder / name) for name in (METRICS, RUNS)):
-        raise UserError(f"{folder} holds tables without a {CONFIG}: not this command's; --out names another folder")
     if (folder / CONFIG).exists() and existing == "refuse":
         same = (folder / CONFIG).read_text(encoding="utf-8") == config
         if same:
@@ -160,6 +160,14 @@ def _check_existing(folder: Path, config: str, existing: Existing) -> None:
             f"{folder} already holds another config; --fresh starts over, --out DIR or --set name=NAME keeps both, "
             f"--resume works where this config only adds runs to it"
         )
+
+
+def _strangers(folder: Path) -> set[str]:
+    """What is not left of a start that was killed: other files, and tables that have rows."""
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
+    tables = {METRICS, RUNS, CURVES, PROBES} & names
+    blank = {name for name in tables if read_header(folder / name)[:1] == ["run"] and not read_rows(folder / name)}
+    return names - {LOCK, ENVIRONMENT, LOG, CHECKPOINTS} - blank
 
 
 def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options) -> int:

@@ -38,7 +38,7 @@ RUN_FIELDS = (
 FAILED = ("failed", "oom", "timeout")
 RETRYABLE = (*FAILED, "diverged")
 
-SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "environment", "plugins", "code", "data")
+SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins", "code", "data")
 """What of environment.json must be the same on a resume: any of it can change a run's numbers."""
 
 
@@ -176,11 +176,8 @@ class Store:
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
 
-        for job, unfinished in list(self._unfinished.items()):
-            unfinished.discard(result.run_id)
-            if not unfinished:
-                self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/{job}.*"))
-                del self._unfinished[job]
+        if result.status != "interrupted":
+            self._checkpoint_needed_no_more({result.run_id})
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Its runs' rows are on the disk: put it there, and drop what it makes superfluous."""
@@ -189,14 +186,17 @@ class Store:
         name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
         write_atomically(folder / name, checkpoints.to_bytes(checkpoint))
         job = name.partition(".")[0]
-        for other, unfinished in list(self._unfinished.items()):
-            if other != job and unfinished & set(checkpoint.run_ids):  # a larger stack, cut since
-                unfinished -= set(checkpoint.run_ids)
-                if not unfinished:
-                    self._drop_checkpoints(folder.glob(f"{other}.*"))
-                    del self._unfinished[other]
-        self._unfinished.setdefault(job, set(checkpoint.run_ids))
+        if job not in self._unfinished:
+            self._checkpoint_needed_no_more(checkpoint.run_ids)  # of a larger stack, cut since
+            self._unfinished[job] = set(checkpoint.run_ids)
         self._drop_checkpoints(sorted(folder.glob(f"{job}.*{checkpoints.SUFFIX}"))[: -checkpoints.KEPT])
+
+    def _checkpoint_needed_no_more(self, run_ids: Collection[str]) -> None:
+        for job, unfinished in list(self._unfinished.items()):
+            unfinished -= set(run_ids)
+            if not unfinished:
+                self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/{job}.*"))
+                del self._unfinished[job]
 
     def _drop_checkpoints(self, paths: Iterable[Path]) -> None:
         for path in paths:

@@ -56,7 +56,7 @@ class Stack:
         self.generators = [torch.Generator(device) for _ in runs]
         self.totals = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
         buffers = [tensor for tensor in self.tensors.values() if not tensor.requires_grad]
-        self.state = [parameters, *buffers, *self.optimizer.state, self.totals]
+        self.moving = [parameters, *buffers, *self.optimizer.state, self.totals]
         self.graphs: dict[int, Captured] = {}
         self.captures = device.type == "cuda"
         self.how = f"stack of {len(runs)}" + (", CUDA graph" if self.captures else "")
@@ -78,7 +78,7 @@ class Stack:
         size = index.shape[1]  # a ragged last batch has a graph of its own
         if size not in self.graphs:
             try:
-                self.graphs[size] = Captured(self._step, index, self.state, self.generators)
+                self.graphs[size] = Captured(self._step, index, self.moving, self.generators)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:

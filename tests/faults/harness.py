@@ -17,6 +17,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ class Operations:
             if name == "write" and arguments[0] < 3:
                 return real(*arguments)  # a message
             self.count += 1
-            return self.fault(name, real, arguments) if self.count == self.at else real(*arguments, **named)
+            call = partial(real, **named)
+            return self.fault(name, call, arguments) if self.count == self.at else call(*arguments)
 
         setattr(owner, name, wrapped)
 
@@ -312,12 +314,13 @@ def many(runs: int) -> Trials:
 
 
 def main(mode: str, size: int) -> int:
-    trials = {
+    modes: dict[str, Callable[[], Trials]] = {
         "kill": lambda: kills(size),
         "error": errors,
         "writers": lambda: writers(size),
         "many": lambda: many(size),
-    }[mode]()
+    }
+    trials = modes[mode]()
     print(f"{mode}: {trials.tried} trials, {len(trials.failures)} failures")
     for failure in trials.failures[:20]:
         print(f"  {failure}")

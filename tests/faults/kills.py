@@ -21,7 +21,7 @@ import pandas as pd
 
 CONFIG = """\
 name: killed
-fixed: {network: notebook_mlp, network.norm: batch, dataset: digits, device: cpu, batch_size: 20, epochs: 8}
+fixed: {network: notebook_mlp, network.norm: batch, dataset: digits, device: cpu, batch_size: 20, epochs: 20}
 grid: {seed: {range: 4}}
 """
 BNBENCH = str(Path(sys.executable).parent / "bnbench")
@@ -35,6 +35,12 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def await_rows(process: subprocess.Popen[bytes], out: Path) -> None:
+    metrics = out / "killed/metrics.csv"
+    while process.poll() is None and (not metrics.exists() or metrics.read_bytes().count(b"\n") < 2):
+        time.sleep(0.005)
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -79,15 +85,22 @@ def main(trials: int) -> int:
         root = Path(name)
         (root / "killed.yaml").write_text(CONFIG)
         began = time.monotonic()
-        assert start("run", str(root / "killed.yaml"), "--out", str(root / "whole")).wait() == 0
-        length = time.monotonic() - began
+        process = start("run", str(root / "killed.yaml"), "--out", str(root / "whole"))
+        await_rows(process, root / "whole")
+        start_up = time.monotonic() - began
+        assert process.wait() == 0
+        training = time.monotonic() - began - start_up
         expected = table(root / "whole")
         for trial in range(trials):
             out = root / "out"
             shutil.rmtree(out, ignore_errors=True)
             target = ("driver", "worker", "group")[trial % 3]
             process = start("run", str(root / "killed.yaml"), "--out", str(out))
-            time.sleep(draw.uniform(0.3 * length, length))
+            if draw.random() < 0.2:
+                time.sleep(draw.uniform(0, start_up))
+            else:
+                await_rows(process, out)
+                time.sleep(draw.uniform(0, training))
             hits[target] += strike(process, target, draw)
             process.wait()
             if not (out / "killed/config.yaml").exists():  # killed before it began

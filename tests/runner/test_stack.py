@@ -458,9 +458,9 @@ def test_a_rehearsal_changes_nothing() -> None:
     stack = Stack(runs, [build_network(run) for run in runs], data, CPU)
     stack.begin_epoch(1)
     index = torch.arange(30).view(3, 10)
-    before = [tensor.clone() for tensor in (*stack.tensors.values(), *stack.state)]
-    rehearse(stack._step, index, stack.state, stack.generators)
-    for tensor, values in zip((*stack.tensors.values(), *stack.state), before, strict=True):
+    before = [tensor.clone() for tensor in (*stack.tensors.values(), *stack.moving)]
+    rehearse(stack._step, index, stack.moving, stack.generators)
+    for tensor, values in zip((*stack.tensors.values(), *stack.moving), before, strict=True):
         assert torch.equal(tensor, values)
     twin = Stack(runs, [build_network(run) for run in runs], data, CPU)
     twin.begin_epoch(1)

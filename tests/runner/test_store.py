@@ -14,7 +14,7 @@ import pytest
 
 from runner.errors import UserError
 from runner.rows import EpochRow, RunResult
-from runner.store import Store, sole_writer, cell, read_rows, write_atomically
+from runner.store import Store, cell, read_rows, sole_writer, write_atomically
 
 COLUMNS = ("lr", "network", "seed")
 RUNS: dict[str, dict[str, Any]] = {
