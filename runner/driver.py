@@ -197,6 +197,9 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, op
         why = "stopped at the first failure" if isinstance(interruption, FailedFast) else "interrupted"
         print(f"\n{why}; bnbench resume {store.folder} finishes it", file=sys.stderr)
         return {KeyboardInterrupt: 130, Terminated: 143, FailedFast: 1}[type(interruption)]
+    except OSError:
+        print(f"\nstopped by the disk; once it is mended, bnbench resume {store.folder} goes on", file=sys.stderr)
+        raise
     return 0
 
 

@@ -368,6 +368,8 @@ def _append(path: Path, text: str | bytes) -> None:
         while remaining:
             remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # "no space left": where?
     finally:
         os.close(descriptor)
 

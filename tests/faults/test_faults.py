@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -242,6 +244,75 @@ def test_what_changed_is_named_and_refused(
     assert grown.exit_code == 0
     assert '"changed": [' in (tmp_path / "deep/environment.json").read_text()
     assert bnbench("resume", tmp_path / "deep").exit_code == 0  # what it is now is known
+
+
+def test_a_full_disk_says_where_and_how_to_go_on(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write("deep.yaml", DEEP)
+    real, written = os.write, []
+
+    def write_some(descriptor: int, data: Any) -> int:
+        if b",6," not in bytes(data):
+            return real(descriptor, data)
+        written.append(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_some)
+        done = bnbench("run", config, "--out", tmp_path, "--executor", "inline")
+    assert done.exit_code == 2
+    assert written
+    assert f"bnbench resume {tmp_path / 'deep'} goes on" in done.stderr
+    assert f"{tmp_path / 'deep/metrics.csv'}: No space left on device" in done.stderr
+    assert bnbench("resume", tmp_path / "deep").exit_code == 0
+
+
+def test_no_worker_outlives_a_killed_driver(write: Write, tmp_path: Path) -> None:
+    config = write("deep.yaml", DEEP.replace("epochs: 6", "epochs: 10000"))
+    bnbench = Path(sys.executable).parent / "bnbench"
+    command = [str(bnbench), "run", str(config), "--out", str(tmp_path), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "epoch 1/" in process.stderr.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) >= 2
+        process.kill()
+        process.stderr.close()
+    began = time.monotonic()
+    while alive := [child for child in children if _running(child)]:
+        assert time.monotonic() - began < 5, alive
+        time.sleep(0.05)
+
+
+def _running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_retry_takes_the_statuses_it_is_given(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    write("zoo.py", ZOO)
+    config = write(
+        "zoo.yaml",
+        "plugins: [zoo.py]\n"
+        "fixed: {network: animal, dataset: digits, device: cpu, epochs: 3, batch_size: 250}\n"
+        "grid: {network.kind: [tame, raise, number, allocate]}\n",
+    )
+    options = ("--out", tmp_path, "--executor", "inline")
+    bnbench("run", config, *options)
+    for retried, again in (("", []), ("diverged", ["number"]), ("oom,failed", ["raise", "allocate"])):
+        before = pd.read_csv(tmp_path / "zoo/metrics.csv")
+        assert bnbench("resume", tmp_path / "zoo", *(["--retry", retried] if retried else [])).exit_code == 1
+        after = pd.read_csv(tmp_path / "zoo/metrics.csv")
+        both = before.merge(after, on=["network.kind", "epoch"])
+        assert len(both) == len(before) == len(after)
+        trained = both.loc[both["run_duration_x"] != both["run_duration_y"], "network.kind"]
+        assert list(dict.fromkeys(trained)) == again
+    wrong = bnbench("resume", tmp_path / "zoo", "--retry", "ok")
+    assert wrong.exit_code == 2
+    assert "allowed, separated by commas: failed, oom, timeout, diverged" in wrong.stderr
 
 
 # Bad input
