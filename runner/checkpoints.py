@@ -68,8 +68,8 @@ def find(folder: Path) -> tuple[list[Found], list[Path]]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             header, _ = _parts(path)
-            found.append(Found(path, tuple(header["runs"]), header["epoch"]))
-        except UserError:
+            found.append(Found(path, tuple(map(str, header["runs"])), int(header["epoch"])))
+        except (UserError, OSError, LookupError, TypeError, ValueError):  # of another make, its digest right
             damaged.append(path)
     return sorted(found, key=lambda each: -each.epoch), damaged
 
@@ -92,6 +92,18 @@ def pack(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
+
+
+def loads(found: Found) -> bool:
+    """Whether a whole file's state can be gone on from."""
+    try:
+        state = load(found.path)
+        return state["runs"] == list(found.run_ids) and state["epoch"] == found.epoch and state.keys() >= STATE
+    except Exception:  # whatever torch's unpickler makes of bytes that are not its own
+        return False
+
+
+STATE = {"step", "trained", "elapsed", "hashes", "rows", "tensors", "averages", "steps"}
 
 
 def load(path: Path) -> dict[str, Any]:

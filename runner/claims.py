@@ -100,6 +100,12 @@ class Finding:
     """One a seed; None where a run of it has no result. Of several, those that decide."""
 
     @property
+    def deciding_p(self) -> float | None:
+        """Of two one-sided tests where equivalence is claimed and not refuted, else of a sign-flip test."""
+        equivalence = self.claim.claimed == "equivalence" and self.word != "REFUTED"
+        return self.p_equivalence if equivalence else self.p
+
+    @property
     def word(self) -> str:
         return self.verdict.word if self.verdict else "NOT RUN"
 
@@ -209,6 +215,8 @@ def _judged(finding: Finding, flip: float | None, tost: float | None) -> Finding
     found = verdict(differences, finding.claim.smallest_effect, sign, flip)
     if equivalence:
         found = _of_equivalence(found, tost, differences, finding.claim.smallest_effect)
+    if found.word == "REFUTED":  # by the test of a difference, whatever was claimed
+        finding = replace(finding, p_adjusted=flip)
     return replace(finding, verdict=found)
 
 

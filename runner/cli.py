@@ -78,6 +78,12 @@ def _every(_: click.Context, __: click.Parameter, text: str) -> Every:
     return Every(seconds=float(number)) if seconds else Every(epochs=int(number))
 
 
+def _finite(_: click.Context, __: click.Parameter, seconds: float | None) -> float | None:
+    if seconds != seconds:  # NaN is in every range
+        raise click.BadParameter("'nan'; allowed: seconds")
+    return seconds
+
+
 def _statuses(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
     from runner.store import RETRYABLE
 
@@ -110,7 +116,8 @@ def _execution(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option(
                 "--run-timeout",
-                type=click.FloatRange(min=0, min_open=True),
+                type=click.FloatRange(min=0, min_open=True, max=1e9),
+                callback=_finite,
                 metavar="SECONDS",
                 help="Give up a run that takes longer.",
             ),
@@ -181,8 +188,11 @@ def run(
 def resume(results: Path, data_dir: str | None, **how: Any) -> None:
     """Finish the sweep in RESULTS, from the config that lies there, and print the comparison."""
     from runner.config import load
-    from runner.store import CONFIG
+    from runner.store import CONFIG, sole_writer
 
+    if results.is_dir():
+        with sole_writer(results):
+            pass  # a plugin may import torch: be turned away before
     sweep = load(results / CONFIG, (), None)
     if sweep.name != results.resolve().name:
         raise UserError(f"{results}: its config is of a sweep named '{sweep.name}'; the folder must bear that name")

@@ -94,6 +94,9 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
 
 
 def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
+    if not options.quiet:  # the next seconds are torch's
+        epochs = sum(run.epochs for run in sweep.runs)
+        print(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", file=sys.stderr)
     from runner import environment, preflight  # torch, from here on
 
     sweep = preflight.check(sweep, options.root)
@@ -108,8 +111,13 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
         finished, going_on = store.resume(config, described, retry=retry, allow_changed=allowed)
     else:
         store.start(described, config)
-    if finished and not options.quiet:
-        print(f"{len(finished)} of {len(sweep.runs)} runs are there already", file=sys.stderr)
+    if (finished or going_on) and not options.quiet:
+        anew = len(sweep.runs) - len(finished) - len(going_on)
+        print(
+            f"{len(finished)} of {len(sweep.runs)} runs are there already; "
+            f"{len(going_on)} go on from a checkpoint, {anew} from their start",
+            file=sys.stderr,
+        )
     workers = options.workers or default_workers(sweep.runs)
     jobs = _remaining(grouped(sweep.runs, options.stack, workers), finished, going_on)
     context = Context(

@@ -31,6 +31,8 @@ def check(sweep: Sweep, root: Path) -> Sweep:
 
     for device in dict.fromkeys(run.device for run in sweep.runs):
         attempt("device", device)
+    if not faults:
+        faults += _tf32_without_cuda(sweep)
     datasets = dict.fromkeys(run.dataset for run in sweep.runs)
     readable = [attempt("dataset", name) for name in datasets]  # a list: every data set is tried
     if all(readable):
@@ -38,6 +40,12 @@ def check(sweep: Sweep, root: Path) -> Sweep:
     if faults:
         raise UserError(*faults)
     return sweep.on_device(str(resolve_device("auto")))
+
+
+def _tf32_without_cuda(sweep: Sweep) -> list[Fault]:
+    wrong = [run for run in sweep.runs if run.precision == "tf32" and resolve_device(run.device).type == "cpu"]
+    message = "precision 'tf32' is CUDA's, and this run is on the CPU; allowed there: fp32, bf16"
+    return [Fault(message, sweep.place("precision", "tf32"))] if wrong else []
 
 
 def _single_sample_batches(sweep: Sweep, root: Path) -> list[Fault]:

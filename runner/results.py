@@ -47,7 +47,9 @@ def load(folder: Path) -> Results:
     if header[: 1 + len(EPOCH_FIELDS)] != ["run", *EPOCH_FIELDS] or header[-1] != "run_id":
         raise UserError(f"{folder / METRICS}: not this command's table; its header is damaged")
     columns = tuple(header[1 + len(EPOCH_FIELDS) : -1])
-    metrics, runs = _read(folder / METRICS), _runs(folder / RUNS)
+    runs = _runs(folder / RUNS)  # first: of a sweep that is running, a run's epochs are there before its end
+    metrics = _metrics(folder / METRICS)
+    _check_whole(folder, metrics, runs)
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
@@ -83,10 +85,42 @@ def _value(parameters: dict[str, Any], name: str) -> Any:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    config = yaml_source.read(path.read_text(encoding="utf-8"), str(path)).values
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a config: {error}") from None
+    config = yaml_source.read(text, str(path)).values
     if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
         raise UserError(f"{path}: not the resolved config of a sweep")
     return config
+
+
+def _metrics(path: Path) -> pd.DataFrame:
+    metrics = _read(path)
+    for name in ("run", *EPOCH_FIELDS):
+        if not pd.api.types.is_numeric_dtype(metrics[name]) and len(metrics):
+            wrong = metrics.loc[pd.to_numeric(metrics[name], errors="coerce").isna() & metrics[name].notna(), name]
+            raise UserError(f"{path}: {name} is '{wrong.iloc[0]}' in a row, not a number: the table is damaged")
+    return metrics
+
+
+def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
+    """A run that ended has all its epochs, and the last of them is what its row says. Errors: UserError else."""
+    ended = runs[runs["status"].isin(["ok", "diverged"])].drop_duplicates("run_id").set_index("run_id")
+    epochs = metrics.drop_duplicates(["run_id", "epoch"])
+    last = epochs.loc[epochs.groupby("run_id")["epoch"].idxmax()].set_index("run_id").reindex(ended.index)
+    counts = epochs.groupby("run_id").size().reindex(ended.index, fill_value=0)
+    told = pd.to_numeric(ended["epochs_trained"], errors="coerce")
+    short = (counts != told) | (last["epoch"] != told)
+    for name in ("train_accuracy", "valid_accuracy"):
+        short |= (last[name] != ended[name]) & ~(last[name].isna() & ended[name].isna())
+    if short.any():
+        run = ended.index[int(short.to_numpy().argmax())]
+        raise UserError(
+            f"{folder}: {METRICS} and {RUNS} disagree on run {ended.loc[run, 'run']} ({counts[run]} epochs, "
+            f"{ended.loc[run, 'epochs_trained']} trained): a table is damaged; bnbench resume trains what is missing, "
+            f"--fresh everything"
+        )
 
 
 def _runs(path: Path) -> pd.DataFrame:

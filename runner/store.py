@@ -129,7 +129,7 @@ class Store:
         headers = self.headers
         self._check_headers(headers)
         finished = self._finished_runs(retry)
-        trusted = self._check_environment(environment or {}, plugins_may_change=bool(retry), allowed=allow_changed)
+        trusted = self._check_environment(environment or {}, allowed=allow_changed)
         going_on = self._checkpointed(finished, retry) if trusted else {}
         until = {run_id: found.epoch for run_id, found in going_on.items()} | dict.fromkeys(finished, math.inf)
         for name, header in headers.items():
@@ -137,7 +137,7 @@ class Store:
             if name == RUNS:
                 rows = [row for row in rows if row["run_id"] in finished]
             else:
-                rows = [row for row in rows if float(row["epoch"]) <= until[row["run_id"]]]
+                rows = [row for row in rows if _number(row, "epoch", self.folder / name) <= until[row["run_id"]]]
             self._rewrite(name, header, rows)
         self._replace(CONFIG, config)
         needed = {found.path for found in going_on.values()}
@@ -205,11 +205,13 @@ class Store:
     def _checkpointed(self, finished: Collection[str], retry: Collection[str]) -> dict[str, checkpoints.Found]:
         """Of each unfinished run the latest whole checkpoint whose epochs all have their row."""
         found, damaged = checkpoints.find(self.folder / CHECKPOINTS)
+        damaged += [each.path for each in found if not checkpoints.loads(each)]
+        found = [each for each in found if each.path not in damaged]
         for path in damaged:
             self.log(f"{path.name}: damaged checkpoint, not used")
         epochs: dict[str, list[int]] = {}
         for row in read_rows(self.folder / METRICS):
-            epochs.setdefault(row["run_id"], []).append(int(row["epoch"]))
+            epochs.setdefault(row["run_id"], []).append(int(_number(row, "epoch", self.folder / METRICS)))
         again = {row["run_id"] for row in read_rows(self.folder / RUNS) if row["status"] in retry}  # from the start
         going_on: dict[str, checkpoints.Found] = {}
         for each in found:  # the latest first
@@ -250,22 +252,28 @@ class Store:
                     f"{self.folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out"
                 )
 
-    def _check_environment(self, now: Mapping[str, Any], *, plugins_may_change: bool, allowed: bool) -> bool:
+    def _check_environment(self, now: Mapping[str, Any], *, allowed: bool) -> bool:
         """Whether the sweep's checkpoints are of this environment. What was let through is recorded in the old one.
 
-        A network that changed between two halves of a sweep would make one arm of two. A mended plugin is what a
-        retry is for.
+        A network that changed between two halves of a sweep would make one arm of two.
         """
         path = self.folder / ENVIRONMENT
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        changes = _changes(before, now)
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        if not now:
+            return True
+        whole = isinstance(before, dict)
+        changes = _changes(before, now) if whole else {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+        before = before if whole else {}
         if not changes:
             return True
-        if not allowed and not (plugins_may_change and all(name.startswith("plugins") for name in changes)):
+        if not allowed:
             shown = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
             raise UserError(
                 f"{self.folder}: not what this sweep began with ({shown}); --allow-changed goes on and records it, "
-                f"--fresh starts over" + ("; --retry allows for a mended plugin" if "plugins" in shown else "")
+                f"--fresh starts over"
             )
         history = [*before.get("changed", []), {name: {"from": old, "to": new} for name, (old, new) in changes.items()}]
         self._replace(ENVIRONMENT, json.dumps({**now, "changed": history}, indent=2, ensure_ascii=False) + "\n")
@@ -276,7 +284,8 @@ class Store:
         finished = [
             row
             for row in read_rows(self.folder / RUNS)
-            if row["status"] not in ("interrupted", *retry) and rows[row["run_id"]] == int(row["epochs_trained"])
+            if row["status"] not in ("interrupted", *retry)
+            and rows[row["run_id"]] == _number(row, "epochs_trained", self.folder / RUNS)
         ]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:
@@ -292,7 +301,7 @@ class Store:
 
     def _replace(self, name: str, text: str) -> None:
         path = self.folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             write_atomically(path, text)
 
     def _append(self, name: str, record: Sequence[Any]) -> None:
@@ -336,8 +345,22 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The table's complete rows as text; the torn last line of a killed sweep is left out."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UserError(f"{path}: the table is damaged: {error}") from None
     return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+
+
+def _number(row: Mapping[str, Any], name: str, path: Path) -> float:
+    """A cell that must be a number. Errors: UserError where a damaged table has something else there."""
+    try:
+        return float(row[name])
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{path}: {name} is '{row[name]}' in a row of run {row['run']}, not a number: the table is damaged; "
+            f"remove that run's rows and resume, or start over with --fresh"
+        ) from None
 
 
 def read_header(path: Path) -> list[str]:

@@ -35,13 +35,12 @@ def cells(finding: Finding) -> tuple[str, ...]:
     claimed = (
         f"within ±{effect}" if claim.claimed == "equivalence" else f"{'≥ +' if claim.claimed == 1 else '≤ −'}{effect}"
     )
-    own = finding.p_equivalence if claim.claimed == "equivalence" else finding.p
     return (
         claim.name,
         f"{finding.n}/{finding.planned}",
         _difference(finding),
         claimed,
-        _p(own),
+        _p(finding.deciding_p),
         _p(finding.p_adjusted),
         finding.word,
         str(finding.verdict.seeds) if finding.verdict and finding.verdict.seeds else "",
@@ -74,7 +73,8 @@ def _table(findings: Sequence[Finding]) -> str:
 def notes(findings: Sequence[Finding]) -> list[str]:
     """What the columns mean, and which runs have no result."""
     text = [
-        "p: of TOST where the claim is equivalence, else of a sign-flip test; Holm: adjusted over these claims.",
+        "p: of TOST where equivalence is claimed and not refuted, else of a sign-flip test;",
+        "Holm: adjusted over these claims.",
         "EQUIVALENT is what a claim of equivalence claims. needs: the seeds that would settle it.",
     ]
     if any(0 < finding.n < 6 for finding in findings):

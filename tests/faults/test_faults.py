@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import shutil
@@ -350,6 +351,74 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, count: int) -> None:
         assert time.monotonic() - began < 2
         assert ([each.epoch for each in found], damaged) == ([2], [last]), trial
     print(f"{count} damaged checkpoints, none used")
+
+
+def test_a_checkpoint_of_another_make_is_not_used(tmp_path: Path) -> None:
+    """Its digest is right, as a stranger's could be; what it holds is not."""
+    whole = {"runs": ["a"], "epoch": 2, **dict.fromkeys(checkpoints.STATE, 0)}
+    states = [b"junk", checkpoints.pack({"x": 1}), checkpoints.pack({**whole, "epoch": 3}), checkpoints.pack(whole)]
+    good = []
+    for state in states:
+        path = tmp_path / "a.000002.ckpt"
+        path.write_bytes(checkpoints.to_bytes(Checkpoint(("a",), 2, state)))
+        (found,), damaged = checkpoints.find(tmp_path)
+        assert not damaged
+        good.append(checkpoints.loads(found))
+    assert good == [False, False, False, True]
+    for header in (b"[1]", b"{}", b'{"runs": ["a"], "epoch": "two"}', b"\xff"):
+        rest = header + b"\n" + states[3]
+        path.write_bytes(checkpoints.FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+        assert checkpoints.find(tmp_path) == ([], [path])
+
+
+TABLES: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "a row is missing": ("metrics.csv", lambda text: text[: text.rstrip().rfind("\n") + 1], "disagree on run 4"),
+    "a torn end": ("metrics.csv", lambda text: text[:-1], "disagree on run 4"),
+    "a word for a number": ("metrics.csv", lambda text: text.replace("\n1,1,", "\n1,one,"), "epoch is 'one'"),
+    "a value changed": ("runs.csv", lambda text: text.replace("ok,2,", "ok,1,", 1), "disagree on run 1"),
+    "a word in runs": ("runs.csv", lambda text: text.replace("ok,2,", "ok,two,", 1), "disagree on run 1"),
+    "not text": ("metrics.csv", lambda text: "\udcff" + text, "metrics.csv"),
+    "config": ("config.yaml", lambda text: "\udcff" + text, "config.yaml"),
+}
+
+
+@pytest.mark.parametrize("damage", TABLES)
+def test_a_damaged_table_is_never_compared_in_silence(
+    bnbench: Bnbench, write: Write, tmp_path: Path, damage: str
+) -> None:
+    name, change, message = TABLES[damage]
+    config = write("d.yaml", "fixed: {network: notebook_mlp, dataset: digits, epochs: 2}\ngrid: {seed: {range: 4}}\n")
+    bnbench("run", config, "--out", tmp_path, "--executor", "inline")
+    path = tmp_path / "d" / name
+    whole = path.read_bytes()
+    path.write_bytes(change(whole.decode()).encode("utf-8", "surrogateescape"))
+    done = bnbench("compare", tmp_path / "d")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    done = bnbench("resume", tmp_path / "d", "--executor", "inline")
+    assert done.exit_code in (0, 2)  # mended, or refused with a message
+    if done.exit_code == 0:
+        timing = pd.read_csv(path).columns.intersection(TIMING)
+        (tmp_path / "whole.csv").write_bytes(whole)
+        ours, theirs = (pd.read_csv(each).drop(columns=timing) for each in (path, tmp_path / "whole.csv"))
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("text", [None, "", "null", "[]", "\udcff"])
+def test_an_environment_that_is_lost_is_a_change(
+    bnbench: Bnbench, write: Write, tmp_path: Path, text: str | None
+) -> None:
+    config = write("d.yaml", "fixed: {network: notebook_mlp, dataset: digits, epochs: 1}\ngrid: {seed: {range: 2}}\n")
+    bnbench("run", config, "--out", tmp_path, "--executor", "inline")
+    path = tmp_path / "d/environment.json"
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    done = bnbench("resume", tmp_path / "d")
+    assert done.exit_code == 2
+    assert "environment.json: what the sweep began with then, missing or damaged now" in done.stderr
+    assert bnbench("resume", tmp_path / "d", "--allow-changed").exit_code == 0
+    assert '"code"' in path.read_text()
 
 
 @pytest.mark.data

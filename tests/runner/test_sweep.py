@@ -394,6 +394,16 @@ def test_tables_without_a_config_are_not_overwritten(bnbench: Bnbench, write: Wr
     assert (tmp_path / "pair/metrics.csv").read_text() == "precious"
 
 
+def test_tf32_needs_cuda(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write(
+        "p.yaml", "fixed: {network: notebook_mlp, dataset: digits, device: cpu}\ngrid: {precision: [fp32, tf32]}\n"
+    )
+    done = bnbench("run", config, "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "precision 'tf32' is CUDA's" in done.stderr
+    assert bnbench("run", config, "--out", tmp_path, "--run-timeout", "nan").exit_code == 2
+
+
 def test_resume_and_fresh_contradict_each_other(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     done = run(bnbench, write("pair.yaml", CONFIG), tmp_path, "--resume", "--fresh")
     assert done.exit_code == 2
@@ -490,8 +500,8 @@ def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never
     refused = bnbench(*options, "--resume")
     assert refused.exit_code == 2
     assert "not what this sweep began with (plugins mine.py: " in refused.stderr
-    assert "--retry allows for a mended plugin" in refused.stderr
-    assert bnbench(*options, "--resume", "--retry").exit_code == 0
+    assert bnbench(*options, "--resume", "--retry").exit_code == 2
+    assert bnbench(*options, "--resume", "--retry", "--allow-changed").exit_code == 0
     assert list(table(tmp_path / "m", "runs.csv").status) == ["ok", "ok"]
     assert bnbench(*options, "--resume").exit_code == 0
     assert bnbench(*options, "--retry").exit_code == 2
