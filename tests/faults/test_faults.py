@@ -275,7 +275,8 @@ def test_no_worker_outlives_a_killed_driver(write: Write, tmp_path: Path) -> Non
     command = [str(bnbench), "run", str(config), "--out", str(tmp_path), "--workers", "2"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "epoch 1/" in process.stderr.readline()
+        while "epoch 1/" not in process.stderr.readline():
+            assert process.poll() is None
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) >= 2
         process.kill()
