@@ -17,6 +17,7 @@ GRID = {
     "lr": {"logspace": [1.0e-4, 1, 10]},
     "batch_size": [64, 128, 256, 512, 1000],
 }
+MEASURED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 CONTRAST = {"axis": "network", "baseline": "no_batch_norm"}
 
 
@@ -58,9 +59,10 @@ def million_rows(folder: Path) -> Path:
             parameters = run.parameters
             tail = ",".join(_cell(parameters[name]) for name in sweep.columns) + f",{run.run_id}\n"
             for epoch in range(1, 101):
-                measured = ",".join(f"{draw.random():.16f}" for _ in range(4))
-                metrics.write(f"{number},{epoch},{epoch * 10},{measured},0.1,{epoch * 0.1:.1f},{tail}")
-            last = {"run": number, "status": "ok", "epochs_trained": 100, "test_accuracy": draw.random()}
+                measured = {name: f"{draw.random():.16f}" for name in MEASURED}
+                values = ",".join(measured.values())
+                metrics.write(f"{number},{epoch},{epoch * 10},{values},0.1,{epoch * 0.1:.1f},{tail}")
+            last = {"run": number, "status": "ok", "epochs_trained": 100, "test_accuracy": draw.random(), **measured}
             last |= {"weights_hash": f"w{run.seed}", "batches_hash": f"b{run.seed}"}
             runs.write(",".join(str(last.get(name, "")) for name in RUN_FIELDS) + f",{tail}")
     return results
