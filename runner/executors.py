@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -117,7 +117,7 @@ class _Worker:
         theirs.close()  # so that the worker's death is this pipe's end
         self.job: Job = ()
         self.rows: dict[str, list[EpochRow]] = {}
-        self.dead = self.ready = False
+        self.dead = False
         self.run_timeout, self.deadline = context.run_timeout, math.inf
 
     @property
@@ -126,13 +126,8 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         self.job, self.rows = job, {run.run_id: [] for run in job}
-        self._set_deadline()
+        self.deadline = math.inf
         self.pipe.send(job)
-
-    def _set_deadline(self) -> None:
-        # Not before the worker has imported torch: that is not the run's time.
-        if self.run_timeout is not None and self.ready and self.job:
-            self.deadline = monotonic() + self.run_timeout * len(self.job)
 
     def patience(self) -> float:
         """Seconds until the job has taken too long."""
@@ -145,8 +140,8 @@ class _Worker:
             yield from self._bury()
             return
         if event == "ready":
-            self.ready = True
-            self._set_deadline()
+            if self.run_timeout is not None:
+                self.deadline = monotonic() + self.run_timeout * len(self.job)
             return
         if event is None:
             self.job = ()
@@ -187,13 +182,16 @@ def _work(pipe: Connection, context: Context) -> None:
     """A worker's life: jobs in, events out, until the driver closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
     threading.Thread(target=_die_with_driver, daemon=True).start()
+    from runner.data import load
     from runner.training import Checkpointing, train
 
     load_plugins(context.plugins)
     try:
-        pipe.send("ready")
         while True:
             job: Job = pipe.recv()
+            with suppress(Exception):  # told when it trains
+                load(job[0].dataset, context.root)
+            pipe.send("ready")  # importing torch and reading the data is not the run's time
             for event in train(job, context.root, Checkpointing(context.every, context.checkpoints)):
                 pipe.send(event)
             pipe.send(None)

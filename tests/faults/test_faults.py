@@ -122,7 +122,7 @@ def test_a_bad_run_is_its_own_status_and_nothing_more(bnbench: Bnbench, write: W
         "fixed: {network: animal, dataset: digits, device: cpu, epochs: 3, batch_size: 250}\n"
         f"grid: {{network.kind: [{', '.join(KINDS)}]}}\n",
     )
-    options = ("--workers", 2, "--run-timeout", 8, "--checkpoint-every", 1)
+    options = ("--workers", 2, "--run-timeout", 10, "--checkpoint-every", 1)
     done = bnbench("run", config, "--out", tmp_path / "all", *options)
     assert done.exit_code == 1
     runs = pd.read_csv(tmp_path / "all/zoo/runs.csv").set_index("network.kind")

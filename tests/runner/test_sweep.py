@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +372,8 @@ def test_an_interrupted_sweep_says_how_to_resume_and_resumes_to_the_same_table(
         "--workers",
         "2",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not hear it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     metrics = tmp_path / "part/pair/metrics.csv"
     while not metrics.exists() or metrics.read_text().count("\n") < 5:
         time.sleep(0.05)
