@@ -31,7 +31,7 @@ def title(comparison: Comparison) -> str:
     )
     text = f"{comparison.metric} {epoch}, mean ± SD over runs"
     if comparison.axis:
-        baseline = _value(comparison.baseline)
+        baseline = shown(comparison.baseline)
         text += f"; difference of each {comparison.axis} to the baseline {baseline} with its 95% interval"
         tested = len(_p_values(comparison))
         if tested:
@@ -47,8 +47,8 @@ def notes(comparison: Comparison) -> list[str]:
     """What must be known beside the numbers: runs that are not ok, what is not paired, what is the same everywhere."""
     said = [*_not_ok(comparison), *_not_paired(comparison), *_own_best(comparison), *_judgement(comparison)]
     usual = (None, "null", "held_out")
-    shown = {name: value for name, value in comparison.constant.items() if name in SAID and value not in usual}
-    same = [f"{name} {_value(shown[name])}" for name in SAID if name in shown]
+    told = {name: value for name, value in comparison.constant.items() if name in SAID and value not in usual}
+    same = [f"{name} {shown(told[name])}" for name in SAID if name in told]
     return [*said, f"Every run: {', '.join(same)}."] if same else said
 
 
@@ -70,21 +70,21 @@ def _diverged(comparison: Comparison) -> Iterator[str]:
         if row.block in blocks and row.divergence:
             share = row.divergence.share
             low, high = (f"{100 * (end or 0):.0f}" for end in (share.low, share.high))
-            p = "" if row.divergence.p is None else f", p {_p(row.divergence.p)}"
-            yield f"{_who(row, comparison)} {100 * share.estimate:.0f}% [{low}, {high}]{p}"
+            p = "" if row.divergence.p is None else f", p {p_text(row.divergence.p)}"
+            yield f"{who(row, comparison)} {100 * share.estimate:.0f}% [{low}, {high}]{p}"
 
 
-def _who(row: Row, comparison: Comparison) -> str:
+def who(row: Row, comparison: Comparison) -> str:
     """A row by what tells it apart."""
     facts = {**row.cell, **row.variant}
-    said = [f"{name} {_value(value)}" for name, value in facts.items() if value is not None]
-    return " ".join([*([_value(row.arm)] if comparison.axis else []), *said]) or "runs"
+    said = [f"{name} {shown(value)}" for name, value in facts.items() if value is not None]
+    return " ".join([*([shown(row.arm)] if comparison.axis else []), *said]) or "runs"
 
 
 def _not_paired(comparison: Comparison) -> Iterator[str]:
     unpaired = [row for row in comparison.rows if row.difference and not row.difference.paired]
     if unpaired:
-        why = dict.fromkeys(f"{_value(row.arm)}: {_why(row.difference)}" for row in unpaired if row.difference)
+        why = dict.fromkeys(f"{shown(row.arm)}: {_why(row.difference)}" for row in unpaired if row.difference)
         welch = any(row.difference and row.difference.pairs for row in unpaired)
         tail = ": the interval is Welch's, of a difference of means" if welch else ""
         yield f"Not paired ({'; '.join(why)}){tail}."
@@ -95,7 +95,7 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
     if chosen:
         yield "best: each arm at the lr of its highest mean valid_accuracy at the last epoch."
     edge = list(
-        dict.fromkeys(f"{_value(row.arm)} {_value(row.cell['lr'])}" for row in chosen if row.own_best_lr == "edge")
+        dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in chosen if row.own_best_lr == "edge")
     )
     if edge:
         yield f"best!: that lr is on the edge of the grid, and a better one may lie beyond ({', '.join(edge)})."
@@ -125,7 +125,7 @@ def columns(comparison: Comparison) -> list[Column]:
     percent = " (%)" if is_share(comparison.metric) else ""
     table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, comparison.metric), number=True))
     if comparison.axis:
-        table.append(Column("difference", lambda row: _difference(row.difference, comparison.metric)))
+        table.append(Column("difference", lambda row: difference_text(row.difference, comparison.metric)))
         baseline = {tuple(row.cell.items()): row.n for row in rows if row.difference is None}
         if any(
             row.difference and not row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)
@@ -133,7 +133,7 @@ def columns(comparison: Comparison) -> list[Column]:
         ):
             table.append(Column("pairs", lambda row: str(row.difference.pairs) if row.difference else "", number=True))
         if _p_values(comparison):
-            table.append(Column("p", lambda row: _p(row.difference.p_adjusted) if row.difference else ""))
+            table.append(Column("p", lambda row: p_text(row.difference.p_adjusted) if row.difference else ""))
         if comparison.smallest_effect is not None:
             table.append(Column("verdict", _verdict))
             if _needing(comparison):
@@ -163,7 +163,7 @@ def _who_columns(comparison: Comparison) -> list[Column]:
 
 
 def _lr(row: Row) -> str:
-    return {None: "", "inner": "best ", "edge": "best! "}[row.own_best_lr] + _value(row.cell["lr"])
+    return {None: "", "inner": "best ", "edge": "best! "}[row.own_best_lr] + shown(row.cell["lr"])
 
 
 def _reached(row: Row) -> str:
@@ -189,7 +189,7 @@ def _time_ratio(time: Time) -> str:
     return f"{ratio.estimate:.2f}" + ("" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]")
 
 
-def _p(p: float | None) -> str:
+def p_text(p: float | None) -> str:
     if p is None:
         return NOTHING
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
@@ -212,10 +212,11 @@ def _field(part: Literal["cell", "variant"], name: str) -> Callable[[Row], objec
 
 def _parameter(name: str, get: Callable[[Row], object], comparison: Comparison) -> Column:
     number = all(isinstance(v := get(row), int | float | None) and not isinstance(v, bool) for row in comparison.rows)
-    return Column(name, lambda row: _value(get(row)), number)
+    return Column(name, lambda row: shown(get(row)), number)
 
 
-def _value(value: object) -> str:
+def shown(value: object) -> str:
+    """A parameter's value as a person reads it."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -230,7 +231,7 @@ def _mean(row: Row, metric: str) -> str:
     return number(row.mean) if row.sd is None else f"{number(row.mean)} ± {number(row.sd)}"
 
 
-def _difference(difference: Difference | None, metric: str) -> str:
+def difference_text(difference: Difference | None, metric: str) -> str:
     if difference is None:
         return ""
     interval = difference.interval

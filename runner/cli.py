@@ -16,6 +16,7 @@ import runner
 from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
 from runner.errors import UserError
+from runner.report_cli import plot, report
 
 if TYPE_CHECKING:
     from runner.checkpoints import Every
@@ -370,6 +371,8 @@ def schema() -> None:
 
 main.add_command(claims)
 main.add_command(calibrate)
+main.add_command(report)
+main.add_command(plot)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import UserError
-from runner.results import Results
+from runner.results import Results, readings
 from runner.stats import Values, time_to_target
 from runner.store import CURVES, PROBES
 from runner.values import MEASURED, read_runs
@@ -72,7 +72,7 @@ def steps_to_target(results: Results, arm: object, target: float) -> Values:
     A run that does not get there counts as the last step of the sweep, which all runs were planned to reach. Where no
     run of either arm gets there nothing is known: NaN.
     """
-    curves = _long(results, CURVES)
+    curves = readings(results, CURVES)
     of_run, reached = _times(results, curves, "step", target, float(curves["step"].max()))
     return _relative(results, of_run, reached, {results.axis or "": arm}, {results.axis or "": results.baseline})
 
@@ -82,7 +82,7 @@ def seconds_to_target(results: Results, arm: object, target: float) -> Values:
 
     Of the machine that trained. The horizon is the shortest whole run, so that every run was followed to it.
     """
-    curves = _long(results, CURVES)
+    curves = readings(results, CURVES)
     whole = curves["run"].isin(results.runs.loc[results.runs["status"] == "ok", "run"])
     horizon = curves[whole].groupby("run")["duration"].max().min()
     if np.isnan(horizon):
@@ -114,7 +114,7 @@ def best_lrs(results: Results, arm: object) -> tuple[str, ...]:
 
 def steps_at_best_lr(results: Results, arm: object, target: float) -> Values:
     """`steps_to_target`, each arm at its own best learning rate [S]."""
-    curves = _long(results, CURVES)
+    curves = readings(results, CURVES)
     of_run, reached = _times(results, curves, "step", target, float(curves["step"].max()))
     if (chosen := _at_best_lr(results, arm)) is None:
         return np.full(results.runs["seed"].nunique(), np.nan)
@@ -128,7 +128,7 @@ def area_at_best_lr(results: Results, arm: object) -> Values:
     """
     if (chosen := _at_best_lr(results, arm)) is None:
         return np.full(results.runs["seed"].nunique(), np.nan)
-    table = _long(results, CURVES).pivot_table(index="run", columns="step", values="valid_accuracy", dropna=False)
+    table = readings(results, CURVES).pivot_table(index="run", columns="step", values="valid_accuracy", dropna=False)
     areas = table.ffill(axis=1).mean(axis=1)
     of_run = _measured(results, areas.reindex(_per_run(results).index))
     return PP * (by_seed(results, of_run, chosen[0]) - by_seed(results, of_run, chosen[1]))
@@ -186,7 +186,7 @@ def gradient_slope(results: Results, arm: object, every: int, where: Where) -> V
     Of the layers whose number is a multiple of `every`, towards the output; per layer, natural logarithm. Below 0 the
     arm's gradients change less from layer to layer.
     """
-    probes = _long(results, PROBES)
+    probes = readings(results, PROBES)
     start = probes[(probes["step"] == 0) & (probes["measure"] == "output_gradient_squared")]
     layer = pd.to_numeric(start["layer"], errors="coerce")
     start = start.assign(layer=layer)[(layer > 0) & (layer % every == 0) & (start["value"] > 0)]
@@ -210,7 +210,7 @@ def accuracy_at_matched_loss(results: Results, arm: object) -> Values:
     Training loss in evaluation mode (the probe `train`), at the ends of epochs; linear between two of them.
     """
     assert results.axis is not None
-    probes = _long(results, PROBES)
+    probes = readings(results, PROBES)
     losses = probes[probes["measure"] == "eval_train_loss"][["run", "step", "value"]]
     of_run = dict(list(results.metrics.merge(losses, on=["run", "step"]).sort_values("step").groupby("run")))
     lowest = _measured(results, results.runs["run"].map({run: rows["value"].min() for run, rows in of_run.items()}))
@@ -265,7 +265,7 @@ def late_range(results: Results, arm: object) -> Values:
 def running_against_precise(results: Results, arm: object) -> Values:
     """The arm's validation accuracy with its moving averages, minus that with precise averages [S], in pp."""
     assert results.axis is not None
-    probes = _long(results, PROBES)
+    probes = readings(results, PROBES)
     of_measure = probes[probes["measure"] == "precise_valid_accuracy"].sort_values("step")
     precise = of_measure.drop_duplicates("run", keep="last").set_index("run")["value"]
     gap = values(results, "valid_accuracy") - _measured(results, precise.reindex(_per_run(results).index))
@@ -278,8 +278,8 @@ def precise_against_running_at_first(results: Results, arm: object) -> Values:
     At the first reading after training began.
     """
     assert results.axis is not None
-    first = _long(results, CURVES).sort_values("step").drop_duplicates("run").set_index("run")
-    probes = _long(results, PROBES)
+    first = readings(results, CURVES).sort_values("step").drop_duplicates("run").set_index("run")
+    probes = readings(results, PROBES)
     precise = probes[probes["measure"] == "precise_valid_accuracy"].set_index(["run", "step"])["value"]
     found = (
         precise.reindex(pd.MultiIndex.from_arrays([first.index, first["step"]])).to_numpy() - first["valid_accuracy"]
@@ -294,7 +294,7 @@ def batch_against_moving(results: Results, arm: object, size: int) -> Values:
     At the end, on the samples of the probe `batch_statistics`.
     """
     assert results.axis is not None
-    probes = _long(results, PROBES).sort_values("step")
+    probes = readings(results, PROBES).sort_values("step")
     found = []
     for measure in (f"batch_valid_accuracy_{size}", "moving_valid_accuracy"):
         last = probes[probes["measure"] == measure].drop_duplicates("run", keep="last").set_index("run")["value"]
@@ -347,14 +347,6 @@ def _slopes(x: Values, table: Values) -> Values:
     """Least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
     centred = x - x.mean()
     return np.asarray(centred @ table / (centred @ centred))
-
-
-def _long(results: Results, name: str) -> pd.DataFrame:
-    path = results.folder / name
-    if not path.exists():
-        raise UserError(f"{results.folder}: no {name}, which this claim is measured on")
-    text = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"], dtype={"run_id": str, "layer": str})
-    return text.drop_duplicates(["run", "step", *(["layer", "measure"] if name == PROBES else [])])
 
 
 def _per_run(results: Results) -> pd.Series:

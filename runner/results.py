@@ -14,7 +14,7 @@ import pandas as pd
 from runner import builder, yaml_source
 from runner.errors import UserError
 from runner.rows import EPOCH_FIELDS
-from runner.store import CONFIG, METRICS, RUN_FIELDS, RUNS, read_header
+from runner.store import CONFIG, METRICS, PROBES, RUN_FIELDS, RUNS, read_header
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,18 @@ def load(folder: Path) -> Results:
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
     smallest_effect = contrast.get("smallest_effect")
     return Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
+
+
+def readings(results: Results, name: str) -> pd.DataFrame:
+    """curves.csv or probes.csv of a sweep, each reading once.
+
+    Errors: UserError where the sweep has none.
+    """
+    path = results.folder / name
+    if not path.exists():
+        raise UserError(f"{results.folder}: no {name}; it is written where a config asks for such readings")
+    table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"], dtype={"run_id": str, "layer": str})
+    return table.drop_duplicates(["run", "step", *(["layer", "measure"] if name == PROBES else [])])
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:

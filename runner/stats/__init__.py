@@ -8,7 +8,15 @@ from runner.stats.effects import (
     restricted_mean,
     time_to_target,
 )
-from runner.stats.intervals import Interval, iqm, iqm_interval, paired_interval, welch_interval, wilson_interval
+from runner.stats.intervals import (
+    Interval,
+    iqm,
+    iqm_interval,
+    mean_band,
+    paired_interval,
+    welch_interval,
+    wilson_interval,
+)
 from runner.stats.significance import (
     benjamini_hochberg,
     equivalence_p,
@@ -35,6 +43,7 @@ __all__ = [
     "iqm_interval",
     "levene_p",
     "mcnemar_p",
+    "mean_band",
     "paired_interval",
     "power",
     "probability_of_improvement",

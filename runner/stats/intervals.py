@@ -108,3 +108,19 @@ def iqm_interval(cells: Sequence[Values], generator: np.random.Generator, resamp
         rng=generator,
     ).confidence_interval
     return Interval(estimate, float(found.low), float(found.high))
+
+
+def mean_band(values: Values) -> tuple[Values, Values, Values]:
+    """(mean, low, high) of each column of `values` [runs, readings] with Student's t interval over its finite values.
+
+    NaN where a column has none; of one run's, low and high are NaN.
+    """
+    known = np.isfinite(values)
+    n = known.sum(axis=0)
+    filled = np.where(known, values, 0.0)
+    mean = np.divide(filled.sum(axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
+    squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
+    several = n > 1
+    variance = np.divide(squares, (n - 1) * n, out=np.full(len(n), np.nan), where=several)
+    half = stdtrit(np.maximum(n - 1, 1), (1 + CONFIDENCE) / 2) * np.sqrt(variance)
+    return mean, mean - half, mean + half

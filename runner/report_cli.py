@@ -1,0 +1,77 @@
+"""`bnbench report` and `bnbench plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.errors import UserError
+
+ENDINGS = (".svg", ".png", ".pdf")
+
+_results = click.argument("results", type=click.Path(path_type=Path))
+_where = click.option(
+    "--where", "where", multiple=True, metavar="KEY=VALUE", help="Only the runs of this parameter, e.g. lr=0.1."
+)
+_target = click.option(
+    "--target", type=float, metavar="VALUE", help="Time the runs to this accuracy (default: where the baseline ends)."
+)
+
+
+@click.command()
+@_results
+@_where
+@_target
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page (default: RESULTS/report.html).")
+def report(results: Path, where: tuple[str, ...], target: float | None, output: Path | None) -> None:
+    """Write RESULTS as one HTML page: verdict, table, pictures, config; it opens offline."""
+    from runner.report import report
+    from runner.store import write_atomically
+
+    output = output or results / "report.html"
+    _check_folder(output)
+    write_atomically(output, report(results, _parameters(where), target))
+    click.echo(output)
+
+
+@click.command()
+@_results
+@click.argument("kind", metavar="KIND")
+@_where
+@_target
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .svg, .png or .pdf file."
+)
+def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None, output: Path) -> None:
+    """Draw one KIND of picture of RESULTS: accuracy, loss, differences, pairs, learning-rate, target, gradients,
+    activations or norms.
+    """
+    from runner import figures
+
+    if output.suffix.lower() not in ENDINGS:
+        raise UserError(f"{output}: no picture's name; it must end in {', '.join(ENDINGS)}")
+    _check_folder(output)
+    of = figures.study(results, _parameters(where), target)
+    if target is None and kind == "target" and (found := figures.default_target(of.comparison)) is not None:
+        of = figures.study(results, _parameters(where), found)
+    figures.save(figures.draw(of, kind), output)
+    click.echo(output)
+
+
+def _check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: its folder does not exist")
+
+
+def _parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
+    from runner import yaml_source
+
+    found = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--where {assignment}: expected key=value, such as --where lr=0.1")
+        found[key] = yaml_source.read(text, f"--where {assignment}").values
+    return found
