@@ -7,17 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner import driver, yaml_source
-from runner.config import load
-from runner.rows import EPOCH_FIELDS
-from runner.store import RUN_FIELDS
+from benchmarks.made_up import made_up
+from runner import yaml_source
 
 GRID = {
     "network": ["no_batch_norm", "batch_norm"],
     "lr": {"logspace": [1.0e-4, 1, 10]},
     "batch_size": [64, 128, 256, 512, 1000],
 }
-MEASURED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 CONTRAST = {"axis": "network", "baseline": "no_batch_norm"}
 
 
@@ -36,6 +33,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "bnbench plan of 20 runs": [bnbench, "plan", quickstart],
         "bnbench plan of 100,000 runs": [bnbench, "plan", str(plan)],
         "bnbench compare of 1,000,000 rows": [bnbench, "compare", str(million_rows(folder))],
+        "bnbench report of 4,000 runs": [bnbench, "report", str(many_runs(folder))],
         "bnbench run of 8 LeNet epochs, 2 workers": [*train, "--workers", "2"],
         "bnbench run of 8 LeNet epochs, one stack": [*train, "--executor", "inline", "--stack", "on", "--workers", "1"],
     }
@@ -43,33 +41,19 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 def million_rows(folder: Path) -> Path:
     """A finished sweep of 10,000 runs of 100 epochs, its figures drawn at random."""
-    config = folder / "million.yaml"
-    fixed = {"dataset": "digits", "device": "cpu", "epochs": 100}
-    grid = {**GRID, "seed": {"range": 100}}
-    config.write_text(yaml_source.dump({"contrast": CONTRAST, "fixed": fixed, "grid": grid}), "utf-8")
-    sweep = load(config, (), None)
-    results = folder / "million"
-    results.mkdir()
-    (results / "config.yaml").write_text(driver.config_text(sweep, results), "utf-8")
     draw = random.Random(0)
-    with (results / "metrics.csv").open("w") as metrics, (results / "runs.csv").open("w") as runs:
-        metrics.write(",".join(["run", *EPOCH_FIELDS, *sweep.columns, "run_id"]) + "\n")
-        runs.write(",".join([*RUN_FIELDS, *sweep.columns, "run_id"]) + "\n")
-        for number, run in enumerate(sweep.runs, start=1):
-            parameters = run.parameters
-            tail = ",".join(_cell(parameters[name]) for name in sweep.columns) + f",{run.run_id}\n"
-            for epoch in range(1, 101):
-                measured = {name: f"{draw.random():.16f}" for name in MEASURED}
-                values = ",".join(measured.values())
-                metrics.write(f"{number},{epoch},{epoch * 10},{values},0.1,{epoch * 0.1:.1f},{tail}")
-            last = {"run": number, "status": "ok", "epochs_trained": 100, "test_accuracy": draw.random(), **measured}
-            last |= {"weights_hash": f"w{run.seed}", "batches_hash": f"b{run.seed}"}
-            runs.write(",".join(str(last.get(name, "")) for name in RUN_FIELDS) + f",{tail}")
-    return results
+    fixed = {"dataset": "digits", "device": "cpu", "epochs": 100}
+    config = {"name": "million", "contrast": CONTRAST, "fixed": fixed, "grid": {**GRID, "seed": {"range": 100}}}
+    return made_up(folder, config, lambda *_: (draw.random(), draw.random(), draw.random(), draw.random()))
 
 
-def _cell(value: object) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
+def many_runs(folder: Path) -> Path:
+    """A finished sweep of 4,000 runs of 10 epochs: two networks at ten learning rates, 200 seeds of each."""
+    draw = random.Random(0)
+    fixed = {"dataset": "digits", "device": "cpu", "epochs": 10}
+    grid = {"network": GRID["network"], "lr": GRID["lr"], "seed": {"range": 200}}
+    config = {"name": "many", "contrast": CONTRAST, "fixed": fixed, "grid": grid}
+    return made_up(folder, config, lambda *_: (draw.random(), draw.random(), draw.random(), draw.random()))
 
 
 CALL = """

@@ -30,8 +30,9 @@ def report(results: Path, where: tuple[str, ...], target: float | None, output: 
     from runner.report import report
     from runner.store import write_atomically
 
+    if output:
+        _check_folder(output)
     output = output or results / "report.html"
-    _check_folder(output)
     write_atomically(output, report(results, _parameters(where), target))
     click.echo(output)
 

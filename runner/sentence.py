@@ -1,4 +1,4 @@
-"""What a comparison says, in one sentence."""
+"""What a comparison says, in a sentence for each arm."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from runner.stats.values import ALPHA
 from runner.values import is_share
 
 
-def sentence(comparison: Comparison) -> str:
-    """The verdict: which arm does better, by how much, and how sure that is; or why nothing can be said."""
+def sentences(comparison: Comparison) -> list[str]:
+    """The verdict on each arm: whether it does better, by how much, and how sure that is; or why nothing can be said.
+
+    The first is the answer; where the learning rate was varied, the others say how the arms do over all of them.
+    """
     counted = [row for row in comparison.planned_rows if row.n]
     if not counted:
-        return "No run has ended yet: there is nothing to compare."
+        return ["No run has ended yet: there is nothing to compare."]
     if comparison.axis is None:
-        return "Nothing is contrasted here, so no difference is tested."
+        return ["Nothing is contrasted here, so no difference is tested."]
     # Each arm at its own learning rate is the fair question, where there are several.
     chosen = [row for row in comparison.rows if row.own_best_lr] or list(comparison.rows)
     rows = [row for row in chosen if row.difference is not None]
     if not rows:
-        return f"Only the baseline {shown(comparison.baseline)} has runs: there is nothing to compare it with."
+        return [f"Only the baseline {shown(comparison.baseline)} has runs: there is nothing to compare it with."]
     by_arm: dict[object, list[Row]] = {}
     for row in rows:
         by_arm.setdefault(row.arm, []).append(row)
@@ -31,7 +34,7 @@ def sentence(comparison: Comparison) -> str:
     if any(row.own_best_lr for row in rows):  # what a larger learning rate would do is the other half of the answer
         everywhere = [row for row in comparison.planned_rows if row.difference is not None]
         said += [_several([row for row in everywhere if row.arm == arm], comparison) for arm in by_arm]
-    return " ".join(said)
+    return said
 
 
 def _one(row: Row, comparison: Comparison) -> str:

@@ -116,7 +116,8 @@ def _draw_rows(study: Study, rows: list[Row], labels: list[str]) -> Draw:
             interval, values = row.difference.interval, row.difference.values
             color = colors.get(shown(row.arm), INK)
             if values is not None:
-                axes.plot(scale * values, np.full(len(values), y + 0.22), ".", ms=3.5, color=color, alpha=0.45)
+                places, many = np.full(len(values), y + 0.22), len(values) > MANY
+                axes.plot(scale * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
             low, high = (interval.estimate if end is None else end for end in (interval.low, interval.high))
             axes.hlines(y, scale * low, scale * high, color=color, linewidth=2)
             axes.plot([scale * interval.estimate], [y], "D", ms=4.5, color=color)

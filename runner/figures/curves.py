@@ -17,7 +17,7 @@ from runner.figures.style import Draw, Panel, Series
 from runner.stats import Values, mean_band, time_to_target
 
 MANY = 60
-"""More lines than this in a panel are stored as an image: a page of 4,000 runs stays small."""
+"""Of more runs than this the lines would be a blot: the range of the middle 90% is drawn instead."""
 
 Clock = Literal["epochs", "seconds"]
 
@@ -57,9 +57,8 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, clock: Cl
         lines.append((line, x, values[chosen]))
 
     def draw(axes: Axes) -> None:
-        many = sum(len(table) for _, _, table in lines) > MANY
         for line, x, table in lines:
-            _draw_line(axes, line, x, table, many)
+            _draw_line(axes, line, x, table)
         axes.set_xlabel("epoch" if clock == "epochs" else "seconds of the run, mean over runs")
         axes.set_ylabel(_label(column))
         if clock == "epochs":
@@ -70,17 +69,19 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, clock: Cl
     return Panel(heading, f"{heading}: {_told(lines)}", draw)
 
 
-def _draw_line(axes: Axes, line: Series, x: Values, table: Values, many: bool) -> None:
-    """The runs, thin; their mean; and its 95% band."""
-    known = np.isfinite(x)
+def _draw_line(axes: Axes, line: Series, x: Values, table: Values) -> None:
+    """The runs, thin, or the range of most of them; their mean; and its 95% band."""
+    known = np.isfinite(x) & np.isfinite(table).any(axis=0)
     x, table = x[known], table[:, known]
     alone = len(x) == 1
-    if len(table) > 1:
+    if len(table) > MANY:
+        low, high = np.nanpercentile(table, [5, 95], axis=0)
+        axes.fill_between(x, low, high, color=line.color, alpha=0.12, linewidth=0)
+    elif alone:
+        axes.plot(np.repeat(x, len(table)), table[:, 0], ".", color=line.color, alpha=0.4)
+    elif len(table) > 1:
         paths = [np.column_stack([x, run]) for run in table]
-        fine = LineCollection(paths, colors=line.color, linewidths=0.6, alpha=0.3, rasterized=many)
-        axes.add_collection(fine)
-        if alone:
-            axes.plot(np.repeat(x, len(table)), table[:, 0], ".", color=line.color, alpha=0.4, rasterized=many)
+        axes.add_collection(LineCollection(paths, colors=line.color, linewidths=0.6, alpha=0.3))
     mean, low, high = mean_band(table)
     axes.fill_between(x, low, high, color=line.color, alpha=0.2, linewidth=0)
     marker = line.marker if alone else ""

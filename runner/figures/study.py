@@ -61,12 +61,14 @@ class Study:
 
     def by_epoch(self, column: str) -> pd.DataFrame:
         """A column of metrics.csv, [run, epoch]; a run that diverged keeps the accuracy it ended in."""
-        metrics = self.results.metrics
-        table = metrics.pivot(index="run", columns="epoch", values=column).reindex(self.results.runs["run"])
+        metrics, numbers = self.results.metrics, self.results.runs["run"]
+        table = metrics.pivot(index="run", columns="epoch", values=column).reindex(numbers).astype(float)
         if column.endswith("accuracy"):
+            end = metrics.sort_values("epoch").drop_duplicates("run", keep="last").set_index("run").reindex(numbers)
             diverged = (self.facts["status"] == "diverged").to_numpy()
-            table.loc[diverged] = table.loc[diverged].ffill(axis=1)
-        return table.astype(float)
+            beyond = table.columns.to_numpy()[None, :] > end["epoch"].to_numpy()[:, None]
+            table = table.mask(beyond & diverged[:, None], end[column], axis=0)
+        return table
 
     @cached_property
     def curves(self) -> list[Curve]:

@@ -117,11 +117,12 @@ def figure(panels: Sequence[Panel]) -> Figure:
     # A canvas of its own, not pyplot's: nothing is left open, and no notebook's backend is touched.
     found = Figure(figsize=(WIDTH * columns, sum(heights)), layout="constrained")
     FigureCanvasAgg(found)
-    grid = found.add_gridspec(len(rows), columns, height_ratios=heights)
+    places = found.subfigures(len(rows), columns, height_ratios=heights, squeeze=False).flat
     legend: dict[str, Any] = {}
-    for index, panel in enumerate(panels):
-        axes = found.add_subplot(grid[index // columns, index % columns])
-        axes.set_title(textwrap.fill(panel.title, 52))
+    for panel, place in zip(panels, places, strict=False):
+        # Not the axes' title: it would begin where the tick labels end, and long names need the whole width.
+        place.suptitle(textwrap.fill(panel.title, 58), x=0.02, ha="left", size=9.5)
+        axes = place.subplots()
         panel.draw(axes)
         handles, labels = axes.get_legend_handles_labels()
         legend |= {wrapped(label): handle for label, handle in zip(labels, handles, strict=True)}

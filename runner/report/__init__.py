@@ -18,7 +18,7 @@ from runner.figures import KINDS, Study, default_target, study
 from runner.figures.style import svg
 from runner.pairing import names, plain
 from runner.records import Row
-from runner.sentence import sentence
+from runner.sentence import sentences
 from runner.store import CONFIG, ENVIRONMENT, FAILED
 from runner.values import is_share
 
@@ -37,17 +37,19 @@ SECTIONS = {
     "norms": "Normalization layers",
 }
 
+_CURVES = "Thick: the mean over seeds, with its 95% band; thin: the seeds (of more than 60, the middle 90% of them). "
+_DEPTH = "Means over seeds with 95% bands; blue is near the input, green near the output."
+
 LEGENDS = {
-    "accuracy": "Thick: the mean over seeds, with its 95% band; thin: the seeds. "
-    "A run that diverged keeps the accuracy it ended in.",
-    "loss": "Thick: the mean over seeds, with its 95% band; thin: the seeds. Losses that are not finite are left out.",
+    "accuracy": _CURVES + "A run that diverged keeps the accuracy it ended in.",
+    "loss": _CURVES + "Losses that are not finite are left out.",
     "differences": "Diamond and bar: mean and 95% interval; dots: the pairs.",
     "pairs": "A line joins the two runs of a pair, in the arm's colour where the arm ends as high or higher.",
     "learning-rate": "A dot is a run, a cross one that diverged; the line is the mean, with its 95% band.",
     "target": "The share of runs that have been at the target or above; a run that diverged never has.",
-    "gradients": "Means over seeds with 95% bands; dark is near the input, bright near the output.",
-    "activations": "Means over seeds with 95% bands; dark is near the input, bright near the output.",
-    "norms": "Means over seeds with 95% bands; dark is near the input, bright near the output.",
+    "gradients": _DEPTH,
+    "activations": _DEPTH,
+    "norms": _DEPTH,
 }
 
 
@@ -95,7 +97,7 @@ def _contents(of: Study) -> dict[str, Any]:
     planned, ok = len(runs), int((runs["status"] == "ok").sum())
     return {
         "name": results.name,
-        "sentence": sentence(comparison),
+        "verdict": sentences(comparison),
         "facts": _facts(of),
         "ok": ok,
         "planned": planned,
