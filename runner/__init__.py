@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.registry import dataset, network, norm
 
-__all__ = ["RunBuilder", "RunManager", "dataset", "network", "norm"]
+__all__ = ["RunBuilder", "RunManager", "dataset", "load", "network", "norm", "run"]
 __version__ = "0.1.0"
 
 
@@ -20,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from runner.manager import RunManager
 
         return RunManager
+    if name in ("load", "run"):
+        from runner import notebook
+
+        return getattr(notebook, name)
     raise AttributeError(f"module 'runner' has no attribute '{name}'")

@@ -9,8 +9,6 @@ import click
 
 from runner.errors import UserError
 
-ENDINGS = (".svg", ".png", ".pdf")
-
 _results = click.argument("results", type=click.Path(path_type=Path))
 _where = click.option(
     "--where", "where", multiple=True, metavar="KEY=VALUE", help="Only the runs of this parameter, e.g. lr=0.1."
@@ -30,8 +28,8 @@ def report(results: Path, where: tuple[str, ...], target: float | None, output: 
     from runner.report import report
     from runner.store import write_atomically
 
-    if output:
-        _check_folder(output)
+    if output and not output.parent.is_dir():
+        raise UserError(f"{output}: its folder does not exist")
     output = output or results / "report.html"
     write_atomically(output, report(results, _parameters(where), target))
     click.echo(output)
@@ -51,19 +49,11 @@ def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None,
     """
     from runner import figures
 
-    if output.suffix.lower() not in ENDINGS:
-        raise UserError(f"{output}: no picture's name; it must end in {', '.join(ENDINGS)}")
-    _check_folder(output)
     of = figures.study(results, _parameters(where), target)
     if target is None and kind == "target" and (found := figures.default_target(of.comparison)) is not None:
         of = figures.study(results, _parameters(where), found)
     figures.save(figures.draw(of, kind), output)
     click.echo(output)
-
-
-def _check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: its folder does not exist")
 
 
 def _parameters(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def _page(
         force_terminal=color,
         color_system="standard" if color else None,
         legacy_windows=False,
+        force_jupyter=False,  # in a notebook rich would display what is captured, too
         _environ={},
     )
     with console.capture() as capture:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from runner.errors import UserError
 from runner.store import write_atomically
 
 INK, RULE, PAPER = "#1f2328", "#d1d9e0", "#ffffff"
@@ -167,9 +168,16 @@ def wrapped(label: str, width: int = 46) -> str:
 
 
 def save(panels: Sequence[Panel], path: Path) -> None:
-    """Write the panels as the file's ending says: svg, pdf or png. The same panels give the same bytes."""
+    """Write the panels as the file's ending says. The same panels give the same bytes.
+
+    Errors: UserError for another ending than svg, pdf or png.
+    """
     style = path.suffix[1:].lower()
     undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+    if style not in undated:
+        raise UserError(f"{path}: no picture's name; it must end in {', '.join(f'.{ending}' for ending in undated)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist")
     content = io.BytesIO()
     with settings():
         figure(panels).savefig(content, format=style, dpi=200, metadata=undated[style])

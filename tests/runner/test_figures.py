@@ -239,7 +239,7 @@ def test_plot_writes_what_its_name_says_and_says_what_is_missing(bnbench: Bnbenc
         assert (tmp_path / f"x.{ending}").read_bytes().startswith(begins)
     for arguments, message in (
         (["pears", "-o", tmp_path / "x.svg"], "unknown picture 'pears'; did you mean 'pairs'?"),
-        (["pairs", "-o", tmp_path / "x.gif"], "it must end in .svg, .png, .pdf"),
+        (["pairs", "-o", tmp_path / "x.gif"], "it must end in .svg, .pdf, .png"),
         (["pairs", "-o", tmp_path / "no/x.svg"], "its folder does not exist"),
         (["norms", "-o", tmp_path / "x.svg"], "no picture 'norms' of this sweep: it needs a sweep with norm layers"),
         (["pairs", "-o", tmp_path / "x.svg", "--where", "lr=7"], "no run with lr 7; there are 0.01"),
