@@ -41,7 +41,7 @@ def main() -> None:
         shoot(browser, Path(folder) / "tutorial.html", IMAGES / "report.png", 1280, "light", height=1180)
         terminal = Path(folder) / "terminal.html"
         terminal.write_text(terminal_page(), encoding="utf-8")
-        shoot(browser, terminal, IMAGES / "compare.png", 760, "dark", height=330)
+        shoot(browser, terminal, IMAGES / "compare.png", 700, "dark", height=275)
         browser.close()
 
 
@@ -59,7 +59,7 @@ def shoot(browser: Any, page: Path, image: Path, width: int, scheme: str, height
 def terminal_page() -> str:
     """What `bnbench compare` prints on a terminal with colours, as a page."""
     command = ["compare", "results/reference/notebook_mlp"]
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "88"}
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "80"}
     done = subprocess.run(
         [sys.executable, "-m", "runner.cli", *command],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def terminal_page() -> str:
         text=True,
         check=True,
     )
-    console = Console(width=88, record=True, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console = Console(width=80, record=True, file=io.StringIO(), force_terminal=True, color_system="standard")
     console.print(Text(f"$ bnbench {' '.join(command)}", style="bold"))
     console.print(Text.from_ansi(done.stdout))
     style = (

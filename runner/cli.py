@@ -293,7 +293,8 @@ def _print_comparison(
     comparison = compare(
         [load(folder) for folder in folders], metric=metric, at=at, group_by=group_by or None, sort=sort, target=target
     )
-    click.echo(render(comparison, cast(Any, style), color=style == "table" and _color()))
+    color = style == "table" and _color()
+    click.echo(render(comparison, cast(Any, style), color=color), color=color or None)  # click strips it in a pipe
 
 
 def _color() -> bool:

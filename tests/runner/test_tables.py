@@ -362,3 +362,10 @@ def test_the_second_table_has_its_own_columns() -> None:
     alone = comparison(TIMED[0], axis=None, baseline=None, target=0.5, metric="valid_loss")
     assert cells(render(alone, "md"))[3] == ["lr", "reached", "steps", "seconds"]
     assert "valid\\_loss 0.5 or less" in render(alone, "md")
+
+
+def test_forced_colours_reach_a_pipe(bnbench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parent.parent.parent / "results/reference/notebook_mlp"
+    assert "\x1b[" not in bnbench("compare", folder).stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[32m+0.81" in bnbench("compare", folder).stdout
