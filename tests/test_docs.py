@@ -89,11 +89,42 @@ def test_the_calibration_page_is_its_table() -> None:
             assert f"| {row['check']} | {row['expected']} | {row['measured']} | {row['verdict']} |" in page
 
 
-def test_every_command_of_the_readme_exists(bnbench: Bnbench) -> None:
-    for script in blocks(ROOT / "README.md", "sh"):
+LONG = ("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/small")
+"""Commands of minutes and hours, whose tests are test_calibration.py and test_claims.py."""
+
+SMALL = {
+    "run": [
+        "--executor",
+        "inline",
+        "--set",
+        "fixed.epochs=1",
+        "--set",
+        "fixed.train_samples=300",
+        "--set",
+        "grid.seed=[0]",
+    ],
+    "resume": ["--executor", "inline"],
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_documents_works(
+    page: Path, bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data: Path
+) -> None:
+    """In order, in one folder; runs are made small."""
+    if page.name == "your-own-network.md":
+        pytest.skip("has a test of its own, above")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "results/reference").symlink_to(ROOT / "results/reference")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNBENCH_DATA_DIR", str(real_data))
+    for script in blocks(page, "sh"):
         for line in script.splitlines():
             words = shlex.split(line, comments=True)
-            if words[:1] == ["bnbench"]:
-                assert bnbench(words[1], "--help").exit_code == 0, line
-            elif words[:1] == ["make"]:
+            if words[:1] == ["make"]:
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+            elif words[:1] == ["bnbench"]:
+                arguments = ["--help"] if line.startswith(LONG) else SMALL.get(words[1], [])
+                done = bnbench(*words[1:], *arguments)
+                assert done.exit_code == 0, (line, done.stderr)

@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from click.testing import Result
 
 from runner.records import Comparison, Difference, Divergence, Row, Time, ToTarget
 from runner.stats import Interval, Verdict
