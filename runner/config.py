@@ -104,6 +104,7 @@ class _Reader:
             baseline=contrast.baseline if contrast else None,
             smallest_effect=contrast.smallest_effect if contrast else None,
             plugins=tuple(plugins),
+            save_weights=config.save_weights,
             resolved=_resolved(config, name, fixed, [grid for grid, _ in grids], grid_keys),
             places=self.places,
         )
@@ -394,6 +395,8 @@ def _resolved(
     resolved |= {"grid": dict(grids[0])} if config.grids is None else {"grids": [dict(grid) for grid in grids]}
     if config.exclude:
         resolved["exclude"] = config.exclude
+    if config.save_weights:
+        resolved["save_weights"] = True
     return resolved
 
 
