@@ -16,6 +16,7 @@ import runner
 from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
 from runner.errors import UserError
+from runner.inspect_cli import inspect
 
 if TYPE_CHECKING:
     from runner.checkpoints import Every
@@ -370,6 +371,7 @@ def schema() -> None:
 
 main.add_command(claims)
 main.add_command(calibrate)
+main.add_command(inspect)
 
 if __name__ == "__main__":
     main()

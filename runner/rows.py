@@ -43,9 +43,9 @@ class EpochRow:
 class RunResult:
     """How a run ended.
 
-    `parameters` counts trainable numbers, `weights` is a file for `torch.load`, where the sweep keeps final weights. `weights_hash` digests the starting weights outside normalization layers,
+    `parameters` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
     `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired. `trained_as`
-    says how: alone, or in a stack of how many.
+    says how: alone, or in a stack of how many. `weights`, where a sweep keeps them, is a file that `torch.load` reads.
     """
 
     run_id: str

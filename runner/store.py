@@ -126,7 +126,7 @@ class Store:
         """(the finished runs' ids, the checkpoint that each of the others goes on from, where it has one).
 
         Keeps the rows of the finished runs, and of the others up to their checkpoint, renumbered for this plan; drops
-        what lies beyond. Runs of a status in `retry` are not finished; with `save_weights`, nor are runs without theirs.
+        what lies beyond. Runs of a status in `retry` are not finished; nor, with `save_weights`, are runs without them.
         Errors: UserError where a finished run is not in this plan, a table has other columns, or, unless allowed,
         something changed that a run's numbers depend on (`SAME`).
         """
@@ -283,7 +283,9 @@ class Store:
         if not now:
             return True
         whole = isinstance(before, dict)
-        changes = _changes(before, now) if whole else {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+        changes = (
+            differences(before, now) if whole else {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+        )
         before = before if whole else {}
         if not changes:
             return True
@@ -327,7 +329,7 @@ class Store:
         _append(self.folder / name, _csv([[cell(value) for value in record]]))
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What of `SAME` both know and differ in: name → (then, now); of a table, each entry of its own."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in SAME:
