@@ -232,7 +232,9 @@ class _Reader:
             return True
         if key not in PARAMETERS:
             names = [*PARAMETERS, "network.<argument>"]
-            self.fault(unknown("run parameter", key, names), path[:-1] if isinstance(path[-1], int) else path, key=True)
+            hint = f"; '{key}' is a key of the top level" if key in Config.model_fields else ""
+            place_of = path[:-1] if isinstance(path[-1], int) else path
+            self.fault(unknown("run parameter", key, names) + hint, place_of, key=True)
             return False
         try:
             _adapter(key).validate_python(value)

@@ -137,8 +137,9 @@ def test_the_notebooks_moving_means_on_mnist(bnbench: Bnbench, real_data: Path, 
 
     run = RunSpec(network="notebook_mlp", network_args={"norm": "notebook"}, dataset="mnist")
     data = prepare("mnist", real_data, "half", "test", 6400, CPU)
-    _, linear, norm, _, last = build_network(run)  # type: ignore[misc]
-    gamma, beta = norm.weight, norm.bias
+    network = build_network(run)
+    linear, last = network.get_submodule("1"), network.get_submodule("4")
+    gamma, beta = network.get_parameter("2.weight"), network.get_parameter("2.bias")
     moving_mean = torch.zeros(100)
     parameters = [*linear.parameters(), gamma, beta, *last.parameters()]
     for index in batch_order(run, 6400, 1).split(64):
@@ -351,6 +352,14 @@ def test_a_run_that_is_trained_again_leaves_no_old_weights(bnbench: Bnbench, wri
 
 
 # What cannot be shown
+
+
+def test_the_key_stands_at_the_top_level(bnbench: Bnbench, write: Write) -> None:
+    config = write("s.yaml", CONFIG)
+    done = bnbench("plan", config, "--set", "fixed.save_weights=true")
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith("'save_weights' is a key of the top level")
+    assert "valid boolean, got 'yes'" in bnbench("plan", config, "--set", "save_weights=yes").stderr
 
 
 @pytest.mark.parametrize("run", ["0", "4", "-1", "abc", ""])
