@@ -43,11 +43,13 @@ class Layer:
 class Norm:
     """One norm layer. `arrays` has those of `ARRAYS` that it has, each a number per feature, exactly as saved.
 
-    The batch's variance is divided by the number of values; the gaps are those of `probes.norms`.
+    `settings` is what torch prints of it in brackets: ε, momentum. The batch's variance is divided by the number of
+    values; the gaps are those of `probes.norms`.
     """
 
     name: str
     type: str
+    settings: str
     arrays: Mapping[str, tuple[float, ...]]
     mean_gap: float | None = None
     var_gap: float | None = None
@@ -187,7 +189,8 @@ def _look(network: nn.Module, run: RunSpec, batch: Tensor | None) -> tuple[tuple
         lost = _lost(modules[name])
         state = replace(state, **dict.fromkeys([*lost, "batch_mean", "batch_var"] if lost else []))
         arrays = {array: tuple(values.tolist()) for array in ARRAYS if (values := getattr(state, array)) is not None}
-        norms.append(Norm(name, type(modules[name]).__name__, arrays, *(state.gaps or (None, None))))
+        module = modules[name]
+        norms.append(Norm(name, type(module).__name__, module.extra_repr(), arrays, *(state.gaps or (None, None))))
     return layers, tuple(norms)
 
 

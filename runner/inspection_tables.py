@@ -130,14 +130,14 @@ def _layer_table(layers: Sequence[Layer]) -> Table:
 
 def _norm_block(norm: Norm, width: int | None) -> str:
     features = max(map(len, norm.arrays.values()), default=0)
-    title = f"Layer {norm.name}, {norm.type}"
+    title = f"Layer {norm.name}, {norm.type}({norm.settings})"
     if not features:
-        return f"{title}: it keeps no numbers."
+        return _filled(f"{title}: it keeps no numbers.", width)
     tables = [_norm_table(norm, features, gap) for gap in (2, 1)]
     table = tables[0] if width is None or width_of(tables[0]) <= width else tables[1]
     shown = f"{features} features" if features <= FIRST else f"the first {FIRST} of {features} features"
     kept = "" if "running_mean" in norm.arrays else ", no running statistics"
-    lines = [f"{title}: {shown}{kept}", "", *lines_of(table)]
+    lines = [_filled(f"{title}: {shown}{kept}", width), "", *lines_of(table)]
     if norm.mean_gap is not None and norm.var_gap is not None:
         lines += ["", f"gap of the means {norm.mean_gap:.3g}, of the variances {norm.var_gap:.3g}"]
     return "\n".join(lines)
