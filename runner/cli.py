@@ -16,6 +16,7 @@ import runner
 from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
 from runner.errors import UserError
+from runner.inspect_cli import inspect
 from runner.report_cli import plot, report
 
 if TYPE_CHECKING:
@@ -374,6 +375,7 @@ main.add_command(claims)
 main.add_command(calibrate)
 main.add_command(report)
 main.add_command(plot)
+main.add_command(inspect)
 
 if __name__ == "__main__":
     main()

@@ -104,6 +104,7 @@ class _Reader:
             baseline=contrast.baseline if contrast else None,
             smallest_effect=contrast.smallest_effect if contrast else None,
             plugins=tuple(plugins),
+            save_weights=config.save_weights,
             resolved=_resolved(config, name, fixed, [grid for grid, _ in grids], grid_keys),
             places=self.places,
         )
@@ -231,7 +232,9 @@ class _Reader:
             return True
         if key not in PARAMETERS:
             names = [*PARAMETERS, "network.<argument>"]
-            self.fault(unknown("run parameter", key, names), path[:-1] if isinstance(path[-1], int) else path, key=True)
+            hint = f"; '{key}' is a key of the top level" if key in Config.model_fields else ""
+            place_of = path[:-1] if isinstance(path[-1], int) else path
+            self.fault(unknown("run parameter", key, names) + hint, place_of, key=True)
             return False
         try:
             _adapter(key).validate_python(value)
@@ -394,6 +397,8 @@ def _resolved(
     resolved |= {"grid": dict(grids[0])} if config.grids is None else {"grids": [dict(grid) for grid in grids]}
     if config.exclude:
         resolved["exclude"] = config.exclude
+    if config.save_weights:
+        resolved["save_weights"] = True
     return resolved
 
 

@@ -108,7 +108,9 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
     going_on: dict[str, Path] = {}
     if (folder / CONFIG).exists() and options.existing == "resume":
         retry, allowed = options.retry, options.allow_changed
-        finished, going_on = store.resume(config, described, retry=retry, allow_changed=allowed)
+        finished, going_on = store.resume(
+            config, described, retry=retry, allow_changed=allowed, save_weights=sweep.save_weights
+        )
     else:
         store.start(described, config)
     if (finished or going_on) and not options.quiet:
@@ -121,7 +123,13 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
     workers = options.workers or default_workers(sweep.runs)
     jobs = _remaining(grouped(sweep.runs, options.stack, workers), finished, going_on)
     context = Context(
-        options.root, sweep.plugins, min(workers, len(jobs)), options.every, going_on, options.run_timeout
+        root=options.root,
+        plugins=sweep.plugins,
+        workers=min(workers, len(jobs)),
+        every=options.every,
+        checkpoints=going_on,
+        run_timeout=options.run_timeout,
+        save_weights=sweep.save_weights,
     )
     code = _drive(jobs, sweep, store, context, options) if jobs else 0
     if code == 0:

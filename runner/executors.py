@@ -32,7 +32,7 @@ class Context:
     """What a job needs besides itself.
 
     The data folder, the plugin files, how many workers there may be, how often to checkpoint and what to go on from,
-    and the seconds a run may take (of a stack, each of its runs).
+    the seconds a run may take (of a stack, each of its runs), and whether results carry the final weights.
     """
 
     root: Path
@@ -41,6 +41,7 @@ class Context:
     every: Every = NEVER
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     run_timeout: float | None = None
+    save_weights: bool = False
 
 
 Executor = Callable[[Sequence[Job], Context], Iterator[Event]]
@@ -55,7 +56,7 @@ def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     if context.run_timeout is not None:
         raise UserError("a run in the driver's own process cannot be stopped: --run-timeout needs --executor process")
     for job in jobs:
-        yield from train(job, context.root, Checkpointing(context.every, context.checkpoints))
+        yield from train(job, context.root, Checkpointing(context.every, context.checkpoints, context.save_weights))
 
 
 @executor("process")
@@ -192,7 +193,8 @@ def _work(pipe: Connection, context: Context) -> None:
             with suppress(Exception):  # told when it trains
                 load(job[0].dataset, context.root)
             pipe.send("ready")  # importing torch and reading the data is not the run's time
-            for event in train(job, context.root, Checkpointing(context.every, context.checkpoints)):
+            keeping = Checkpointing(context.every, context.checkpoints, context.save_weights)
+            for event in train(job, context.root, keeping):
                 pipe.send(event)
             pipe.send(None)
     except (EOFError, ConnectionError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ def measure(network: nn.Module, look: Look, names: Sequence[str]) -> Measures:
 def gradients(network: nn.Module, look: Look) -> Measures:
     """Per layer, the squared norm of the loss's gradient by the layer's output and by its weight, in training mode."""
     network.train()
-    with _outputs(network, lambda module: not is_norm(module)) as outputs:
+    with outputs_of(network, lambda module: not is_norm(module)) as outputs:
         loss = F.cross_entropy(network(look.batch.images), look.batch.labels)
         loss.backward()
     found: Measures = {}
@@ -83,7 +83,7 @@ def gradients(network: nn.Module, look: Look) -> Measures:
 def activations(network: nn.Module, look: Look) -> Measures:
     """Per layer, mean and SD of its output in training mode; of a ReLU the share of units that are 0 on all samples."""
     network.train()
-    with _outputs(network) as outputs:
+    with outputs_of(network) as outputs:
         network(look.batch.images)
     found: Measures = {}
     for layer, output in outputs.items():
@@ -94,33 +94,89 @@ def activations(network: nn.Module, look: Look) -> Measures:
     return found
 
 
+NORM_NAMES = {
+    "gamma": ("weight", "gamma"),
+    "beta": ("bias", "beta"),
+    "running_mean": ("running_mean", "moving_mean"),
+    "running_var": ("running_var", "moving_var"),
+}
+"""What a norm layer may call its numbers: torch's names, and those of hand-written layers."""
+
+
+@dataclass(frozen=True)
+class NormState:
+    """A norm layer's γ, β and moving averages before a batch, and the batch's own statistics, float64 [F].
+
+    None where the layer has none; the batch's are None where it keeps no averages per channel. `batch_var` is what a
+    layer normalises with: divided by the number of values.
+    """
+
+    gamma: Tensor | None
+    beta: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    batch_mean: Tensor | None = None
+    batch_var: Tensor | None = None
+
+    @property
+    def gaps(self) -> tuple[float, float] | None:
+        """How far the batch is from the averages, as root mean squares over features.
+
+        Of the means in the moving standard deviations, of the variances their log ratio.
+        """
+        mean, var, batch_mean, batch_var = self.running_mean, self.running_var, self.batch_mean, self.batch_var
+        if mean is None or var is None or batch_mean is None or batch_var is None:
+            return None
+        tiny = torch.finfo(torch.float32).tiny
+        ratio = (batch_var.clamp(min=tiny) / var.clamp(min=tiny)).log()
+        distance = (batch_mean - mean).square() / var.clamp(min=tiny)
+        return distance.mean().sqrt().item(), ratio.square().mean().sqrt().item()
+
+
+def norm_states(network: nn.Module, images: Tensor | None) -> dict[str, NormState]:
+    """Every norm layer by its name, and what a batch [N, …] is there in training mode; without one, its values alone.
+
+    The network is changed by it: hand over a copy.
+    """
+    layers = {name: module for name, module in network.named_modules() if is_norm(module)}
+    states = {name: _norm_state(module) for name, module in layers.items()}
+    if images is None:
+        return states
+    network.train()
+    network.requires_grad_(False)  # not by no_grad: the third document's layer takes that as the sign of evaluation
+    with _inputs(layers) as inputs:
+        network(images)
+    for name, given in inputs.items():
+        mean, var = states[name].running_mean, states[name].running_var
+        if mean is not None and var is not None and len(mean) == len(var) == given.shape[1]:
+            x = given.transpose(0, 1).flatten(1).double()
+            states[name] = replace(states[name], batch_mean=x.mean(dim=1), batch_var=x.var(dim=1, correction=0))
+    return states
+
+
+def _norm_state(module: nn.Module) -> NormState:
+    """Before a batch: copies."""
+    found = {}
+    for part, names in NORM_NAMES.items():
+        tensors = [value for name in names if isinstance(value := getattr(module, name, None), Tensor)]
+        found[part] = tensors[0].detach().clone().double().flatten() if tensors else None
+    return NormState(**found)
+
+
 @probe("norms")
 def norms(network: nn.Module, look: Look) -> Measures:
     """Per norm layer, γ, β and the moving averages (mean and SD over features), and how far a batch is from them.
 
     The gap of the means is in the moving standard deviations, that of the variances the root mean squared log ratio.
     """
-    network.train()
     found: Measures = {}
-    layers = {name: module for name, module in network.named_modules() if is_norm(module)}
-    kept = {name: _moving_averages(module) for name, module in layers.items()}
-    with _inputs(layers) as inputs, torch.no_grad():
-        network(look.batch.images)
-    for layer, module in layers.items():
-        for name, attribute in (("gamma", "weight"), ("beta", "bias")):
-            if isinstance(values := getattr(module, attribute, None), Tensor):
+    for layer, state in norm_states(network, look.batch.images).items():
+        gaps = state.gaps
+        for name in ("gamma", "beta", *(("running_mean", "running_var") if gaps else ())):
+            if (values := getattr(state, name)) is not None:
                 found |= _spread(layer, name, values)
-        averages = kept[layer]
-        if averages is None or layer not in inputs:
-            continue
-        mean, var = averages
-        x = inputs[layer].transpose(0, 1).flatten(1).double()
-        batch_mean, batch_var = x.mean(dim=1), x.var(dim=1, correction=0)
-        found |= _spread(layer, "running_mean", mean) | _spread(layer, "running_var", var)
-        tiny = torch.finfo(torch.float32).tiny
-        found[layer, "mean_gap"] = ((batch_mean - mean).square() / var.clamp(min=tiny)).mean().sqrt().item()
-        ratio = (batch_var.clamp(min=tiny) / var.clamp(min=tiny)).log()
-        found[layer, "var_gap"] = ratio.square().mean().sqrt().item()
+        if gaps:
+            found[layer, "mean_gap"], found[layer, "var_gap"] = gaps
     return found
 
 
@@ -128,7 +184,7 @@ def norms(network: nn.Module, look: Look) -> Measures:
 def precise(network: nn.Module, look: Look) -> Measures:
     """Validation loss and accuracy with averages over the training set, at these weights, for the moving averages."""
     for module in network.modules():
-        if is_norm(module) and _moving_averages(module) is not None:
+        if is_norm(module) and isinstance(getattr(module, "running_mean", None), Tensor):
             module.reset_running_stats()  # type: ignore[operator]
             module.momentum = None  # type: ignore[assignment]
     network.train()
@@ -209,24 +265,17 @@ def _spread(layer: str, name: str, values: Tensor) -> Measures:
     return {(layer, f"{name}_mean"): values.mean().item(), (layer, f"{name}_sd"): values.std(correction=0).item()}
 
 
-def _moving_averages(module: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """A norm layer's moving mean and variance as they are now; None where it keeps none."""
-    mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-    if not isinstance(mean, Tensor) or not isinstance(var, Tensor):
-        return None
-    return mean.detach().clone().double(), var.detach().clone().double()
-
-
 @contextmanager
-def _outputs(network: nn.Module, wanted: Callable[[nn.Module], bool] = lambda _: True) -> Iterator[dict[str, Tensor]]:
+def outputs_of(network: nn.Module, wanted: Callable[[nn.Module], bool] = lambda _: True) -> Iterator[dict[str, Tensor]]:
     """Layer's name → its output in the forward pass that follows, for the modules without children."""
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: object, output: Tensor) -> None:
-            if output.requires_grad:
-                output.retain_grad()
-            outputs[name] = output
+        def hook(_module: nn.Module, _args: object, output: object) -> None:
+            if isinstance(output, Tensor):  # a recurrent layer returns a tuple
+                if output.requires_grad:
+                    output.retain_grad()
+                outputs[name] = output
 
         return hook
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
@@ -45,7 +45,7 @@ class RunResult:
 
     `parameters` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
     `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired. `trained_as`
-    says how: alone, or in a stack of how many.
+    says how: alone, or in a stack of how many. `weights`, where a sweep keeps them, is a file that `torch.load` reads.
     """
 
     run_id: str
@@ -59,6 +59,7 @@ class RunResult:
     error: str = ""
     traceback: str = ""
     trained_as: str = ""
+    weights: bytes | None = field(default=None, repr=False)
 
     @property
     def last(self) -> EpochRow | None:

@@ -2,7 +2,7 @@
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`; and, where a config asks for them, `curves.csv` (readings within an
-epoch) and `probes.csv` (long form).
+epoch), `probes.csv` (long form) and `weights/<run_id>.pt` (each run's final weights).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, Checkpoint, Cu
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
 CONFIG, ENVIRONMENT, LOG, LOCK, CHECKPOINTS = "config.yaml", "environment.json", "run.log", ".lock", "checkpoints"
+WEIGHTS = "weights"
 
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
@@ -110,6 +112,7 @@ class Store:
             texts[CONFIG] = config
         for name, text in texts.items():
             write_atomically(self.folder / name, text)
+        self._drop_weights(but_of=())
 
     def resume(
         self,
@@ -118,17 +121,18 @@ class Store:
         *,
         retry: Collection[str] = (),
         allow_changed: bool = False,
+        save_weights: bool = False,
     ) -> tuple[set[str], dict[str, Path]]:
         """(the finished runs' ids, the checkpoint that each of the others goes on from, where it has one).
 
         Keeps the rows of the finished runs, and of the others up to their checkpoint, renumbered for this plan; drops
-        what lies beyond. Runs of a status in `retry` are not finished.
+        what lies beyond. Runs of a status in `retry` are not finished; nor, with `save_weights`, are runs without them.
         Errors: UserError where a finished run is not in this plan, a table has other columns, or, unless allowed,
         something changed that a run's numbers depend on (`SAME`).
         """
         headers = self.headers
         self._check_headers(headers)
-        finished = self._finished_runs(retry)
+        finished = self._finished_runs(retry, save_weights=save_weights)
         trusted = self._check_environment(environment or {}, allowed=allow_changed)
         going_on = self._checkpointed(finished, retry) if trusted else {}
         until = {run_id: found.epoch for run_id, found in going_on.items()} | dict.fromkeys(finished, math.inf)
@@ -139,6 +143,7 @@ class Store:
             else:
                 rows = [row for row in rows if _number(row, "epoch", self.folder / name) <= until[row["run_id"]]]
             self._rewrite(name, header, rows)
+        self._drop_weights(but_of=finished)  # after their rows: a run that has one has its weights
         self._replace(CONFIG, config)
         needed = {found.path for found in going_on.values()}
         self._drop_checkpoints(path for path in self.folder.glob(f"{CHECKPOINTS}/*") if path not in needed)
@@ -152,6 +157,9 @@ class Store:
         self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
 
     def on_result(self, result: RunResult) -> None:
+        if result.weights is not None:  # before the row: a run that has one has its weights
+            (self.folder / WEIGHTS).mkdir(exist_ok=True)
+            write_atomically(weights_file(self.folder, result.run_id), result.weights)
         last, best = result.last, result.best
         record = {
             "run": self.number[result.run_id],
@@ -201,6 +209,16 @@ class Store:
     def _drop_checkpoints(self, paths: Iterable[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
+
+    def _drop_weights(self, but_of: Collection[str]) -> None:
+        """Delete the weights of other runs, and what a kill left half written; a user's own files stay."""
+        folder = self.folder / WEIGHTS
+        for path in folder.glob("*"):
+            ours = _WEIGHTS_FILE.fullmatch(path.name)
+            if ours and ours["run_id"] not in but_of:
+                path.unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
     def _checkpointed(self, finished: Collection[str], retry: Collection[str]) -> dict[str, checkpoints.Found]:
         """Of each unfinished run the latest whole checkpoint whose epochs all have their row."""
@@ -265,7 +283,9 @@ class Store:
         if not now:
             return True
         whole = isinstance(before, dict)
-        changes = _changes(before, now) if whole else {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+        changes = (
+            differences(before, now) if whole else {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+        )
         before = before if whole else {}
         if not changes:
             return True
@@ -279,13 +299,14 @@ class Store:
         self._replace(ENVIRONMENT, json.dumps({**now, "changed": history}, indent=2, ensure_ascii=False) + "\n")
         return False
 
-    def _finished_runs(self, retry: Collection[str]) -> set[str]:
+    def _finished_runs(self, retry: Collection[str], *, save_weights: bool) -> set[str]:
         rows = Counter(row["run_id"] for row in read_rows(self.folder / METRICS))
         finished = [
             row
             for row in read_rows(self.folder / RUNS)
             if row["status"] not in ("interrupted", *retry)
             and rows[row["run_id"]] == _number(row, "epochs_trained", self.folder / RUNS)
+            and (not save_weights or row["status"] in FAILED or weights_file(self.folder, row["run_id"]).exists())
         ]
         foreign = [row for row in finished if row["run_id"] not in self.number]
         if foreign:
@@ -308,7 +329,7 @@ class Store:
         _append(self.folder / name, _csv([[cell(value) for value in record]]))
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What of `SAME` both know and differ in: name → (then, now); of a table, each entry of its own."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in SAME:
@@ -339,6 +360,14 @@ def cell(value: object) -> str:
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
         return "'" + value
     return str(value)
+
+
+def weights_file(folder: Path, run_id: str) -> Path:
+    """Where a run's final weights lie, below the sweep's folder."""
+    return folder / WEIGHTS / f"{run_id}.pt"
+
+
+_WEIGHTS_FILE = re.compile(r"(?P<run_id>[0-9a-f]{12})\.pt|\.[0-9a-f]{12}\.pt\.partial")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

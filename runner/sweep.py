@@ -41,6 +41,7 @@ class Config(BaseModel):
     grids: Annotated[list[dict[str, Any]] | None, Field(description="several grids, one after the other")] = None
     exclude: Annotated[list[dict[str, Any]], Field(description="drop the runs that match one of these")] = []
     plugins: Annotated[list[str], Field(description="Python files that register networks, norms, data sets")] = []
+    save_weights: Annotated[bool, Field(description="keep each run's final weights, for `bnbench inspect`")] = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Sweep:
     baseline: Any = None
     smallest_effect: float | None = None
     plugins: tuple[str, ...] = ()
+    save_weights: bool = False
     resolved: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict, repr=False)
 

@@ -30,11 +30,11 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
     concern `table` only. `csv` and `json` are `Comparison.records` in full precision.
     """
     if format == "table":
-        return _table(comparison, width or _terminal_width(), color)
+        return _table(comparison, width or terminal_width(), color)
     return {"csv": _csv, "json": _json, "md": _md, "latex": _latex}[format](comparison)
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
     """COLUMNS, or the terminal's; None in a pipe, where nothing needs to fit."""
     if os.environ.get("COLUMNS", "").isdecimal():
         return int(os.environ["COLUMNS"]) or None
@@ -71,20 +71,10 @@ def _page(
     """Heading, the first layout that fits (else the narrowest), and what stands below."""
     for layout, gap in layouts:
         table = _rich_table(comparison, layout, gap)
-        needed = Console(width=100_000, _environ={}).measure(table).maximum
+        needed = width_of(table)
         if width is None or needed <= width:
             break
-    console = Console(
-        width=needed,  # never narrower: a terminal folds a long line, but what is cut is lost
-        force_terminal=color,
-        color_system="standard" if color else None,
-        legacy_windows=False,
-        force_jupyter=False,  # in a notebook rich would display what is captured, too
-        _environ={},
-    )
-    with console.capture() as capture:
-        console.print(table)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
+    lines = lines_of(table, color)
     left_out = [column.heading for column in layouts[0][0] if column.heading not in {c.heading for c in layout}]
     if left_out:
         below = [*below, f"Not shown at this width: {', '.join(left_out)}."]
@@ -95,8 +85,33 @@ def _page(
     return "\n".join([heading, "", *lines, "", *below]).rstrip("\n") + "\n"
 
 
+def width_of(table: Table) -> int:
+    """How wide a table has to be for nothing in it to be cut or folded."""
+    return Console(width=100_000, _environ={}).measure(table).maximum
+
+
+def lines_of(table: Table, color: bool = False) -> list[str]:
+    """The table as text, never narrower: a terminal folds a long line, but what is cut is lost."""
+    console = Console(
+        width=width_of(table),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        legacy_windows=False,
+        force_jupyter=False,  # in a notebook rich would display what is captured, too
+        _environ={},
+    )
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def empty_table(gap: int) -> Table:
+    """A table without an edge, so many blanks between its columns."""
+    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold")
+
+
 def _rich_table(comparison: Comparison, shown: list[Column], gap: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold")
+    table = empty_table(gap)
     for column in shown:
         justify: Literal["left", "right"] = "right" if column.number else "left"
         table.add_column(Text(column.heading), justify=justify, no_wrap=True)

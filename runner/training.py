@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runner import checkpoints
 from runner.checkpoints import NEVER, Every
@@ -31,10 +31,13 @@ from runner.stack import State
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """How often to yield a `Checkpoint`, and the file that each run goes on from, where it has one."""
+    """How often to yield a `Checkpoint`, the file that each run goes on from, where it has one, and whether a run's
+    result carries its final weights.
+    """
 
     every: Every = NEVER
     files: Mapping[str, Path] = field(default_factory=dict)
+    final: bool = False
 
 
 def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | None = None) -> Iterator[Event]:
@@ -57,7 +60,7 @@ def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | Non
         again = told.copy()  # what these runs said before they were taken out of a larger stack
         try:
             use_settings(part[0])
-            for event in _train(part, root, note, checkpointing.every, saved):
+            for event in _train(part, root, note, checkpointing, saved):
                 if isinstance(event, Unpacked):
                     if not any(again.values()):
                         yield event.checkpoint(rows)
@@ -90,7 +93,9 @@ def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> Ru
     return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
 
 
-def _train(job: Job, root: Path, note: str, every: Every, saved: dict[str, Any] | None) -> Iterator[Told]:
+def _train(
+    job: Job, root: Path, note: str, checkpointing: Checkpointing, saved: dict[str, Any] | None
+) -> Iterator[Told]:
     shared = job[0]  # what the runs of a job do not differ in is read from the first
     device = resolve_device(shared.device)
     data = prepare(shared.dataset, root, shared.trainset, shared.validate_on, shared.train_samples, device)
@@ -152,12 +157,22 @@ def _train(job: Job, root: Path, note: str, every: Every, saved: dict[str, Any] 
                 weights_hash=weights[number],
                 batches_hash=" ".join(hashes[number]),
                 trained_as=learner.how,
+                weights=_final_weights(learner.member(number)) if checkpointing.final else None,
             )
         if not live:
             return
-        if every.due(epoch, perf_counter() - last_saved):
+        if checkpointing.every.due(epoch, perf_counter() - last_saved):
             yield Unpacked(job, epoch, step, trained, duration[1], hashes, learner.state())
             last_saved = perf_counter()
+
+
+def _final_weights(network: nn.Module) -> bytes:
+    """The network's `state_dict`, on the CPU, as bytes."""
+    state = network.state_dict()
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            state[name] = value.detach().cpu().clone()  # of a view, its own numbers and not what it is a view of
+    return checkpoints.pack(state)
 
 
 @dataclass(frozen=True)

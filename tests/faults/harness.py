@@ -68,12 +68,13 @@ def stub(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
                     yield Checkpoint((run.run_id,), epoch, b"state of " + str(epoch).encode())
             failed = run.seed % 3 == 1
             status, error = ("failed", "ValueError: one") if failed else ("ok", "")
-            yield RunResult(run.run_id, status, tuple(rows), 10, 0.5, 0.5, "w", "b", error)  # type: ignore[arg-type]
+            weights = f"weights of {run.seed}".encode() if context.save_weights and not failed else None
+            yield RunResult(run.run_id, status, tuple(rows), 10, 0.5, 0.5, "w", "b", error, weights=weights)  # type: ignore[arg-type]
 
 
 def sweep_of(runs: int, epochs: int) -> Sweep:
     fixed = {"network": "batch_norm", "dataset": "digits", "device": "cpu", "epochs": epochs}
-    return from_mapping({"name": "small", "fixed": fixed, "grid": {"seed": {"range": runs}}})
+    return from_mapping({"name": "small", "fixed": fixed, "grid": {"seed": {"range": runs}}, "save_weights": True})
 
 
 def finish(sweep: Sweep, out: Path) -> int:

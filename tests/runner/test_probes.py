@@ -125,6 +125,20 @@ def test_the_gap_between_batch_and_moving_averages(data: RunData) -> None:
     assert found["0", "var_gap"] == pytest.approx(1.3863, rel=1e-3)  # log 4
 
 
+def test_a_layer_that_asks_for_gradients_is_in_training_mode_too(data: RunData) -> None:
+    """The third document's layer takes no_grad as evaluation: the layers after it would see another batch."""
+    torch.manual_seed(0)
+    network = registry.network["mlp"](hidden=[30, 30], norm="d2l")
+    found = measure(network, Look(data, 0.1), ["norms"])
+    first, second = (
+        module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features == 30
+    )
+    h = first(data.train.images[:SAMPLES].flatten(1))
+    x = second(((h - h.mean(0)) / (h.var(0, correction=0) + 1e-5).sqrt()).relu())
+    layer = [name for name, module in network.named_modules() if is_norm(module)][1]
+    assert found[layer, "mean_gap"] == pytest.approx(x.mean(0).square().mean().sqrt().item(), rel=1e-4)  # from 0, SD 1
+
+
 def test_precise_averages_are_torchs_update_bn(data: RunData) -> None:
     torch.manual_seed(0)
     network = registry.network["batch_norm"]()
