@@ -8,6 +8,7 @@ epoch) and `probes.csv` (long form).
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import math
@@ -44,12 +45,12 @@ SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins"
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock. Errors: UserError, within a tenth of a second, where another process holds it."""
+    """Hold the sweep's lock. Errors: UserError, within a fifth of a second, where another process holds it."""
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2, poll_interval=0.02)  # `is_written` holds it for a moment
     except Timeout:
         raise UserError(f"{folder}: another process is writing this sweep") from None
     try:
@@ -59,6 +60,21 @@ def sole_writer(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink()  # nothing came of it
             folder.rmdir()
         lock.release()
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the sweep's lock; writes nothing, and is done before `sole_writer` gives up."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does, but shared: watchers are no writers
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class Store:
