@@ -61,13 +61,18 @@ def varying(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str
     return [name for name in names if len({repr(run.get(name)) for run in runs}) > 1]
 
 
-def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """What these parameters are: 'norm=batch seed=3'; of several runs together, 'norm=batch seed=0…19'."""
+def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: bool = False) -> str:
+    """What these parameters are: 'network.norm=batch seed=3'; of several runs together, 'network.norm=batch seed=0…19'.
+
+    Short, for a terminal's line: 'batch seed=3'.
+    """
     parts = []
     for name in names:
         values = list(dict.fromkeys(str(run[name]) for run in runs if name in run))
         if values:
-            parts.append(f"{name}={values[0]}" + (f"…{values[-1]}" if len(values) > 1 else ""))
+            text = values[0] + (f"…{values[-1]}" if len(values) > 1 else "")
+            worded = short and any(isinstance(run.get(name), str) for run in runs)  # a number needs its name
+            parts.append(text if worded else f"{name.rpartition('.')[2] if short else name}={text}")
     return " ".join(parts)
 
 

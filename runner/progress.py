@@ -217,7 +217,7 @@ def _shown(
         yield _Shown(
             numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(job) > 1 else f"run {numbers[0]}",
             label=label(parameters, sweep.grid_keys),
-            short_label=label(parameters, differing),
+            short_label=label(parameters, differing, short=True),
             kind=label(parameters, costly),
             epochs=job[0].epochs,
             left=left,

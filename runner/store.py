@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from runner import checkpoints
+from runner import checkpoints, yaml_source
 from runner.errors import UserError
 from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
 
@@ -384,6 +384,18 @@ def read_header(path: Path) -> list[str]:
         return []
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
         return next(csv.reader(file), [])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The resolved config of a sweep. Errors: UserError where it is not one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a config: {error}") from None
+    config = yaml_source.read(text, str(path)).values
+    if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
+        raise UserError(f"{path}: not the resolved config of a sweep")
+    return config
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:
