@@ -49,6 +49,15 @@ class _Shown:
     heard: float | None = None
     bar: Bar | None = None
 
+    @property
+    def size(self) -> int:
+        return self.done + sum(self.left.values())
+
+    def reading(self, values: str = "") -> str:
+        """What its bar says; the label last, since a narrow terminal cuts that."""
+        epoch = self.epochs - max(self.left.values())
+        return f"{self.numbers}  epoch {epoch}/{self.epochs}{values}  {self.short_label}"
+
 
 class Progress:
     """A sink that shows the jobs to train of a sweep: so many workers take them in this order.
@@ -81,9 +90,17 @@ class Progress:
         self.pace = Pace()
         self.forecast: tuple[float, float] | None = None
         self.free = list(range(1, workers + 1))  # a heap of the lines below the sweep's bar
-        self.sweep: Bar = tqdm(bar_format=SWEEP, total=1, disable=not self.bars, position=0, dynamic_ncols=True)
+        self.sweep: Bar = tqdm(
+            bar_format=SWEEP,
+            desc="ETA ?",
+            total=self.done + self.left,
+            initial=self.done,
+            postfix=self._ended(),
+            disable=not self.bars,
+            position=0,
+            dynamic_ncols=True,
+        )
         self._open_bars()
-        self._draw_sweep()
 
     def on_epoch(self, row: EpochRow) -> None:
         job = self.jobs[self.index[row.run_id]]
@@ -172,8 +189,15 @@ class Progress:
             self._open_bar(job, heapq.heappop(self.free))
 
     def _open_bar(self, job: _Shown, position: int) -> None:
-        job.bar = tqdm(bar_format=JOB, total=1, position=position, leave=False, dynamic_ncols=True)
-        self._draw(job)
+        job.bar = tqdm(
+            bar_format=JOB,
+            desc=job.reading(),
+            total=job.size,
+            initial=job.done,
+            position=position,
+            leave=False,
+            dynamic_ncols=True,
+        )
 
     def _close_bar(self, job: _Shown) -> None:
         if job.bar is not None:
@@ -188,18 +212,20 @@ class Progress:
             else:
                 self._open_bar(job, 1 + max(-other.bar.pos for other in bars if other.bar))
         if job.bar is not None:
-            epoch = job.epochs - max(job.left.values())
-            job.bar.n, job.bar.total = job.done, job.done + sum(job.left.values())
-            job.bar.set_description_str(f"{job.numbers}  epoch {epoch}/{job.epochs}{reading}  {job.short_label}")
+            job.bar.n, job.bar.total = job.done, job.size
+            job.bar.set_description_str(job.reading(reading))
 
     def _draw_sweep(self) -> None:
         if self.bars:
             seconds = self.eta()
             self.sweep.n, self.sweep.total = self.done, self.done + self.left
             self.sweep.set_description_str(f"ETA {'?' if seconds is None else tqdm.format_interval(seconds)}", False)
-            ended = sum(self.ended.values()) - self.ended["interrupted"]
-            wrong = "".join(f", {self.ended[each]} {each}" for each in ("failed", "diverged") if self.ended[each])
-            self.sweep.set_postfix_str(f"{ended}/{len(self.names)} runs{wrong}")
+            self.sweep.set_postfix_str(self._ended())
+
+    def _ended(self) -> str:
+        ended = sum(self.ended.values()) - self.ended["interrupted"]
+        wrong = "".join(f", {self.ended[each]} {each}" for each in ("failed", "diverged") if self.ended[each])
+        return f"{ended}/{len(self.names)} runs{wrong}"
 
     def _line(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)

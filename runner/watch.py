@@ -27,26 +27,28 @@ SHOWN = 10
 Over = Literal["finished", "stopped"]
 
 
-def summary(watched: Watched) -> str:
+def summary(watched: Watched, why: Over | None = None) -> str:
     """The whole sweep in one line."""
     runs = watched.runs.values()
     counts = Counter("failed" if run.status in FAILED else run.status for run in runs)
     counts["running"] = len(watched.running)
     counts["waiting"] = counts.pop("", 0) - counts["running"]
-    order = ("ok", "diverged", "failed", "interrupted", "running", "waiting")
+    counts["interrupted"] += counts.pop("running") if why == "stopped" else 0
+    order = ("ok", "diverged", "failed", "running", "interrupted", "waiting")
     told = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
     done = sum(run.epoch for run in runs)
     total = done + sum(run.left for run in runs)
-    seconds = None if watched.finished else watched.eta()
+    seconds = None if why else watched.eta()
     eta = "" if seconds is None else f"; ETA {roughly(seconds)}"
     return f"{watched.name}: {len(runs)} runs: {told}; {done}/{total} epochs{eta}"
 
 
-def details(watched: Watched) -> list[str]:
+def details(watched: Watched, why: Over | None = None) -> list[str]:
     """The runs in progress, the failures, and what the arms' ended runs have reached: numbers, not a verdict."""
     lines = [
         f"run {run.number}  epoch {run.epoch}/{run.epochs}  loss {run.loss:.4f}  valid {run.accuracy:.4f}  {run.label}"
         for run in watched.running
+        if not why
     ]
     return [*_some(lines), *_some(failures(watched)), *_arms(watched)]
 
@@ -69,8 +71,10 @@ def _arms(watched: Watched) -> list[str]:
     for run in watched.runs.values():
         if run.status == "ok" and math.isfinite(run.accuracy):
             arms.setdefault(run.arm, []).append(run.accuracy)
-    means = ", ".join(f"{arm or 'all'} {100 * fmean(values):.2f} % (n {len(values)})" for arm, values in arms.items())
-    return [f"valid accuracy of ended runs: {means}"] if means else []
+    return [
+        f"{arm or 'all'}  valid {fmean(values):.4f}, the mean of {len(values)} ended runs"
+        for arm, values in arms.items()
+    ]
 
 
 def over(watched: Watched) -> Over | None:
@@ -92,11 +96,11 @@ def glance(folder: Path) -> list[str]:
     """The state as lines of text."""
     with closing(Watched(folder)) as watched:
         watched.refresh()
-        return _lines(watched, over(watched))
+        return _whole(watched, over(watched))
 
 
-def _lines(watched: Watched, why: Over | None) -> list[str]:
-    return [summary(watched), *details(watched), *([ending(watched, why)] if why else [])]
+def _whole(watched: Watched, why: Over | None) -> list[str]:
+    return [summary(watched, why), *details(watched, why), *([ending(watched, why)] if why else [])]
 
 
 def follow(folder: Path, interval: float) -> bool:
@@ -130,7 +134,7 @@ def _picture() -> Iterator[Show]:
     with Live(auto_refresh=False) as live:
 
         def show(watched: Watched, why: Over | None) -> None:
-            live.update(Text("\n".join(_lines(watched, why)), no_wrap=True, overflow="ellipsis"), refresh=True)
+            live.update(Text("\n".join(_whole(watched, why)), no_wrap=True, overflow="ellipsis"), refresh=True)
 
         yield show
 
@@ -150,6 +154,6 @@ class _Lines:
         now = tuple(run.epoch for run in watched.runs.values())
         if now != self.seen:
             self.seen = now
-            click.echo(summary(watched))
+            click.echo(summary(watched, why))
         if why:
             click.echo("\n".join([*_arms(watched), ending(watched, why)]))
