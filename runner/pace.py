@@ -13,11 +13,12 @@ class Pace:
     """Seconds that an epoch of one run takes a worker, learned from `run_duration`, so without start-up and waiting.
 
     A kind is what costs the same: runs that differ in seed or learning rate only. Of one not seen yet, the mean of the
-    others is all there is to say.
+    others is all there is to say. A run's first epoch, in which a worker warms up, counts until there are others.
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[str, tuple[float, float]] = {}  # weight, weighted seconds
+        self._first: dict[str, _Mean] = {}
+        self._later: dict[str, _Mean] = {}
         self._last: dict[Hashable, tuple[int, float]] = {}
 
     def on_epoch(self, run: Hashable, kind: str, epoch: int, run_duration: float) -> None:
@@ -25,16 +26,25 @@ class Pace:
         before, since = self._last.get(run, (0, 0.0))
         self._last[run] = epoch, run_duration
         seconds = max(0.0, run_duration - since) / max(1, epoch - before)
-        weight, weighted = self._kinds.get(kind, (0.0, 0.0))
-        self._kinds[kind] = weight * MEMORY + 1, weighted * MEMORY + seconds
+        (self._first if epoch == 1 else self._later).setdefault(kind, _Mean()).add(seconds)
 
     def seconds(self, kind: str) -> float | None:
         """Of an epoch of this kind; None before any epoch was seen."""
-        if kind in self._kinds:
-            weight, weighted = self._kinds[kind]
-            return weighted / weight
-        means = [weighted / weight for weight, weighted in self._kinds.values()]
+        if mean := self._later.get(kind) or self._first.get(kind):
+            return mean.value
+        means = [mean.value for mean in (self._first | self._later).values()]
         return sum(means) / len(means) if means else None
+
+
+class _Mean:
+    """Of what was seen, the latest most."""
+
+    def __init__(self) -> None:
+        self.weight, self.value = 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        self.weight = self.weight * MEMORY + 1
+        self.value += (value - self.value) / self.weight
 
 
 def makespan(running: Iterable[float], waiting: Iterable[float], workers: int) -> float:

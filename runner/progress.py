@@ -146,6 +146,8 @@ class Progress:
 
     def eta(self) -> float | None:
         """Seconds until the last job ends; None before the first epoch has."""
+        if not self.left:
+            return 0.0
         now = self.clock()
         if self.forecast is None or now >= self.forecast[0] + FORECAST_EVERY:
             jobs = list(self.jobs.values())

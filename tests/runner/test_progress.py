@@ -15,7 +15,7 @@ import pytest
 
 from runner.config import load
 from runner.grouping import Job
-from runner.pace import makespan, roughly
+from runner.pace import Pace, makespan, roughly
 from runner.progress import Progress
 from runner.rows import EpochRow, RunResult
 from runner.sweep import Sweep
@@ -125,6 +125,22 @@ def test_the_forecast_is_right_whoever_trains_and_however_long_the_start_took(
     drift = [error for at, error in missed.items() if at < known]  # it takes the slow epochs for fast ones, calmly
     assert max(drift) - min(drift) < 5.0, missed
     assert "ETA" in capsys.readouterr().err
+
+
+def test_a_worker_that_warms_up_does_not_slow_the_forecast() -> None:
+    pace = Pace()
+    assert pace.seconds("a") is None
+    pace.on_epoch(1, "a", 1, 30.0)
+    assert pace.seconds("a") == 30.0  # all that is known, of any kind
+    assert pace.seconds("b") == 30.0
+    pace.on_epoch(1, "a", 2, 32.0)
+    pace.on_epoch(2, "a", 1, 5.0)
+    assert pace.seconds("a") == 2.0
+    for epoch in range(3, 103):  # the machine is busier now
+        pace.on_epoch(1, "a", epoch, 32.0 + 4.0 * (epoch - 2))
+    assert pace.seconds("a") == pytest.approx(4.0, abs=0.05)
+    pace.on_epoch(3, "c", 7, 70.0)  # from a checkpoint: ten seconds an epoch, as far as one knows
+    assert pace.seconds("c") == 10.0
 
 
 def test_what_takes_longest_is_not_hidden_by_an_idle_worker() -> None:
