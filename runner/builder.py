@@ -56,6 +56,26 @@ def keys(grid: Mapping[str, Any]) -> list[str]:
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
 
 
+def varying(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The parameters in which runs differ: a grid's list may have one value."""
+    return [name for name in names if len({repr(run.get(name)) for run in runs}) > 1]
+
+
+def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: bool = False) -> str:
+    """What these parameters are: 'network.norm=batch seed=3'; of several runs together, 'network.norm=batch seed=0…19'.
+
+    Short, for a terminal's line: 'batch seed=3'.
+    """
+    parts = []
+    for name in names:
+        values = list(dict.fromkeys(str(run[name]) for run in runs if name in run))
+        if values:
+            text = values[0] + (f"…{values[-1]}" if len(values) > 1 else "")
+            worded = short and any(isinstance(run.get(name), str) for run in runs)  # a number needs its name
+            parts.append(text if worded else f"{name.rpartition('.')[2] if short else name}={text}")
+    return " ".join(parts)
+
+
 def _axis(key: str, values: Any) -> list[dict[str, Any]]:
     if key == ZIP:
         return [dict(zip(values, together, strict=True)) for together in zip(*values.values(), strict=True)]

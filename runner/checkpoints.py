@@ -55,6 +55,11 @@ def file_name(run_ids: Sequence[str], epoch: int) -> str:
     return f"{job}.{epoch:06d}{SUFFIX}"
 
 
+def epoch_of(path: Path) -> int:
+    """The epoch in a checkpoint's name."""
+    return int(path.name.split(".")[1])
+
+
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """The file."""
     header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch}).encode() + b"\n"

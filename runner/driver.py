@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from runner import yaml_source
-from runner.checkpoints import Every
+from runner.checkpoints import Every, epoch_of
 from runner.errors import UserError
 from runner.executors import Context, executor
 from runner.grouping import Job, StackMode
@@ -188,11 +188,9 @@ def _strangers(folder: Path) -> set[str]:
 
 def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options) -> int:
     """Run the jobs and hand every event to the sinks."""
-    numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
-    labels = {
-        run.run_id: (numbers[run.run_id], label(run.parameters, sweep), run.epochs) for job in jobs for run in job
-    }
-    progress = Progress(labels, len(sweep.runs), quiet=options.quiet, verbose=options.verbose)
+    begun = {run_id: epoch_of(file) for run_id, file in context.checkpoints.items()}
+    quiet, verbose = options.quiet, options.verbose
+    progress = Progress(sweep, jobs, workers=context.workers, begun=begun, quiet=quiet, verbose=verbose)
     sinks: list[Sink] = [store, progress]
     unfinished: dict[str, list[EpochRow]] = {}
     events = executor[options.executor](jobs, context)
@@ -241,12 +239,6 @@ def default_workers(runs: Sequence[RunSpec]) -> int:
         return 1
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(len(runs), cpus // max(run.threads for run in runs)))
-
-
-def label(parameters: object, sweep: Sweep) -> str:
-    """What tells a run from the others: its grid values."""
-    assert isinstance(parameters, dict)
-    return " ".join(f"{key}={parameters[key]}" for key in sweep.grid_keys if key in parameters)
 
 
 def _report_failures(failed: Sequence[dict[str, str]], folder: Path) -> None:

@@ -6,11 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from runner.spec import RunSpec
+if TYPE_CHECKING:  # `bnbench watch` begins without pydantic's models
+    from runner.spec import RunSpec
 
-Job = tuple[RunSpec, ...]
+Job = tuple["RunSpec", ...]
 """What an executor is handed: one stack, or one run."""
 
 StackMode = Literal["auto", "on", "off"]

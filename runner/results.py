@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from runner import builder, yaml_source
+from runner import builder
 from runner.errors import UserError
 from runner.rows import EPOCH_FIELDS
-from runner.store import CONFIG, METRICS, PROBES, RUN_FIELDS, RUNS, read_header
+from runner.store import CONFIG, METRICS, PROBES, RUN_FIELDS, RUNS, read_config, read_header
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load(folder: Path) -> Results:
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
-        config = _config(folder / CONFIG)
+        config = read_config(folder / CONFIG)
         contrast, name = config.get("contrast") or {}, config["name"]
         grids = config.get("grids") or [config.get("grid") or {}]
         grid_keys = tuple(dict.fromkeys(key for grid in grids for key in builder.keys(grid)))
@@ -94,17 +94,6 @@ def _value(parameters: dict[str, Any], name: str) -> Any:
         return None
     value = parameters[name]
     return json.dumps(value) if value is None or isinstance(value, list) else value
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a config: {error}") from None
-    config = yaml_source.read(text, str(path)).values
-    if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
-        raise UserError(f"{path}: not the resolved config of a sweep")
-    return config
 
 
 def _metrics(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ epoch), `probes.csv` (long form) and `weights/<run_id>.pt` (each run's final wei
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import math
@@ -22,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from runner import checkpoints
+from runner import checkpoints, yaml_source
 from runner.errors import UserError
 from runner.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS, Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
 
@@ -46,12 +47,12 @@ SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins"
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock. Errors: UserError, within a tenth of a second, where another process holds it."""
+    """Hold the sweep's lock. Errors: UserError, within a fifth of a second, where another process holds it."""
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2, poll_interval=0.02)  # `is_written` holds it for a moment
     except Timeout:
         raise UserError(f"{folder}: another process is writing this sweep") from None
     try:
@@ -61,6 +62,21 @@ def sole_writer(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink()  # nothing came of it
             folder.rmdir()
         lock.release()
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the sweep's lock; writes nothing, and is done before `sole_writer` gives up."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does, but shared: watchers are no writers
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class Store:
@@ -397,6 +413,18 @@ def read_header(path: Path) -> list[str]:
         return []
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
         return next(csv.reader(file), [])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The resolved config of a sweep. Errors: UserError where it is not one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a config: {error}") from None
+    config = yaml_source.read(text, str(path)).values
+    if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
+        raise UserError(f"{path}: not the resolved config of a sweep")
+    return config
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:

@@ -64,6 +64,7 @@ def test_the_import_graph_has_no_cycle() -> None:
         (["--help"], ("torch", "pandas", "scipy")),
         (["plan", "configs/quickstart.yaml"], ("torch", "pandas", "scipy")),
         (["networks"], ("torch", "pandas")),
+        (["watch", "results/reference/tutorial"], ("torch", "pandas", "scipy")),
         (["compare", "results/reference/tutorial"], ("torch",)),
     ],
 )
