@@ -152,26 +152,18 @@ class Store:
         self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
 
     def on_result(self, result: RunResult) -> None:
-        last, best = result.last, result.best
-        record = {
+        record: dict[str, Any] = {
             "run": self.number[result.run_id],
             "status": result.status,
             "epochs_trained": len(result.rows),
             "parameters": result.parameters,
-            "train_loss": last and last.train_loss,
-            "train_accuracy": last and last.train_accuracy,
-            "valid_loss": last and last.valid_loss,
-            "valid_accuracy": last and last.valid_accuracy,
-            "best_epoch": best and best.epoch,
-            "best_valid_accuracy": best and best.valid_accuracy,
-            "test_loss": result.test_loss,
-            "test_accuracy": result.test_accuracy,
+            **result.measures,
             "weights_hash": result.weights_hash,
             "batches_hash": result.batches_hash,
             "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
-        values = [record[name] for name in RUN_FIELDS]
+        values = [record.get(name) for name in RUN_FIELDS]
         self._append(RUNS, [*values, *self._parameters(result.run_id), result.run_id])
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
