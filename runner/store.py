@@ -1,4 +1,4 @@
-"""A sweep's folder. The driver is its only writer; a row that was acknowledged is on the disk.
+"""A sweep's folder. The driver is its only writer; an epoch's row that was acknowledged is on the disk.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`; and, where a config asks for them, `curves.csv` (readings within an
@@ -75,6 +75,7 @@ class Store:
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self._unfinished: dict[str, set[str]] = {}  # of each checkpoint's runs, by its job's name
+        self._readings: dict[str, list[list[str]]] = {}  # by table, until their epoch's row
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run; its number follows the last one's."""
@@ -147,11 +148,13 @@ class Store:
         return finished, {run_id: found.path for run_id, found in going_on.items()}
 
     def on_epoch(self, row: EpochRow) -> None:
+        self._write_readings()
         values = asdict(row)
         record = [self.number[row.run_id], *(values[name] for name in EPOCH_FIELDS)]
         self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
 
     def on_result(self, result: RunResult) -> None:
+        self._write_readings()
         record: dict[str, Any] = {
             "run": self.number[result.run_id],
             "status": result.status,
@@ -217,9 +220,16 @@ class Store:
         _append(self.folder / LOG, text.rstrip("\n") + "\n")
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        """Kept until the next epoch's row, without which a resume drops it: a probe's thousand rows are one write."""
         name, fields = (CURVES, CURVE_FIELDS) if isinstance(row, CurveRow) else (PROBES, PROBE_FIELDS)
         values = asdict(row)
-        self._append(name, [self.number[row.run_id], *(values[field] for field in fields), row.run_id])
+        record = [self.number[row.run_id], *(values[field] for field in fields), row.run_id]
+        self._readings.setdefault(name, []).append([cell(value) for value in record])
+
+    def _write_readings(self) -> None:
+        for name, records in self._readings.items():
+            _append(self.folder / name, _csv(records))
+        self._readings = {}
 
     def finish(self) -> None:
         """Sort the tables by run and epoch, once; does nothing where they are."""
