@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 FOLDER, RUN_ID, DIGEST, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.digest", "bnbench.status"
-PARENT, NAME = "mlflow.parentRunId", "mlflow.runName"
+NUMBER, PARENT = "bnbench.run", "mlflow.parentRunId"
 
 
 @tracker("mlflow")
@@ -126,11 +126,16 @@ class MLflow:
         return parent, there
 
     def _is_there(self, run_id: str, digest: str) -> bool:
-        """Whether MLflow has this very result already; then it is left alone."""
-        same = [run for run in self._there.get(run_id, ()) if run.data.tags.get(DIGEST) == digest]
-        if same:
-            self._there[run_id].remove(same[0])
-        return bool(same)
+        """Whether MLflow has this very result; then it is left alone, but for its number in a sweep that has grown."""
+        for run in self._there.get(run_id, ()):
+            if run.data.tags.get(DIGEST) == digest:
+                self._there[run_id].remove(run)
+                number, name = self._name(run_id)
+                if run.data.tags.get(NUMBER) != number:
+                    self.client.update_run(run.info.run_id, name=name)
+                    self.client.set_tag(run.info.run_id, NUMBER, number)
+                return True
+        return False
 
     def _drop(self, run_id: str) -> None:
         for run in self._there.pop(run_id, ()):
@@ -150,18 +155,20 @@ class MLflow:
     def _begin(self, run_id: str) -> Any:
         from mlflow.entities import Param
 
-        run = self.sweep.runs[run_id]
-        grid = [f"{name}={run.parameters[name]}" for name in self.sweep.grid_keys if name in run.parameters]
-        child = self.client.create_run(
-            self.experiment,
-            start_time=int(time.time() * 1000),
-            tags={PARENT: self.parent, RUN_ID: run_id, "bnbench.run": str(run.number)},
-            run_name=" ".join([f"run-{run.number:03}", *grid]),
-        )
-        params = [Param(name, value) for name, value in run.parameters.items()]
+        number, name = self._name(run_id)
+        tags = {PARENT: self.parent, RUN_ID: run_id, NUMBER: number}
+        now = int(time.time() * 1000)
+        child = self.client.create_run(self.experiment, start_time=now, tags=tags, run_name=name)
+        params = [Param(name, value) for name, value in self.sweep.runs[run_id].parameters.items()]
         for start in range(0, len(params), MAX_PARAMETERS):
             self.client.log_batch(child.info.run_id, params=params[start : start + MAX_PARAMETERS])
         return child
+
+    def _name(self, run_id: str) -> tuple[str, str]:
+        """A run's number as a tag, and what it is called: its number and grid values."""
+        run = self.sweep.runs[run_id]
+        grid = [f"{name}={run.parameters[name]}" for name in self.sweep.grid_keys if name in run.parameters]
+        return str(run.number), " ".join([f"run-{run.number:03}", *grid])
 
     def _metrics(self, child: Any, values: list[tuple[str, float, int, int]]) -> None:
         from mlflow.entities import Metric
