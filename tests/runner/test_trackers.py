@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,7 +38,7 @@ contrast: {axis: network, baseline: no_batch_norm}
 fixed: {dataset: digits, batch_size: 250, epochs: 2, device: cpu, evaluations_per_epoch: 2, probes: [histograms, norms]}
 grid: {network: [no_batch_norm, batch_norm], lr: [0.01]}
 """
-SMALL = CONFIG.replace(", evaluations_per_epoch: 2, probes: [histograms, norms]", "")
+SMALL = CONFIG.replace(", probes: [histograms, norms]", "")
 OPTIONS = ("--executor", "inline", "-q", "--out")
 SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoch_duration", "run_duration")
 TIMING = ["epoch_duration", "run_duration"]
@@ -119,6 +119,14 @@ def installed(name: str) -> Opener:
         pytest.skip(f"{name} is not installed")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_store() -> Iterator[None]:
+    """MLflow's store is the sweep's, whatever the shell says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
 class Recorder:
     """A tracker that remembers; at the call named by `fails` it raises."""
 
@@ -173,12 +181,11 @@ def record() -> Iterator[Callable[..., list[Recorder]]]:
 
 
 def test_an_export_is_told_what_a_live_tracker_was(
-    bnbench: Bnbench, write: Write, tmp_path: Path, record: Callable[..., list[Recorder]]
+    bnbench: Bnbench, tmp_path: Path, record: Callable[..., list[Recorder]]
 ) -> None:
     opened = record()
-    config = write("t.yaml", CONFIG)
-    assert bnbench("run", config, *OPTIONS, tmp_path, "--track", "recorder").exit_code == 0
-    done = bnbench("export", tmp_path / "t", "--format", "recorder")
+    folder, _ = tracked(tmp_path, CONFIG, "recorder")
+    done = bnbench("export", folder, "--format", "recorder")
     assert (done.exit_code, done.stdout) == (0, "nowhere\n")
     live, exported = opened
     assert live.sweep == exported.sweep
@@ -188,46 +195,59 @@ def test_an_export_is_told_what_a_live_tracker_was(
     assert exported.calls[-2:] == ["caught_up", "close"]
 
 
+def tracked(out: Path, text: str, *names: str) -> tuple[Path, Result]:
+    """Train a config, told to these trackers: (its folder, what the command said)."""
+    (out / "t.yaml").write_text(text)
+    options = [option for name in names for option in ("--track", name)]
+    done = CliRunner().invoke(main, ["run", str(out / "t.yaml"), *OPTIONS, str(out), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return out / "t", done
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The small sweep without a tracker."""
+    return tracked(tmp_path_factory.mktemp("alone"), SMALL)
+
+
 @pytest.mark.parametrize("call", ["open", "caught_up", "on_epoch", "on_reading", "on_result", "close"])
 def test_a_tracker_that_fails_never_fails_the_sweep(
-    call: str, bnbench: Bnbench, write: Write, tmp_path: Path, record: Callable[..., list[Recorder]]
+    call: str, alone: tuple[Path, Result], bnbench: Bnbench, tmp_path: Path, record: Callable[..., list[Recorder]]
 ) -> None:
-    config = write("t.yaml", CONFIG.replace("histograms, norms", "norms").replace("epochs: 2", "epochs: 1"))
     opened = record(call)
-    assert bnbench("run", config, *OPTIONS, tmp_path / "alone").exit_code == 0
-    done = bnbench("run", config, *OPTIONS, tmp_path / "tracked", "--track", "recorder")
-    assert done.exit_code == 0, done.stderr
-    assert untimed(tmp_path / "tracked/t") == untimed(tmp_path / "alone/t")
+    folder, done = tracked(tmp_path, SMALL, "recorder")
+    assert done.stdout == alone[1].stdout
+    assert untimed(folder) == untimed(alone[0])
     assert done.stderr.count("recorder failed") == 1
-    assert f"bnbench export {tmp_path / 'tracked/t'} --format recorder" in done.stderr
-    log = (tmp_path / "tracked/t/run.log").read_text()
+    assert f"bnbench export {folder} --format recorder" in done.stderr
+    log = (folder / "run.log").read_text()
     assert log.count("RuntimeError: no connection") == 2  # the message, and the traceback's last line
     assert opened == [] or opened[0].calls.count(call) == 1
-    if call != "open":
-        refused = bnbench("export", tmp_path / "tracked/t", "--format", "recorder")
-        assert (refused.exit_code, "RuntimeError: no connection" in refused.stderr) == (2, True)
+    refused = bnbench("export", folder, "--format", "recorder")
+    assert (refused.exit_code, "RuntimeError: no connection" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("name", sorted(registry.tracker))
 def test_contract_of_every_tracker(
-    name: str, bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, alone: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert registry.summary(registry.tracker[name])
     opener = installed(name)
-    config = write("t.yaml", SMALL)
-    alone = bnbench("run", config, *OPTIONS, tmp_path / "alone")
-    tracked = bnbench("run", config, *OPTIONS, tmp_path / "tracked", "--track", name)
-    assert (tracked.exit_code, tracked.stdout, tracked.stderr) == (0, alone.stdout, alone.stderr)
-    assert untimed(tmp_path / "tracked/t") == untimed(tmp_path / "alone/t")
+    out = tmp_path_factory.mktemp("whole")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlflow.db'}")  # one for both
+    monkeypatch.chdir(out)
+    folder, done = tracked(out, SMALL, name)
+    assert (done.stdout, done.stderr) == (alone[1].stdout, alone[1].stderr)
+    assert untimed(folder) == untimed(alone[0])
 
     def fails(*_: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(opener, "on_epoch", fails)
-    failing = bnbench("run", config, *OPTIONS, tmp_path / "failing", "--track", name)
-    assert (failing.exit_code, failing.stdout) == (0, alone.stdout)
-    assert failing.stderr.count(f"{name} failed") == 1
-    assert untimed(tmp_path / "failing/t") == untimed(tmp_path / "alone/t")
+    folder, done = tracked(tmp_path_factory.mktemp("failing"), SMALL, name)
+    assert done.stdout == alone[1].stdout
+    assert done.stderr.count(f"{name} failed") == 1
+    assert untimed(folder) == untimed(alone[0])
 
 
 @pytest.mark.parametrize("command", ["run", "resume", "export"])
@@ -281,13 +301,7 @@ def test_an_unknown_tracker_is_told_before_anything_is_done(bnbench: Bnbench, wr
 def in_tensorboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep with readings and probes, tracked while it was trained."""
     pytest.importorskip("tensorboard")
-    from click.testing import CliRunner
-
-    folder = tmp_path_factory.mktemp("tensorboard")
-    (folder / "t.yaml").write_text(CONFIG)
-    arguments = ["run", str(folder / "t.yaml"), *OPTIONS, str(folder), "--track", "tensorboard"]
-    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
-    return folder / "t"
+    return tracked(tmp_path_factory.mktemp("tensorboard"), CONFIG, "tensorboard")[0]
 
 
 def test_tensorboard_reads_back_every_value_of_the_tables(in_tensorboard: Path) -> None:
@@ -352,13 +366,7 @@ def test_an_export_to_tensorboard_is_what_was_tracked(in_tensorboard: Path, bnbe
 def in_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a sweep that was tracked while it was trained."""
     pytest.importorskip("mlflow")
-    from click.testing import CliRunner
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    (folder / "t.yaml").write_text(SMALL)
-    arguments = ["run", str(folder / "t.yaml"), *OPTIONS, str(folder), "--track", "mlflow"]
-    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
-    return folder
+    return tracked(tmp_path_factory.mktemp("mlflow"), SMALL, "mlflow")[0].parent
 
 
 def test_mlflow_reads_back_every_value_of_the_tables(in_mlflow: Path) -> None:
@@ -385,10 +393,7 @@ def test_the_tables_are_artifacts_of_the_sweeps_run(in_mlflow: Path, tmp_path: P
         assert path.read_bytes() == (in_mlflow / "t" / name).read_bytes()
 
 
-def test_an_export_to_mlflow_leaves_alone_what_is_there(
-    in_mlflow: Path, bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_an_export_to_mlflow_leaves_alone_what_is_there(in_mlflow: Path, bnbench: Bnbench) -> None:
     before = {run.info.run_id for run in runs_of_mlflow(in_mlflow)[1]}
     done = bnbench("export", in_mlflow / "t", "--format", "mlflow")
     assert (done.exit_code, done.stdout) == (0, f"sqlite:///{in_mlflow / 'mlflow.db'}\n")
@@ -429,15 +434,15 @@ def killer():
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
 def test_after_a_kill_and_a_resume_every_point_stands_once_and_is_the_tables(
-    name: str, bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, bnbench: Bnbench, write: Write, tmp_path: Path
 ) -> None:
     installed(name)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write("killer.py", KILLED)
     config = write(
         "t.yaml",
         "name: t\nplugins: [killer.py]\ngrid: {seed: [0, 1, 2]}\n"
-        "fixed: {network: killer, dataset: digits, batch_size: 250, epochs: 4, device: cpu}\n",
+        "fixed: {network: killer, dataset: digits, batch_size: 250, epochs: 4, device: cpu, evaluations_per_epoch: 2, "
+        "probes: [train]}\n",
     )
     options = (*OPTIONS, tmp_path, "--checkpoint-every", 2, "--track", name)
     command = [sys.executable, "-m", "runner.cli", "run", str(config), *map(str, options)]
@@ -451,6 +456,8 @@ def test_after_a_kill_and_a_resume_every_point_stands_once_and_is_the_tables(
     now = pd.read_csv(tmp_path / "t/metrics.csv")
     assert list(now.run_duration[:6]) == list(kept.run_duration[:6])  # kept
     assert now.run_duration[6] != kept.run_duration[6]  # trained again
+    assert bnbench("run", config, *OPTIONS, tmp_path / "whole").exit_code == 0
+    assert (tmp_path / "t/probes.csv").read_bytes() == (tmp_path / "whole/t/probes.csv").read_bytes()
     if name == "tensorboard":
         assert by_epoch(scalars_of_tensorboard(tmp_path / "t/tensorboard")) == table_of(tmp_path / "t", np.float32)
     else:
@@ -460,11 +467,10 @@ def test_after_a_kill_and_a_resume_every_point_stands_once_and_is_the_tables(
 
 
 def test_a_sweep_that_starts_over_or_grows_leaves_no_other_point_behind(
-    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bnbench: Bnbench, write: Write, tmp_path: Path
 ) -> None:
     for name in ("tensorboard", "mlflow"):
         installed(name)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     config = write("t.yaml", SMALL)
     both = (*OPTIONS, tmp_path, "--track", "tensorboard", "--track", "mlflow")
     assert bnbench("run", config, *both, "--set", "grid.lr=[0.02, 0.01]").exit_code == 0
