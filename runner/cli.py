@@ -15,7 +15,7 @@ import click
 import runner
 from runner.calibrate_cli import calibrate
 from runner.claims_cli import claims
-from runner.errors import UserError
+from runner.errors import UserError, unknown
 from runner.inspect_cli import inspect
 from runner.report_cli import plot, report
 
@@ -134,6 +134,12 @@ def _execution(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option(
                 "--allow-changed", is_flag=True, help="Resume although code, data or packages changed; recorded."
+            ),
+            click.option(
+                "--track",
+                multiple=True,
+                metavar="TRACKER",
+                help="Tell tensorboard or mlflow too; can be given more than once.",
             ),
             click.option("-q", "--quiet", is_flag=True, help="No progress."),
             click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too."),
@@ -335,17 +341,31 @@ def _color() -> bool:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--format", "style", type=click.Choice(["tutorial"]), required=True)
+@click.option("--format", "style", required=True, metavar="FORMAT", help="tutorial, tensorboard or mlflow.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Path without suffix (default: RESULTS/tutorial)."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="tutorial: path without suffix (default: RESULTS/tutorial); else a folder (default: where --track writes).",
 )
-def export(results: Path, style: str, output: Path | None) -> None:  # noqa: ARG001
-    """Write RESULTS in another tool's format: the tutorial's CSV and JSON, byte for byte."""
-    from runner.export import tutorial
+def export(results: Path, style: str, output: Path | None) -> None:
+    """Write RESULTS in another tool's format: the tutorial's CSV and JSON, byte for byte, or a tracker's."""
+    from runner import trackers  # noqa: F401  registers them
+    from runner.registry import tracker
+
+    if style not in ("tutorial", *tracker):
+        raise UserError(unknown("format", style, ["tutorial", *tracker]))
+    opener = None if style == "tutorial" else tracker[style]()  # an absent package is told before anything is read
+    from runner.replay import export as replay
     from runner.results import load
     from runner.store import write_atomically
 
     loaded = load(results)
+    if opener:
+        click.echo(replay(loaded, opener, output))
+        return
+    from runner.export import tutorial
+
     base = output or results / "tutorial"
     for suffix, text in zip((".csv", ".json"), tutorial(loaded, loaded.grid_keys), strict=True):
         path = base.with_name(base.name + suffix)

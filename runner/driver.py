@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from runner import yaml_source
+from runner import replay, yaml_source
 from runner.checkpoints import Every, epoch_of
 from runner.errors import UserError
 from runner.executors import Context, executor
@@ -19,7 +19,8 @@ from runner.grouping import Job, StackMode
 from runner.grouping import jobs as grouped
 from runner.paths import sweep_folder
 from runner.progress import Progress
-from runner.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
+from runner.rows import Checkpoint, EpochRow, RunResult
+from runner.sinks import Guarded, Sink, Told, tell, tracked
 from runner.spec import RunSpec
 from runner.store import (
     CHECKPOINTS,
@@ -38,18 +39,9 @@ from runner.store import (
     sole_writer,
 )
 from runner.sweep import Sweep
+from runner.trackers import openers
 
 Existing = Literal["refuse", "resume", "fresh"]
-
-
-class Sink(Protocol):
-    """Something that is told each epoch's row, each reading in between, and each run's end."""
-
-    def on_epoch(self, row: EpochRow) -> None: ...
-
-    def on_reading(self, row: CurveRow | ProbeRow) -> None: ...
-
-    def on_result(self, result: RunResult) -> None: ...
 
 
 EVERY_MINUTE = Every(seconds=60)
@@ -78,6 +70,7 @@ class Options:
     run_timeout: float | None = None
     fail_fast: bool = False
     stack: StackMode = "auto"
+    track: Collection[str] = ()
     quiet: bool = False
     verbose: bool = False
 
@@ -97,6 +90,7 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
     if not options.quiet:  # the next seconds are torch's
         epochs = sum(run.epochs for run in sweep.runs)
         print(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", file=sys.stderr)
+    opening = openers(options.track)  # an absent package is an error before anything is written
     from runner import environment, preflight  # torch, from here on
 
     sweep = preflight.check(sweep, options.root)
@@ -131,9 +125,15 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
         run_timeout=options.run_timeout,
         save_weights=sweep.save_weights,
     )
-    code = _drive(jobs, sweep, store, context, options) if jobs else 0
+    tracking = [Guarded(name, opener, tracked(sweep, folder), store.log) for name, opener in opening.items()]
+    try:
+        code = _drive(jobs, sweep, store, context, options, tracking) if jobs or tracking else 0
+        if code == 0:
+            store.finish()
+    finally:
+        for each in tracking:
+            each.close()  # after the tables are whole
     if code == 0:
-        store.finish()
         failed = [row for row in read_rows(folder / RUNS) if row["status"] in FAILED]
         _report_failures(failed, folder)
         if not options.quiet:
@@ -186,16 +186,21 @@ def _strangers(folder: Path) -> set[str]:
     return names - {LOCK, ENVIRONMENT, LOG, CHECKPOINTS} - blank
 
 
-def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options) -> int:
+def _drive(
+    jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options, tracking: Sequence[Guarded]
+) -> int:
     """Run the jobs and hand every event to the sinks."""
     begun = {run_id: epoch_of(file) for run_id, file in context.checkpoints.items()}
     quiet, verbose = options.quiet, options.verbose
     progress = Progress(sweep, jobs, workers=context.workers, begun=begun, quiet=quiet, verbose=verbose)
-    sinks: list[Sink] = [store, progress]
+    keeping: list[Sink] = [store, *tracking]
+    sinks = [*keeping, progress]
     unfinished: dict[str, list[EpochRow]] = {}
     events = executor[options.executor](jobs, context)
     try:
         with closing(progress), _sigterm_raises(), closing(events):  # type: ignore[type-var]
+            for each in tracking:
+                each.catch_up(replay.events(store.folder))
             for event in events:
                 if isinstance(event, Checkpoint):
                     store.on_checkpoint(event)
@@ -207,7 +212,8 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, op
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # a second one: at once
         for run_id, rows in unfinished.items():
-            store.on_result(RunResult(run_id, "interrupted", tuple(rows)))
+            for sink in keeping:
+                sink.on_result(RunResult(run_id, "interrupted", tuple(rows)))
         why = "stopped at the first failure" if isinstance(interruption, FailedFast) else "interrupted"
         print(f"\n{why}; bnbench resume {store.folder} finishes it", file=sys.stderr)
         return {KeyboardInterrupt: 130, Terminated: 143, FailedFast: 1}[type(interruption)]
@@ -217,20 +223,13 @@ def _drive(jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, op
     return 0
 
 
-def _tell(
-    sinks: Sequence[Sink], event: EpochRow | CurveRow | ProbeRow | RunResult, unfinished: dict[str, list[EpochRow]]
-) -> None:
+def _tell(sinks: Sequence[Sink], event: Told, unfinished: dict[str, list[EpochRow]]) -> None:
     if isinstance(event, EpochRow):
         unfinished.setdefault(event.run_id, []).append(event)
-        for sink in sinks:
-            sink.on_epoch(event)
-    elif isinstance(event, CurveRow | ProbeRow):
-        for sink in sinks:
-            sink.on_reading(event)
-    else:
+    elif isinstance(event, RunResult):
         unfinished.pop(event.run_id, None)
-        for sink in sinks:
-            sink.on_result(event)
+    for sink in sinks:
+        tell(sink, event)
 
 
 def default_workers(runs: Sequence[RunSpec]) -> int:

@@ -78,6 +78,7 @@ norm: Registry[Callable[..., Any]] = Registry("norm layer")
 dataset: Registry[Callable[..., Any]] = Registry("data set")
 probe: Registry[Callable[..., Any]] = Registry("probe")
 claim: Registry[Callable[[str], Any]] = Registry("claim")
+tracker: Registry[Callable[[], Any]] = Registry("tracker")
 
 
 def _where(factory: Callable[..., Any]) -> str:

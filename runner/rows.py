@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
@@ -70,6 +70,22 @@ class RunResult:
         """The epoch of the highest validation accuracy, the earliest of equals; an epoch that diverged is never it."""
         finite = [row for row in self.rows if row.finite and math.isfinite(row.valid_accuracy)]
         return max(finite, key=lambda row: row.valid_accuracy, default=None)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """What it ended with, by the columns of runs.csv, as far as there is any."""
+        last, best = self.last, self.best
+        found: dict[str, Any] = {
+            "train_loss": last and last.train_loss,
+            "train_accuracy": last and last.train_accuracy,
+            "valid_loss": last and last.valid_loss,
+            "valid_accuracy": last and last.valid_accuracy,
+            "best_epoch": best and best.epoch,
+            "best_valid_accuracy": best and best.valid_accuracy,
+            "test_loss": self.test_loss,
+            "test_accuracy": self.test_accuracy,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ProbeName = Literal["gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature"]
+ProbeName = Literal[
+    "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
+]
 
 
 class RunSpec(BaseModel):

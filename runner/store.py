@@ -1,4 +1,4 @@
-"""A sweep's folder. The driver is its only writer; a row that was acknowledged is on the disk.
+"""A sweep's folder. The driver is its only writer; an epoch's row that was acknowledged is on the disk.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`; and, where a config asks for them, `curves.csv` (readings within an
@@ -93,6 +93,7 @@ class Store:
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self._unfinished: dict[str, set[str]] = {}  # of each checkpoint's runs, by its job's name
+        self._readings: dict[str, list[list[str]]] = {}  # by table, until their epoch's row
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run; its number follows the last one's."""
@@ -168,6 +169,7 @@ class Store:
         return finished, {run_id: found.path for run_id, found in going_on.items()}
 
     def on_epoch(self, row: EpochRow) -> None:
+        self._write_readings()
         values = asdict(row)
         record = [self.number[row.run_id], *(values[name] for name in EPOCH_FIELDS)]
         self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
@@ -176,26 +178,19 @@ class Store:
         if result.weights is not None:  # before the row: a run that has one has its weights
             (self.folder / WEIGHTS).mkdir(exist_ok=True)
             write_atomically(weights_file(self.folder, result.run_id), result.weights)
-        last, best = result.last, result.best
-        record = {
+        self._write_readings()
+        record: dict[str, Any] = {
             "run": self.number[result.run_id],
             "status": result.status,
             "epochs_trained": len(result.rows),
             "parameters": result.parameters,
-            "train_loss": last and last.train_loss,
-            "train_accuracy": last and last.train_accuracy,
-            "valid_loss": last and last.valid_loss,
-            "valid_accuracy": last and last.valid_accuracy,
-            "best_epoch": best and best.epoch,
-            "best_valid_accuracy": best and best.valid_accuracy,
-            "test_loss": result.test_loss,
-            "test_accuracy": result.test_accuracy,
+            **result.measures,
             "weights_hash": result.weights_hash,
             "batches_hash": result.batches_hash,
             "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
-        values = [record[name] for name in RUN_FIELDS]
+        values = [record.get(name) for name in RUN_FIELDS]
         self._append(RUNS, [*values, *self._parameters(result.run_id), result.run_id])
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
@@ -259,9 +254,16 @@ class Store:
         _append(self.folder / LOG, text.rstrip("\n") + "\n")
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        """Kept until the next epoch's row, without which a resume drops it: a probe's thousand rows are one write."""
         name, fields = (CURVES, CURVE_FIELDS) if isinstance(row, CurveRow) else (PROBES, PROBE_FIELDS)
         values = asdict(row)
-        self._append(name, [self.number[row.run_id], *(values[field] for field in fields), row.run_id])
+        record = [self.number[row.run_id], *(values[field] for field in fields), row.run_id]
+        self._readings.setdefault(name, []).append([cell(value) for value in record])
+
+    def _write_readings(self) -> None:
+        for name, records in self._readings.items():
+            _append(self.folder / name, _csv(records))
+        self._readings = {}
 
     def finish(self) -> None:
         """Sort the tables by run and epoch, once; does nothing where they are."""
