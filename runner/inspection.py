@@ -85,9 +85,7 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
         raise UserError(f"{folder}: no sweep here (no {CONFIG}); allowed: a folder that 'bnbench run' wrote")
     sweep = load_config(folder / CONFIG)
     row = _row(folder, sweep, run)
-    spec = {each.run_id: each for each in sweep.runs}.get(row["run_id"])
-    if spec is None:
-        raise UserError(f"{folder}: {RUNS} and {CONFIG} disagree on run {row['run']}: one of them is of another sweep")
+    spec = next(each for each in sweep.runs if each.run_id == row["run_id"])
     remarks = _changed_since(folder, sweep)
     network = _network(folder, sweep, spec, row)
     batch: Tensor | None = None
