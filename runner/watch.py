@@ -71,10 +71,7 @@ def _arms(watched: Watched) -> list[str]:
     for run in watched.runs.values():
         if run.status == "ok" and math.isfinite(run.accuracy):
             arms.setdefault(run.arm, []).append(run.accuracy)
-    return [
-        f"{arm or 'all'}  valid {fmean(values):.4f}, the mean of {len(values)} ended runs"
-        for arm, values in arms.items()
-    ]
+    return [f"{arm or 'all'}  mean valid {fmean(values):.4f}, n = {len(values)}" for arm, values in arms.items()]
 
 
 def over(watched: Watched) -> Over | None:

@@ -83,7 +83,7 @@ def test_a_finished_sweep_is_said_to_be_and_left_alone(bnbench: Bnbench, copy: P
 def test_the_arms_means_are_those_of_runs_csv(copy: Path) -> None:
     runs = pd.read_csv(copy / RUNS)
     means = runs.groupby("network", sort=False)["valid_accuracy"].mean()
-    assert glance(copy)[1:3] == [f"{arm}  valid {mean:.4f}, the mean of 2 ended runs" for arm, mean in means.items()]
+    assert glance(copy)[1:3] == [f"{arm}  mean valid {mean:.4f}, n = 2" for arm, mean in means.items()]
 
 
 def test_a_torn_and_unfinished_table_is_read_as_far_as_it_goes(copy: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_torn_and_unfinished_table_is_read_as_far_as_it_goes(copy: Path) -> No
         lines = glance(copy)
     assert re.fullmatch(r"seen: 4 runs: 1 ok, 1 running, 2 waiting; 5/12 epochs; ETA \d+ s", lines[0]), lines
     assert re.fullmatch(r"run 2  epoch 2/3  loss \d\.\d{4}  valid \d\.\d{4}  no_batch_norm seed=1", lines[1])
-    assert lines[2].startswith("no_batch_norm  valid 0.")
+    assert lines[2].startswith("no_batch_norm  mean valid 0.")
     assert len(lines) == 3
     assert glance(copy)[0] == "seen: 4 runs: 1 ok, 1 interrupted, 2 waiting; 5/12 epochs"
     assert glance(copy)[-1] == f"stopped; bnbench resume {copy} finishes it"
