@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 # torch warns of what a test machine cannot mend: no NVIDIA driver under a CUDA build.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not Path("/dev/nvidiactl").exists() else "0")
 
+for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+    os.environ.pop(name, None)  # a test says what terminal it is on
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
@@ -30,12 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _registered() -> None:
     registry.load_plugins()
-
-
-@pytest.fixture(autouse=True)
-def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,7 @@ def runs_of_mlflow(out: Path) -> tuple[Any, list[Any]]:
 
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("t")
+    assert experiment is not None
     return client, list(client.search_runs([experiment.experiment_id]))
 
 
