@@ -8,7 +8,6 @@ epoch), `probes.csv` (long form) and `weights/<run_id>.pt` (each run's final wei
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import math
@@ -66,6 +65,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 def is_written(folder: Path) -> bool:
     """Whether a process holds the sweep's lock; writes nothing, and is done before `sole_writer` gives up."""
+    import fcntl  # Unix's: elsewhere a sweep can be trained, but not watched
+
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
