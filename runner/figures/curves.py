@@ -52,8 +52,10 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, clock: Cl
     epochs = np.sort(study.results.metrics["epoch"].unique()).astype(float)
     seconds = study.by_epoch("run_duration").to_numpy() if clock == "seconds" else None
     lines: list[tuple[Series, Values, Values]] = []
-    for line, chosen in study.groups(cell):
+    for number, (line, chosen) in enumerate(study.groups(cell)):
         x = epochs if seconds is None else mean_band(seconds[chosen])[0]
+        if seconds is None and len(epochs) == 1:
+            x = x + 0.1 * number  # dots side by side, not upon one another
         lines.append((line, x, values[chosen]))
 
     def draw(axes: Axes) -> None:
@@ -63,6 +65,10 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, clock: Cl
         axes.set_ylabel(_label(column))
         if clock == "epochs":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if len(epochs) == 1:
+                middle = float(epochs[0]) + 0.05 * (len(lines) - 1)
+                axes.set_xlim(middle - 0.05 * len(lines) - 0.2, middle + 0.05 * len(lines) + 0.2)
+                axes.set_xticks([middle], [f"{epochs[0]:g}"])
 
     name = _name(column)
     heading = _heading(f"{name} {'by epoch' if clock == 'epochs' else 'over time'}", study.cells[cell])
