@@ -99,11 +99,16 @@ def _execution(command: Callable[..., None]) -> Callable[..., None]:
         [
             _data_dir,
             _stack,
-            click.option("--executor", default="process", show_default=True, help="inline or process."),
+            click.option("--executor", default="process", show_default=True, help="inline, process or ray."),
+            click.option(
+                "--ray-address",
+                metavar="ADDRESS",
+                help="Of a Ray cluster: auto, HOST:PORT, ray://…, or local: one on this machine (default).",
+            ),
             click.option(
                 "--workers",
                 type=click.IntRange(1, 1024),
-                help="Worker processes (default: what the CPUs have room for).",
+                help="Worker processes (default: what the CPUs, or the cluster, have room for).",
             ),
             click.option(
                 "--checkpoint-every",

@@ -49,6 +49,11 @@ class Progress:
             self._line(result.traceback)
         self.sweep.update()
 
+    def note(self, text: str) -> None:
+        """Of where runs train; failures apart, nothing is said when quiet."""
+        if not self.quiet:
+            self._line(text)
+
     def close(self) -> None:
         self.run.close()
         self.sweep.close()
