@@ -67,7 +67,7 @@ def alive(environment: Mapping[str, str]) -> int:
         "print(sum(node['Alive'] for node in ray.nodes()))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.returncode == 0 else 0
+    return int(done.stdout.splitlines()[0]) if done.returncode == 0 else 0
 
 
 class Cluster:

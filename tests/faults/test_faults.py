@@ -48,13 +48,15 @@ def script(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("how", ["stub", "together"])
 @pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.faults)])
-def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int) -> None:
-    assert " 0 failures" in script("harness", "kill", stride)
+def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int, how: str) -> None:
+    assert " 0 failures" in script("harness", "kill", stride, how)
 
 
-def test_a_full_or_broken_disk_at_every_operation_costs_nothing() -> None:
-    assert " 0 failures" in script("harness", "error")
+@pytest.mark.parametrize("how", ["stub", "together"])
+def test_a_full_or_broken_disk_at_every_operation_costs_nothing(how: str) -> None:
+    assert " 0 failures" in script("harness", "error", 1, how)
 
 
 @pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.faults)])
