@@ -6,6 +6,7 @@ events and sends none by itself, so an attempt given up, whose node may still be
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections import Counter, defaultdict, deque
@@ -156,7 +157,7 @@ class _Crew:
         self.waiting, self.ledger = deque(jobs), _Ledger(context)
         self.slots: list[_Slot] = []
         self.luggage = self.ray.put(_pack(context))
-        self.room, self.counted = 0, -1.0
+        self.room, self.counted = 0, -math.inf
         self.without: float | None = None  # since when no slot is to be had
         self.turned_away = 0
         self.introduced: set[Note] = set()
@@ -235,7 +236,7 @@ class _Crew:
         """
         self.slots.remove(slot)
         slot.end()
-        self.counted = -1.0
+        self.counted = -math.inf
         if not slot.job:
             self.turned_away += 1
             if self.turned_away >= ATTEMPTS:
@@ -262,9 +263,10 @@ def _pack(context: Context) -> Luggage:
 
 
 def _cause(error: BaseException) -> str:
-    """The part of Ray's many lines that says what happened."""
+    """The sentence of Ray's many lines that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:160]
+    sentence = lines[-1].partition(". ")[0].rstrip(".")[:160] if lines else ""
+    return f"{type(error).__name__}: {sentence}"
 
 
 class _Ledger:

@@ -331,7 +331,7 @@ def many(runs: int) -> Trials:
     return trials
 
 
-def main(mode: str, size: int = 1, how: str = "stub") -> int:
+def main(mode: str, size: int, how: str) -> int:
     global HOW
     HOW = how
     modes: dict[str, Callable[[], Trials]] = {
@@ -348,4 +348,5 @@ def main(mode: str, size: int = 1, how: str = "stub") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:3]), *sys.argv[3:]))
+    mode, size, how, *_ = [*sys.argv[1:], *("", "1", "stub")[len(sys.argv) - 1 :]]
+    sys.exit(main(mode, int(size), how))
