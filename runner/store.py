@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Store:
         self._unfinished: dict[str, set[str]] = {}  # of each checkpoint's runs, by its job's name
         self._waiting: dict[str, list[str]] | None = None  # lines told `together`, by table
         self._ended: set[str] = set()  # runs whose results are among them
+        self._cells = lru_cache(maxsize=4096)(self._parameter_cells)  # the same in each of a run's rows
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run; its number follows the last one's."""
@@ -176,7 +178,7 @@ class Store:
 
     def on_epoch(self, row: EpochRow) -> None:
         record = [self.number[row.run_id], *(getattr(row, name) for name in EPOCH_FIELDS)]
-        self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
+        self._append(METRICS, record, self._cells(row.run_id))
 
     def on_result(self, result: RunResult) -> None:
         last, best = result.last, result.best
@@ -198,8 +200,7 @@ class Store:
             "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
-        values = [record[name] for name in RUN_FIELDS]
-        self._append(RUNS, [*values, *self._parameters(result.run_id), result.run_id])
+        self._append(RUNS, [record[name] for name in RUN_FIELDS], self._cells(result.run_id))
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
         if result.status == "interrupted":
@@ -274,9 +275,9 @@ class Store:
             self._drop_checkpoints(self.checkpoints.glob("*"))
             self.checkpoints.rmdir()
 
-    def _parameters(self, run_id: str) -> list[Any]:
+    def _parameter_cells(self, run_id: str) -> list[str]:
         parameters = self.runs[run_id]
-        return [parameters.get(column) for column in self.columns]
+        return [*(cell(parameters.get(column)) for column in self.columns), run_id]
 
     def _check_headers(self, headers: Mapping[str, Sequence[str]]) -> None:
         for name, header in headers.items():
@@ -339,8 +340,8 @@ class Store:
         if not path.exists() or path.read_bytes() != text.encode():
             write_atomically(path, text)
 
-    def _append(self, name: str, record: Sequence[Any]) -> None:
-        line = _csv([[cell(value) for value in record]])
+    def _append(self, name: str, record: Sequence[Any], cells: Sequence[str] = ()) -> None:
+        line = _csv([[*map(cell, record), *cells]])
         if self._waiting is None:
             _append(self.folder / name, line)
         else:
