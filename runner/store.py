@@ -162,6 +162,9 @@ class Store:
         self._waiting = {}
         try:
             yield
+        except OSError:  # the disk's: no result without its rows
+            self._waiting, self._ended = {}, set()
+            raise
         finally:
             try:
                 self._flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import os
 import random
 import shutil
@@ -508,3 +509,9 @@ def test_no_yaml_file_is_a_traceback(bnbench: Bnbench, tmp_path: Path, count: in
     plan()
     assert {0, 2} <= set(tried)
     print(f"{len(tried)} YAML files: {tried.count(0)} valid, {tried.count(2)} refused with a message")
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'bnbench[ray]'")
+def test_nodes_and_drivers_of_a_cluster_that_go_away_cost_nothing() -> None:
+    assert ": 0 failures" in script("nodes", 25)  # twenty nodes, five drivers
