@@ -1,9 +1,10 @@
 """`make bench`: every contestant beside the others, alternating, in one run; seconds and ratios with their spread.
 
 Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json` (on a GPU, with its name), which
-docs/performance.md is made from. `python -m benchmarks commands` measures one group anew.
+docs/performance.md is made from. `python -m benchmarks commands` measures one group anew, `python -m benchmarks
+cluster` what docs/cluster.md quotes.
 
-Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch.
+Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch; `cluster` needs bnbench[ray] as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import commands, training
+from benchmarks import cluster, commands, training
 from runner import environment, registry
 from runner.data import load
 from runner.paths import data_folder
@@ -73,7 +74,19 @@ def whole_commands() -> dict[str, Any]:
     return found
 
 
+def on_a_cluster() -> None:
+    """A file of its own: it needs an extra, and is measured apart."""
+    described = environment.describe([], data_folder(None))
+    path = RESULTS / "cluster" / f"{described['cores']}-{described['cpu'].replace(' ', '-')}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": described, **cluster.measure()}, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}", file=sys.stderr)
+
+
 def main(chosen: Sequence[str]) -> None:
+    if list(chosen) == ["cluster"]:
+        on_a_cluster()
+        return
     root = data_folder(None)
     registry.load_plugins()
     for name in ("mnist", "fashion_mnist"):

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from runner.errors import UserError
 from runner.rows import Checkpoint
@@ -47,6 +47,25 @@ class Found:
     path: Path
     run_ids: tuple[str, ...]
     epoch: int
+
+
+def folder_at(place: str, sweep_folder: Path) -> Path:
+    """A sweep's folder in a storage that several machines see: a path, or any of fsspec's, such as s3://bucket/name.
+
+    Errors: UserError where what reads such a path is not installed.
+    """
+    owner = hashlib.sha256(str(sweep_folder.resolve()).encode()).hexdigest()[:8]  # two results folders, one storage
+    name = f"{sweep_folder.name}-{owner}"
+    if "://" not in place:
+        return Path(place).resolve() / name
+    try:
+        from upath import UPath
+
+        return cast(Path, UPath(place) / name)
+    except ImportError as error:
+        raise UserError(f"checkpoint_dir {place} needs {error.name}: pip install 'bnbench[ray]'") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"checkpoint_dir {place}: {error}") from None
 
 
 def file_name(run_ids: Sequence[str], epoch: int) -> str:

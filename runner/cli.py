@@ -101,11 +101,16 @@ def _execution(command: Callable[..., None]) -> Callable[..., None]:
         [
             _data_dir,
             _stack,
-            click.option("--executor", default="process", show_default=True, help="inline or process."),
+            click.option("--executor", default="process", show_default=True, help="inline, process or ray."),
+            click.option(
+                "--ray-address",
+                metavar="ADDRESS",
+                help="Of a Ray cluster: auto, HOST:PORT, ray://…, or local: one on this machine (default).",
+            ),
             click.option(
                 "--workers",
                 type=click.IntRange(1, 1024),
-                help="Worker processes (default: what the CPUs have room for).",
+                help="Worker processes (default: what the CPUs, or the cluster, have room for).",
             ),
             click.option(
                 "--checkpoint-every",
@@ -185,7 +190,7 @@ def run(
             raise UserError(f"--{option.replace('_', '-')} goes with --resume")
     sweep = load(config, overrides, device)
     if dry_run:
-        _print_plan(sweep, how["stack"], data_dir)
+        _print_plan(sweep, how["stack"], data_dir, how["workers"], out / sweep.name)
         return
     _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", data_dir, how)
 
@@ -223,17 +228,39 @@ def _train(sweep: Sweep, out: Path, existing: Existing, data_dir: str | None, ho
 @_data_dir
 @_device
 @_stack
-def plan(config: Path, overrides: tuple[str, ...], data_dir: str | None, device: str | None, stack: StackMode) -> None:
-    """Show every run of CONFIG, its arm, what it is paired with and what it trains with; trains nothing."""
+@click.option("--workers", type=click.IntRange(1, 1024), help="Expect so many (default: what the CPUs have room for).")
+@click.option(
+    "--measured",
+    type=click.Path(path_type=Path),
+    metavar="RESULTS",
+    help="A sweep of such runs, whose epochs say how long these take (default: results/<name>).",
+)
+def plan(
+    config: Path,
+    overrides: tuple[str, ...],
+    data_dir: str | None,
+    device: str | None,
+    stack: StackMode,
+    workers: int | None,
+    measured: Path | None,
+) -> None:
+    """Show every run of CONFIG, its arm, what it is paired and trains with, and how long it takes; trains nothing."""
     from runner.config import load
 
-    _print_plan(load(config, overrides, device), stack, data_dir)
+    if measured is not None and not measured.is_dir():
+        raise UserError(f"--measured {measured}: no such results folder")
+    sweep = load(config, overrides, device)
+    _print_plan(sweep, stack, data_dir, workers, measured or Path("results") / sweep.name)
 
 
-def _print_plan(sweep: Sweep, stack: StackMode, data_dir: str | None) -> None:
+def _print_plan(sweep: Sweep, stack: StackMode, data_dir: str | None, workers: int | None, measured: Path) -> None:
+    from runner import schedule
+    from runner.driver import default_workers
     from runner.plan import describe, describe_stacks
 
-    for line in chain(describe(sweep), describe_stacks(sweep, stack, data_dir)):
+    workers = workers or default_workers(sweep.runs)
+    time = schedule.describe(sweep, stack, workers, measured)
+    for line in chain(describe(sweep), describe_stacks(sweep, stack, data_dir), time):
         click.echo(line)
 
 

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from runner import builder, registry
 from runner.errors import Fault, Place, UserError, unknown
 from runner.spec import PARAMETERS, RunSpec, conflict
-from runner.sweep import NAME_RULE, Config, Contrast, Name, Sweep
+from runner.sweep import NAME_RULE, Config, Contrast, Name, Resources, Sweep
 from runner.yaml_source import Path as YamlPath
 from runner.yaml_source import Source, read
 
@@ -77,6 +77,8 @@ class _Reader:
 
     def sweep(self) -> Sweep:
         config = self._structure()
+        if config.checkpoint_dir and "://" not in config.checkpoint_dir:
+            config.checkpoint_dir = str((self.folder / config.checkpoint_dir).resolve())
         plugins = self._plugins(config)
         fixed = self._fixed(config.fixed)
         grids = list(self._grids(config))
@@ -105,6 +107,8 @@ class _Reader:
             smallest_effect=contrast.smallest_effect if contrast else None,
             plugins=tuple(plugins),
             save_weights=config.save_weights,
+            resources=config.resources or Resources(),
+            checkpoint_dir=config.checkpoint_dir,
             resolved=_resolved(config, name, fixed, [grid for grid, _ in grids], grid_keys),
             places=self.places,
         )
@@ -133,8 +137,8 @@ class _Reader:
 
     def _structural(self, kind: str, message: str, loc: YamlPath, value: Any) -> None:
         if kind == "extra_forbidden":
-            model = Contrast if loc[0] == "contrast" else Config
-            known = list(model.model_fields)
+            models: dict[Any, type[BaseModel]] = {"contrast": Contrast, "resources": Resources}
+            known = list(models.get(loc[0], Config).model_fields)
             hint = (
                 f"; under 'fixed:' or 'grid:' it is one: '{loc[-1]}' is a run parameter"
                 if loc[-1] in PARAMETERS
@@ -399,6 +403,10 @@ def _resolved(
         resolved["exclude"] = config.exclude
     if config.save_weights:
         resolved["save_weights"] = True
+    if config.resources:
+        resolved["resources"] = config.resources.model_dump(exclude_unset=True)
+    if config.checkpoint_dir:
+        resolved["checkpoint_dir"] = config.checkpoint_dir
     return resolved
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runner import remote as remote  # registers `ray`
 from runner import replay, yaml_source
-from runner.checkpoints import Every, epoch_of
+from runner.checkpoints import Every, epoch_of, folder_at
+from runner.cluster import Cluster, connected
 from runner.errors import UserError
 from runner.executors import Context, executor
-from runner.grouping import Job, StackMode
+from runner.grouping import Job, StackMode, longest_first, remaining
 from runner.grouping import jobs as grouped
 from runner.paths import sweep_folder
 from runner.progress import Progress
-from runner.rows import Checkpoint, EpochRow, RunResult
-from runner.sinks import Guarded, Sink, Told, tell, tracked
+from runner.rows import Batch, Checkpoint, EpochRow, Note, RunResult, Single
+from runner.sinks import Guarded, Sink, tell, tracked
 from runner.spec import RunSpec
 from runner.store import (
     CHECKPOINTS,
@@ -62,6 +64,7 @@ class Options:
     out: Path = Path("results")
     root: Path = Path("data")
     executor: str = "process"
+    ray_address: str | None = None
     workers: int | None = None
     existing: Existing = "refuse"
     retry: Collection[str] = ()
@@ -82,22 +85,31 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     """
     executor[options.executor]  # an unknown name is an error before the data is read
     folder = sweep_folder(options.out, sweep.name)
-    with sole_writer(folder):  # before anything that takes long: a second writer hears of it at once
-        return _run_locked(sweep, folder, options)
+    # The lock before anything that takes long: a second writer hears of it at once.
+    with sole_writer(folder), _cluster(sweep, options) as cluster:
+        return _run_locked(sweep, folder, options, cluster)
 
 
-def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
+def _cluster(sweep: Sweep, options: Options) -> AbstractContextManager[Cluster | None]:
+    if options.executor != "ray":
+        return nullcontext()
+    return connected(options.ray_address, sweep.runs, sweep.resources, options.workers)
+
+
+def _run_locked(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None) -> int:
     if not options.quiet:  # the next seconds are torch's
         epochs = sum(run.epochs for run in sweep.runs)
         print(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", file=sys.stderr)
     opening = openers(options.track)  # an absent package is an error before anything is written
     from runner import environment, preflight  # torch, from here on
 
-    sweep = preflight.check(sweep, options.root)
+    sweep = preflight.check(sweep, options.root, *([cluster.resolve] if cluster else []))
     config = config_text(sweep, folder)
     _check_existing(folder, config, options.existing)
-    store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in sweep.runs})
-    described = environment.describe(sorted({run.dataset for run in sweep.runs}), options.root, sweep.plugins)
+    shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
+    store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in sweep.runs}, shared)
+    datasets = sorted({run.dataset for run in sweep.runs})
+    described = environment.describe(datasets, options.root, sweep.plugins)
     finished: set[str] = set()
     going_on: dict[str, Path] = {}
     if (folder / CONFIG).exists() and options.existing == "resume":
@@ -114,8 +126,8 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
             f"{len(going_on)} go on from a checkpoint, {anew} from their start",
             file=sys.stderr,
         )
-    workers = options.workers or default_workers(sweep.runs)
-    jobs = _remaining(grouped(sweep.runs, options.stack, workers), finished, going_on)
+    workers = cluster.slots() if cluster else options.workers or default_workers(sweep.runs)
+    jobs = longest_first(remaining(grouped(sweep.runs, options.stack, workers or 1), finished, going_on))
     context = Context(
         root=options.root,
         plugins=sweep.plugins,
@@ -124,6 +136,10 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
         checkpoints=going_on,
         run_timeout=options.run_timeout,
         save_weights=sweep.save_weights,
+        versions=environment.versions(datasets, options.root) if cluster else None,
+        checkpoint_folder=store.checkpoints,
+        checkpoints_shared=shared is not None,
+        cluster=cluster,
     )
     tracking = [Guarded(name, opener, tracked(sweep, folder), store.log) for name, opener in opening.items()]
     try:
@@ -140,18 +156,6 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options) -> int:
             print(f"results in {folder}", file=sys.stderr)
         code = 1 if failed else 0
     return code
-
-
-def _remaining(jobs: Sequence[Job], finished: Collection[str], going_on: Mapping[str, Path]) -> list[Job]:
-    """The jobs less their finished runs; runs that go on from different checkpoints are parted."""
-    found: list[Job] = []
-    for job in jobs:
-        parts: dict[Path | None, list[RunSpec]] = {}
-        for run in job:
-            if run.run_id not in finished:
-                parts.setdefault(going_on.get(run.run_id), []).append(run)
-        found += [tuple(part) for part in parts.values()]
-    return found
 
 
 def config_text(sweep: Sweep, folder: Path) -> str:
@@ -194,7 +198,7 @@ def _drive(
     quiet, verbose = options.quiet, options.verbose
     progress = Progress(sweep, jobs, workers=context.workers, begun=begun, quiet=quiet, verbose=verbose)
     keeping: list[Sink] = [store, *tracking]
-    sinks = [*keeping, progress]
+    sinks: list[Sink] = [*tracking, progress]
     unfinished: dict[str, list[EpochRow]] = {}
     events = executor[options.executor](jobs, context)
     try:
@@ -202,11 +206,18 @@ def _drive(
             for each in tracking:
                 each.catch_up(replay.events(store.folder))
             for event in events:
-                if isinstance(event, Checkpoint):
-                    store.on_checkpoint(event)
-                else:
-                    _tell(sinks, event, unfinished)
-                if options.fail_fast and isinstance(event, RunResult) and event.status in FAILED:
+                together = event.events if isinstance(event, Batch) else (event,)
+                with store.together():
+                    for single in together:
+                        _keep(store, single, unfinished)
+                for kept in together:  # others are told what is on the disk
+                    if isinstance(kept, Note):
+                        progress.note(kept.text)
+                    elif not isinstance(kept, Checkpoint):
+                        for sink in sinks:
+                            tell(sink, kept)
+                failed = any(isinstance(kept, RunResult) and kept.status in FAILED for kept in together)
+                if options.fail_fast and failed:
                     raise FailedFast
     except (KeyboardInterrupt, Terminated, FailedFast) as interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -217,19 +228,26 @@ def _drive(
         why = "stopped at the first failure" if isinstance(interruption, FailedFast) else "interrupted"
         print(f"\n{why}; bnbench resume {store.folder} finishes it", file=sys.stderr)
         return {KeyboardInterrupt: 130, Terminated: 143, FailedFast: 1}[type(interruption)]
+    except UserError:
+        print(f"\nstopped; bnbench resume {store.folder} goes on", file=sys.stderr)
+        raise
     except OSError:
         print(f"\nstopped by the disk; once it is mended, bnbench resume {store.folder} goes on", file=sys.stderr)
         raise
     return 0
 
 
-def _tell(sinks: Sequence[Sink], event: Told, unfinished: dict[str, list[EpochRow]]) -> None:
-    if isinstance(event, EpochRow):
-        unfinished.setdefault(event.run_id, []).append(event)
-    elif isinstance(event, RunResult):
-        unfinished.pop(event.run_id, None)
-    for sink in sinks:
-        tell(sink, event)
+def _keep(store: Store, event: Single, unfinished: dict[str, list[EpochRow]]) -> None:
+    if isinstance(event, Checkpoint):
+        store.on_checkpoint(event)
+    elif isinstance(event, Note):
+        store.log(event.text)
+    else:
+        if isinstance(event, EpochRow):
+            unfinished.setdefault(event.run_id, []).append(event)
+        elif isinstance(event, RunResult):
+            unfinished.pop(event.run_id, None)
+        tell(store, event)
 
 
 def default_workers(runs: Sequence[RunSpec]) -> int:

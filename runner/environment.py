@@ -40,6 +40,23 @@ def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
 
+def versions(datasets: Iterable[str], root: Path) -> dict[str, str]:
+    """What two machines of one sweep must share: what turns a run's parameters into numbers.
+
+    Errors: UserError where a data set's files are missing and cannot be fetched, or are not the published ones.
+    """
+    found = {name: importlib.metadata.version(name).partition("+")[0] for name in ("torch", "numpy")}
+    for name in datasets:
+        found |= {f"{name}: {file}": digest[:12] for file, digest in load(name, root).digests.items()}
+    return found
+
+
+def machine() -> str:
+    """Processor and GPUs, for a person."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join([f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})", *gpus])
+
+
 def digests(files: Iterable[str]) -> dict[str, str]:
     """SHA-256 by file name."""
     return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}

@@ -1,15 +1,17 @@
 """Where jobs run. An executor takes jobs and yields their events; it writes nothing.
 
 `inline` trains in this process (debugger-friendly, the reference for the others); `process` in spawned workers that
-survive one another's death.
+survive one another's death. `ray` (`runner.cluster`) has such a worker in every slot of a cluster.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,13 +20,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
 from runner.checkpoints import NEVER, Every
+from runner.cluster import Cluster
 from runner.errors import UserError
 from runner.grouping import Job
 from runner.registry import Registry, load_plugins
-from runner.rows import EpochRow, Event, RunResult
+from runner.rows import EpochRow, Event, Note, RunResult
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Context:
     """What a job needs besides itself.
 
     The data folder, the plugin files, how many workers there may be, how often to checkpoint and what to go on from,
-    the seconds a run may take (of a stack, each of its runs), and whether results carry the final weights.
+    and the seconds a run may take (of a stack, each of its runs), and whether results carry the final weights. For a
+    `cluster`, also where checkpoints come to lie and whether its nodes read them there; on a node, the `packages` to
+    import and the `versions` it must have.
     """
 
     root: Path
@@ -42,6 +47,11 @@ class Context:
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     run_timeout: float | None = None
     save_weights: bool = False
+    packages: tuple[str, ...] = ()
+    versions: Mapping[str, Any] | None = None
+    checkpoint_folder: Path = Path()
+    checkpoints_shared: bool = False
+    cluster: Cluster | None = None
 
 
 Executor = Callable[[Sequence[Job], Context], Iterator[Event]]
@@ -63,11 +73,11 @@ def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
 def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     """Jobs spread over spawned worker processes; a worker that dies fails its own job's unfinished runs alone."""
     waiting = list(reversed(jobs))
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     try:
         while waiting or workers:
             while waiting and len(workers) < context.workers:
-                workers.append(_Worker(context))
+                workers.append(Worker(context))
                 workers[-1].give(waiting.pop())
             patience = min((worker.patience() for worker in workers), default=None)
             ready = wait([worker.pipe for worker in workers], None if patience == math.inf else patience)
@@ -106,8 +116,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-class _Worker:
-    """A process and the driver's end of its pipe."""
+class Worker:
+    """A process and the other end of its pipe."""
 
     def __init__(self, context: Context) -> None:
         spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and the sweep's lock
@@ -125,10 +135,11 @@ class _Worker:
     def idle(self) -> bool:
         return not self.job
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Job, checkpoint: Path | None = None) -> None:
+        """Have a job trained, from a checkpoint where one is named or the context has it."""
         self.job, self.rows = job, {run.run_id: [] for run in job}
         self.deadline = math.inf
-        self.pipe.send(job)
+        self.pipe.send((job, checkpoint))
 
     def patience(self) -> float:
         """Seconds until the job has taken too long."""
@@ -136,7 +147,7 @@ class _Worker:
 
     def receive(self) -> Iterator[Event]:
         try:
-            event: Event | Literal["ready"] | None = self.pipe.recv()
+            event: Event | Literal["ready"] | UserError | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             yield from self._bury()
             return
@@ -147,6 +158,8 @@ class _Worker:
         if event is None:
             self.job = ()
             return
+        if isinstance(event, UserError):
+            raise event
         assert not isinstance(event, str)
         if isinstance(event, EpochRow):
             self.rows[event.run_id].append(event)
@@ -186,19 +199,38 @@ def _work(pipe: Connection, context: Context) -> None:
     from runner.data import load
     from runner.training import Checkpointing, train
 
+    for package in context.packages:
+        importlib.import_module(package)
     load_plugins(context.plugins)
     try:
         while True:
-            job: Job = pipe.recv()
+            job, checkpoint = pipe.recv()
+            if context.versions is not None:
+                pipe.send(_introduction(context, job[0].dataset))
             with suppress(Exception):  # told when it trains
                 load(job[0].dataset, context.root)
             pipe.send("ready")  # importing torch and reading the data is not the run's time
-            keeping = Checkpointing(context.every, context.checkpoints, context.save_weights)
-            for event in train(job, context.root, keeping):
+            files = {run.run_id: checkpoint for run in job} if checkpoint else context.checkpoints
+            for event in train(job, context.root, Checkpointing(context.every, files, context.save_weights)):
                 pipe.send(event)
             pipe.send(None)
     except (EOFError, ConnectionError):
         return
+
+
+def _introduction(context: Context, dataset: str) -> Note | UserError:
+    """What this machine is, where it has what the driver has; what is wrong with it, where it has not."""
+    from runner import environment
+
+    name, wanted = socket.gethostname(), context.versions or {}
+    try:
+        here = environment.versions([dataset], context.root)
+    except UserError as error:
+        return UserError(f"node {name}: {error}")
+    wrong = [f"{key} {here[key]} there, {wanted[key]} here" for key in here if here[key] != wanted.get(key)]
+    if wrong:
+        return UserError(f"node {name} is not like this machine: {'; '.join(wrong)}")
+    return Note(f"trains on {name}: {environment.machine()}")
 
 
 def _die_with_driver() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # `bnbench watch` begins without pydantic's models
@@ -44,6 +45,23 @@ def jobs(runs: Sequence[RunSpec], mode: StackMode, workers: int) -> list[Job]:
     for group in groups.values():
         found += even_parts(group, math.ceil(len(group) / limit))
     return found
+
+
+def remaining(jobs: Iterable[Job], finished: Collection[str], going_on: Mapping[str, Path]) -> list[Job]:
+    """The jobs less their finished runs; runs that go on from different checkpoints are parted."""
+    found: list[Job] = []
+    for job in jobs:
+        parts: dict[Path | None, list[RunSpec]] = {}
+        for run in job:
+            if run.run_id not in finished:
+                parts.setdefault(going_on.get(run.run_id), []).append(run)
+        found += [tuple(part) for part in parts.values()]
+    return found
+
+
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs by their epochs, so that none of the long ones begins when all else is done; equals in their order."""
+    return sorted(jobs, key=lambda job: -sum(run.epochs for run in job))
 
 
 def even_parts(group: Sequence[RunSpec], parts: int) -> list[Job]:

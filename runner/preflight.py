@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,8 +14,8 @@ from runner.spec import RunSpec
 from runner.sweep import Sweep
 
 
-def check(sweep: Sweep, root: Path) -> Sweep:
-    """The sweep on its real devices, its data on the disk.
+def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] = resolve_device) -> Sweep:
+    """The sweep on its real devices, its data on the disk. `resolve` says which devices there are, where not these.
 
     Errors: UserError with every fault: a device that is not there, data files missing or corrupted, a last training
     batch of one that a normalization layer refuses.
@@ -23,7 +24,7 @@ def check(sweep: Sweep, root: Path) -> Sweep:
 
     def attempt(key: str, value: str) -> bool:
         try:
-            resolve_device(value) if key == "device" else load(value, root)
+            resolve(value) if key == "device" else load(value, root)
         except UserError as error:
             faults.extend(Fault(fault.message, sweep.place(key, value)) for fault in error.faults)
             return False
@@ -32,18 +33,18 @@ def check(sweep: Sweep, root: Path) -> Sweep:
     for device in dict.fromkeys(run.device for run in sweep.runs):
         attempt("device", device)
     if not faults:
-        faults += _tf32_without_cuda(sweep)
+        faults += _tf32_without_cuda(sweep, resolve)
     datasets = dict.fromkeys(run.dataset for run in sweep.runs)
     readable = [attempt("dataset", name) for name in datasets]  # a list: every data set is tried
     if all(readable):
         faults += _single_sample_batches(sweep, root)
     if faults:
         raise UserError(*faults)
-    return sweep.on_device(str(resolve_device("auto")))
+    return sweep.on_device(str(resolve("auto")))
 
 
-def _tf32_without_cuda(sweep: Sweep) -> list[Fault]:
-    wrong = [run for run in sweep.runs if run.precision == "tf32" and resolve_device(run.device).type == "cpu"]
+def _tf32_without_cuda(sweep: Sweep, resolve: Callable[[str], torch.device]) -> list[Fault]:
+    wrong = [run for run in sweep.runs if run.precision == "tf32" and resolve(run.device).type == "cpu"]
     message = "precision 'tf32' is CUDA's, and this run is on the CPU; allowed there: fp32, bf16"
     return [Fault(message, sweep.place("precision", "tf32"))] if wrong else []
 

@@ -136,6 +136,11 @@ class Progress:
             self._open_bars()
         self._draw_sweep()
 
+    def note(self, text: str) -> None:
+        """Of where runs train; failures apart, nothing is said when quiet."""
+        if not self.quiet:
+            self._line(text)
+
     def close(self) -> None:
         for job in self.jobs.values():
             if job.rows:

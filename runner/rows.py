@@ -126,7 +126,24 @@ class Checkpoint:
     state: bytes
 
 
-Event = EpochRow | CurveRow | ProbeRow | RunResult | Checkpoint
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know of where jobs run: a node that was lost, what a job waits for."""
+
+    text: str
+
+
+Single = EpochRow | CurveRow | ProbeRow | RunResult | Checkpoint | Note
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that came together: their rows are written together, with one fsync a table."""
+
+    events: tuple[Single, ...]
+
+
+Event = Single | Batch
 
 
 def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:

@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +86,25 @@ class Store:
     `runs` maps each planned run's id to its parameters, in the sweep's order: the run's number is its position, from 1.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        columns: Sequence[str],
+        runs: Mapping[str, Mapping[str, Any]],
+        checkpoint_folder: Path | None = None,
+    ) -> None:
         self.folder, self.columns = folder, tuple(columns)
+        self.checkpoints = checkpoint_folder or folder / CHECKPOINTS
         self.runs: dict[str, Mapping[str, Any]] = {}
         self.number: dict[str, int] = {}
         for run_id, parameters in runs.items():
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self._unfinished: dict[str, set[str]] = {}  # of each checkpoint's runs, by its job's name
-        self._readings: dict[str, list[list[str]]] = {}  # by table, until their epoch's row
+        self._readings: dict[str, list[str]] = {}  # lines by table, until their epoch's row
+        self._waiting: dict[str, list[str]] | None = None  # lines told `together`, by table
+        self._ended: set[str] = set()  # runs whose results are among them
+        self._cells = lru_cache(maxsize=4096)(self._parameter_cells)  # the same in each of a run's rows
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run; its number follows the last one's."""
@@ -119,7 +129,7 @@ class Store:
 
         So a folder with this sweep's config has this sweep's tables; killed before that, starting again is no loss.
         """
-        self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/*"))
+        self._drop_checkpoints(self.checkpoints.glob("*"))
         headers = self.headers
         for name in {CURVES, PROBES} - set(headers):
             (self.folder / name).unlink(missing_ok=True)
@@ -164,16 +174,38 @@ class Store:
         self._drop_weights(but_of=finished)  # after their rows: a run that has one has its weights
         self._replace(CONFIG, config)
         needed = {found.path for found in going_on.values()}
-        self._drop_checkpoints(path for path in self.folder.glob(f"{CHECKPOINTS}/*") if path not in needed)
+        self._drop_checkpoints(path for path in self.checkpoints.glob("*") if path not in needed)
         for found in going_on.values():
             self._unfinished[found.path.name.partition(".")[0]] = set(found.run_ids) - finished
         return finished, {run_id: found.path for run_id, found in going_on.items()}
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is told within is on the disk at its end: one write and one fsync a table, results after their rows."""
+        self._waiting = {}
+        try:
+            yield
+        except OSError:  # the disk's: no result without its rows
+            self._waiting, self._ended = {}, set()
+            raise
+        finally:
+            try:
+                self._flush()
+            finally:
+                self._waiting = None
+
+    def _flush(self) -> None:
+        assert self._waiting is not None
+        for name in (CURVES, PROBES, METRICS, RUNS):
+            if lines := self._waiting.pop(name, []):  # before they are written: an interrupted write is not repeated
+                _append(self.folder / name, "".join(lines))
+        ended, self._ended = self._ended, set()
+        self._checkpoint_needed_no_more(ended)
+
     def on_epoch(self, row: EpochRow) -> None:
         self._write_readings()
-        values = asdict(row)
-        record = [self.number[row.run_id], *(values[name] for name in EPOCH_FIELDS)]
-        self._append(METRICS, [*record, *self._parameters(row.run_id), row.run_id])
+        record = [self.number[row.run_id], *(getattr(row, name) for name in EPOCH_FIELDS)]
+        self._append(METRICS, _line(record, self._cells(row.run_id)))
 
     def on_result(self, result: RunResult) -> None:
         if result.weights is not None:  # before the row: a run that has one has its weights
@@ -191,20 +223,28 @@ class Store:
             "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
-        values = [record.get(name) for name in RUN_FIELDS]
-        self._append(RUNS, [*values, *self._parameters(result.run_id), result.run_id])
+        self._append(RUNS, _line([record.get(name) for name in RUN_FIELDS], self._cells(result.run_id)))
         if result.error:
             self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
-
-        if result.status != "interrupted":
+        if result.status == "interrupted":
+            return
+        if self._waiting is None:
             self._checkpoint_needed_no_more({result.run_id})
+        else:
+            self._ended.add(result.run_id)
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Its runs' rows are on the disk: put it there, and drop what it makes superfluous."""
-        folder = self.folder / CHECKPOINTS
-        folder.mkdir(exist_ok=True)
+        if self._waiting is not None:
+            self._flush()
+        folder = self.checkpoints
+        folder.mkdir(parents=True, exist_ok=True)
         name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
-        write_atomically(folder / name, checkpoints.to_bytes(checkpoint))
+        content = checkpoints.to_bytes(checkpoint)
+        if isinstance(folder, Path):
+            write_atomically(folder / name, content)
+        else:  # an object store's files come to be whole; and its digest would tell
+            (folder / name).write_bytes(content)
         job = name.partition(".")[0]
         if job not in self._unfinished:
             self._checkpoint_needed_no_more(checkpoint.run_ids)  # of a larger stack, cut since
@@ -215,7 +255,7 @@ class Store:
         for job, unfinished in list(self._unfinished.items()):
             unfinished -= set(run_ids)
             if not unfinished:
-                self._drop_checkpoints(self.folder.glob(f"{CHECKPOINTS}/{job}.*"))
+                self._drop_checkpoints(self.checkpoints.glob(f"{job}.*"))
                 del self._unfinished[job]
 
     def _drop_checkpoints(self, paths: Iterable[Path]) -> None:
@@ -234,7 +274,7 @@ class Store:
 
     def _checkpointed(self, finished: Collection[str], retry: Collection[str]) -> dict[str, checkpoints.Found]:
         """Of each unfinished run the latest whole checkpoint whose epochs all have their row."""
-        found, damaged = checkpoints.find(self.folder / CHECKPOINTS)
+        found, damaged = checkpoints.find(self.checkpoints)
         damaged += [each.path for each in found if not checkpoints.loads(each)]
         found = [each for each in found if each.path not in damaged]
         for path in damaged:
@@ -257,13 +297,12 @@ class Store:
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
         """Kept until the next epoch's row, without which a resume drops it: a probe's thousand rows are one write."""
         name, fields = (CURVES, CURVE_FIELDS) if isinstance(row, CurveRow) else (PROBES, PROBE_FIELDS)
-        values = asdict(row)
-        record = [self.number[row.run_id], *(values[field] for field in fields), row.run_id]
-        self._readings.setdefault(name, []).append([cell(value) for value in record])
+        values = [self.number[row.run_id], *(getattr(row, field) for field in fields), row.run_id]
+        self._readings.setdefault(name, []).append(_line(values))
 
     def _write_readings(self) -> None:
-        for name, records in self._readings.items():
-            _append(self.folder / name, _csv(records))
+        for name, lines in self._readings.items():
+            self._append(name, "".join(lines))
         self._readings = {}
 
     def finish(self) -> None:
@@ -272,13 +311,13 @@ class Store:
             rows = read_rows(self.folder / name)
             if rows != (ordered := sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))):
                 self._rewrite(name, header, ordered)
-        if (self.folder / CHECKPOINTS).exists():
-            self._drop_checkpoints((self.folder / CHECKPOINTS).glob("*"))
-            (self.folder / CHECKPOINTS).rmdir()
+        if self.checkpoints.exists():
+            self._drop_checkpoints(self.checkpoints.glob("*"))
+            self.checkpoints.rmdir()
 
-    def _parameters(self, run_id: str) -> list[Any]:
+    def _parameter_cells(self, run_id: str) -> list[str]:
         parameters = self.runs[run_id]
-        return [parameters.get(column) for column in self.columns]
+        return [*(cell(parameters.get(column)) for column in self.columns), run_id]
 
     def _check_headers(self, headers: Mapping[str, Sequence[str]]) -> None:
         for name, header in headers.items():
@@ -344,8 +383,11 @@ class Store:
         if not path.exists() or path.read_bytes() != text.encode():
             write_atomically(path, text)
 
-    def _append(self, name: str, record: Sequence[Any]) -> None:
-        _append(self.folder / name, _csv([[cell(value) for value in record]]))
+    def _append(self, name: str, lines: str) -> None:
+        if self._waiting is None:
+            _append(self.folder / name, lines)
+        else:
+            self._waiting.setdefault(name, []).append(lines)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -366,6 +408,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
 
 def _short(value: Any) -> Any:
     return value[:12] if isinstance(value, str) and len(value) == 64 else value  # a digest
+
+
+def _line(record: Sequence[Any], cells: Sequence[str] = ()) -> str:
+    """A line of a table: values, and cells that are text already."""
+    return _csv([[*map(cell, record), *cells]])
 
 
 def cell(value: object) -> str:

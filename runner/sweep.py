@@ -29,6 +29,20 @@ class Contrast(BaseModel):
     ] = None
 
 
+class Resources(BaseModel):
+    """What a job asks of a cluster's node; fractions share one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    num_cpus: Annotated[
+        float | None, Field(gt=0, le=1024, description="CPUs of a job; default: a run's threads and num_workers")
+    ] = None
+    num_gpus: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="GPUs of a job: 1, or 0.25 where four share one; default: by device"),
+    ] = None
+
+
 class Config(BaseModel):
     """The top level of a config file."""
 
@@ -42,6 +56,11 @@ class Config(BaseModel):
     exclude: Annotated[list[dict[str, Any]], Field(description="drop the runs that match one of these")] = []
     plugins: Annotated[list[str], Field(description="Python files that register networks, norms, data sets")] = []
     save_weights: Annotated[bool, Field(description="keep each run's final weights, for `bnbench inspect`")] = False
+    resources: Annotated[Resources | None, Field(description="what a job asks of a cluster (--executor ray)")] = None
+    checkpoint_dir: Annotated[
+        str | None,
+        Field(min_length=1, description="storage that all of a cluster's nodes see: a path or an fsspec URL"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,8 @@ class Sweep:
     smallest_effect: float | None = None
     plugins: tuple[str, ...] = ()
     save_weights: bool = False
+    resources: Resources = field(default_factory=Resources)
+    checkpoint_dir: str | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict, repr=False)
 

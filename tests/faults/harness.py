@@ -1,8 +1,8 @@
 """Faults at every write, fsync, rename and deletion of a small sweep, in processes that are really killed.
 
 A script, so that its processes are forked from one that has no threads and has not loaded torch: the trainer is a stub
-with the driver, the store and the checkpoints of the real one. `python -m tests.faults.harness kill|error|writers|many`
-prints what it tried and what failed, and exits with 1 where something did.
+with the driver, the store and the checkpoints of the real one. `python -m tests.faults.harness kill|error|writers|many
+[SIZE [stub|together]]` prints what it tried and what failed, and exits with 1 where something did.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from runner.config import from_mapping
 from runner.errors import UserError
 from runner.executors import Context, executor
 from runner.grouping import Job
-from runner.rows import Checkpoint, EpochRow, Event, RunResult
+from runner.rows import Batch, Checkpoint, EpochRow, Event, RunResult
 from runner.spec import RunSpec
 from runner.sweep import Sweep
 
@@ -72,6 +72,18 @@ def stub(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             yield RunResult(run.run_id, status, tuple(rows), 10, 0.5, 0.5, "w", "b", error, weights=weights)  # type: ignore[arg-type]
 
 
+TOGETHER = 5
+"""Events a batch; no multiple or divisor of a run's, so that batches begin and end anywhere in one."""
+
+
+@executor("together")
+def together(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+    """The stub's events in batches, as a cluster's come."""
+    events = stub(jobs, context)
+    while batch := tuple(islice(events, TOGETHER)):
+        yield Batch(batch)  # type: ignore[arg-type]
+
+
 def sweep_of(runs: int, epochs: int) -> Sweep:
     fixed = {"network": "batch_norm", "dataset": "digits", "device": "cpu", "epochs": epochs}
     return from_mapping({"name": "small", "fixed": fixed, "grid": {"seed": {"range": runs}}, "save_weights": True})
@@ -79,8 +91,11 @@ def sweep_of(runs: int, epochs: int) -> Sweep:
 
 def finish(sweep: Sweep, out: Path) -> int:
     return run_sweep(
-        sweep, Options(out=out, executor="stub", existing="resume", quiet=True, every=Every(epochs=1), workers=1)
+        sweep, Options(out=out, executor=HOW, existing="resume", quiet=True, every=Every(epochs=1), workers=1)
     )
+
+
+HOW = "stub"
 
 
 def tables(out: Path) -> dict[str, bytes]:
@@ -317,7 +332,9 @@ def many(runs: int) -> Trials:
     return trials
 
 
-def main(mode: str, size: int) -> int:
+def main(mode: str, size: int, how: str) -> int:
+    global HOW
+    HOW = how
     modes: dict[str, Callable[[], Trials]] = {
         "kill": lambda: kills(size),
         "error": errors,
@@ -332,4 +349,5 @@ def main(mode: str, size: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1))
+    mode, size, how, *_ = [*sys.argv[1:], *("", "1", "stub")[len(sys.argv) - 1 :]]
+    sys.exit(main(mode, int(size), how))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import os
 import random
 import shutil
@@ -48,13 +49,15 @@ def script(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("how", ["stub", "together"])
 @pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.faults)])
-def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int) -> None:
-    assert " 0 failures" in script("harness", "kill", stride)
+def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int, how: str) -> None:
+    assert " 0 failures" in script("harness", "kill", stride, how)
 
 
-def test_a_full_or_broken_disk_at_every_operation_costs_nothing() -> None:
-    assert " 0 failures" in script("harness", "error")
+@pytest.mark.parametrize("how", ["stub", "together"])
+def test_a_full_or_broken_disk_at_every_operation_costs_nothing(how: str) -> None:
+    assert " 0 failures" in script("harness", "error", 1, how)
 
 
 @pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.faults)])
@@ -506,3 +509,9 @@ def test_no_yaml_file_is_a_traceback(bnbench: Bnbench, tmp_path: Path, count: in
     plan()
     assert {0, 2} <= set(tried)
     print(f"{len(tried)} YAML files: {tried.count(0)} valid, {tried.count(2)} refused with a message")
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'bnbench[ray]'")
+def test_nodes_and_drivers_of_a_cluster_that_go_away_cost_nothing() -> None:
+    assert ": 0 failures" in script("nodes", 25)  # twenty nodes, five drivers

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from runner.errors import UserError
-from runner.rows import EpochRow, RunResult
+from runner.rows import Checkpoint, EpochRow, RunResult
 from runner.store import Store, cell, read_rows, sole_writer, write_atomically
 
 COLUMNS = ("lr", "network", "seed")
@@ -177,3 +177,56 @@ def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data)[:5]))
     write_atomically(tmp_path / "x", "more than five bytes")
     assert (tmp_path / "x").read_text() == "more than five bytes"
+
+
+def test_what_is_told_together_is_written_once_and_results_after_their_rows(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    real = os.write
+
+    def watched(descriptor: int, data: Any) -> int:
+        written.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        return real(descriptor, data)
+
+    rows = (row("a", 1), row("a", 2))
+    monkeypatch.setattr(os, "write", watched)
+    with store.together():
+        store.on_epoch(rows[0])
+        store.on_result(result("b"))
+        store.on_epoch(rows[1])
+        store.on_result(result("a", *rows))
+        assert written == []
+    assert written == ["metrics.csv", "runs.csv"]
+    assert [each["epoch"] for each in read_rows(store.folder / "metrics.csv")] == ["1", "2"]
+    assert [each["run"] for each in read_rows(store.folder / "runs.csv")] == ["2", "1"]
+
+
+def test_a_checkpoint_told_together_follows_its_rows_and_goes_after_its_result(store: Store) -> None:
+    with store.together():
+        store.on_epoch(row("a", 1))
+        store.on_checkpoint(Checkpoint(("a",), 1, b"state"))
+        assert len(read_rows(store.folder / "metrics.csv")) == 1
+        assert len(list(store.checkpoints.iterdir())) == 1
+        store.on_result(result("a", row("a", 1)))
+        assert len(list(store.checkpoints.iterdir())) == 1
+    assert list(store.checkpoints.iterdir()) == []
+
+
+def test_a_disk_that_fails_under_rows_keeps_their_results_from_being_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def tell() -> None:
+        with store.together(), monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            store.on_epoch(row("a", 1))
+            store.on_result(result("a", row("a", 1)))
+            store._flush()
+
+    with pytest.raises(OSError, match="No space"):
+        tell()
+    assert read_rows(store.folder / "metrics.csv") == []
+    assert read_rows(store.folder / "runs.csv") == []

@@ -1,0 +1,192 @@
+"""What a cluster costs, and how many workers one driver serves. `python -m benchmarks cluster`; needs bnbench[ray].
+
+Three things: the driver alone, handed made-up rows in batches; the driver and Ray with simulated nodes, whose slots
+make rows up as fast as they are asked for them; and real training on two workers, with Ray and with `process`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from time import perf_counter, process_time, sleep
+from typing import Any
+
+from runner import remote, yaml_source
+from runner.cluster import Cluster
+from runner.config import from_mapping
+from runner.driver import Options, run_sweep
+from runner.executors import Context, executor
+from runner.grouping import Job
+from runner.remote import Answer
+from runner.remote import ray as on_ray
+from runner.rows import Batch, EpochRow, Event, RunResult, Single
+
+BATCHES = (1, 10, 100, 1000)
+WORKERS = (1, 4, 16, 64)
+NODES = 4
+ROUNDS = 3
+
+
+def made_up(job: Job) -> Iterator[Single]:
+    """A job's events without any training."""
+    for run in job:
+        rows = [
+            EpochRow(run.run_id, epoch, 60 * epoch, 1 / epoch, 0.5, 1 / 3, 0.5, 0.1, 0.1 * epoch)
+            for epoch in range(1, run.epochs + 1)
+        ]
+        yield from rows
+        yield RunResult(run.run_id, "ok", tuple(rows), 44_426, 0.5, 0.5, "0" * 16, "0" * 8, trained_as="alone")
+
+
+class Simulated:
+    """A slot that trains nothing; it says its first word when all the others are there."""
+
+    def __init__(self, meeting: Path, workers: int) -> None:
+        (meeting / str(os.getpid())).touch()
+        while len(list(meeting.iterdir())) < workers:
+            sleep(0.1)
+
+    def tell(self, job: Job = (), _: Any = None) -> Answer:
+        return Answer(tuple(made_up(job)))
+
+
+@dataclass(frozen=True)
+class SimulatedCluster(Cluster):
+    """Real scheduling, real messages; slots without a worker process, so that 64 fit on one machine."""
+
+    meeting: Path = Path()
+
+    def actor(self, kind: type, *arguments: Any) -> Any:  # noqa: ARG002
+        return super().actor(Simulated, self.meeting, self.most)
+
+
+def measured(runs: int, epochs: int, name: str) -> dict[str, float]:
+    """From the first event to the last row on the disk: rows and runs a second, rows a second of the driver's own CPU
+    time, and its peak memory in MB."""
+    fixed = {"network": "batch_norm", "dataset": "digits", "device": "cpu", "epochs": epochs}
+    sweep = from_mapping({"name": "rows", "fixed": fixed, "grid": {"seed": {"range": runs}}})
+    with tempfile.TemporaryDirectory() as folder:
+        run_sweep(sweep, Options(out=Path(folder), executor=name, quiet=True, workers=1))
+        lines = (Path(folder) / "rows/metrics.csv").read_bytes().count(b"\n")
+    assert lines == runs * epochs + 1, lines
+    (seconds, cpu), rows = TOOK[-1], runs * epochs
+    return {
+        "rows_per_second": rows / seconds,
+        "runs_per_second": runs / seconds,
+        "rows_per_cpu_second": rows / cpu,
+        "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+    }
+
+
+TOOK: list[tuple[float, float]] = []
+"""Seconds, and of them the driver's CPU time, that the last sweep's events took; planning and sorting apart."""
+
+
+def timed(events: Iterator[Event]) -> Iterator[Event]:
+    first = next(events)
+    began, cpu = perf_counter(), process_time()
+    yield first
+    yield from events
+    TOOK.append((perf_counter() - began, process_time() - cpu))
+
+
+def driver_alone(batch: int, runs: int, epochs: int) -> dict[str, float]:
+    def handed(jobs: Sequence[Job], _: Context) -> Iterator[Event]:
+        events = (event for job in jobs for event in made_up(job))
+        while together := tuple(islice(events, batch)):
+            yield Batch(together)
+
+    executor._factories["handed"] = lambda jobs, context: timed(handed(jobs, context))
+    return measured(runs, epochs, "handed")
+
+
+def simulated(workers: int, runs: int, epochs: int) -> dict[str, float]:
+    """So many slots over four nodes, simulated ones, on this machine."""
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    remote.SILENCE = 600.0  # 64 processes come to life one after the other here
+    each = {"num_cpus": -(-workers // NODES), "object_store_memory": 100_000_000}
+    nodes = Nodes(initialize_head=True, head_node_args=each | {"include_dashboard": False})
+    try:
+        for _ in range(min(workers, NODES) - 1):
+            nodes.add_node(**each)
+        root = Path(__file__).parent.parent
+        paths = [str(root / name) for name in ("runner", "experiments", "benchmarks")]
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="error", runtime_env={"py_modules": paths})
+        with tempfile.TemporaryDirectory() as meeting:
+            cluster = SimulatedCluster(ray, 1, 0, workers, Path(meeting))
+            executor._factories["spread"] = lambda jobs, context: timed(on_ray(jobs, replace(context, cluster=cluster)))
+            return measured(runs, epochs, "spread")
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+
+
+def train(name: str, fixed: dict[str, Any], runs: int) -> float:
+    """Seconds of one `bnbench run` on two workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "train.yaml"
+        config.write_text(yaml_source.dump({"fixed": fixed, "grid": {"seed": {"range": runs}}}), "utf-8")
+        command = [sys.executable, "-m", "runner.cli", "run", str(config), "--out", folder, "--quiet"]
+        began = perf_counter()
+        subprocess.run([*command, "--workers", "2", "--executor", name], stdout=subprocess.DEVNULL, check=True)
+        return perf_counter() - began
+
+
+TRAINED: dict[str, tuple[dict[str, Any], int]] = {
+    "2 runs of 1 epoch, digits": ({"dataset": "digits", "network": "batch_norm", "epochs": 1}, 2),
+    "100 runs of 1 epoch, digits": ({"dataset": "digits", "network": "batch_norm", "epochs": 1}, 100),
+    "8 runs of 5 epochs, FashionMNIST": ({"network": "batch_norm", "epochs": 5}, 8),
+}
+"""The first is start-up; the second less the first, jobs; the third, whether two workers are kept busy."""
+
+
+def trained() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for case, (fixed, runs) in TRAINED.items():
+        found[case] = {"process": [], "ray": []}
+        for _ in range(ROUNDS):
+            for name, seconds in found[case].items():
+                seconds.append(train(name, {**fixed, "device": "cpu"}, runs))
+        show(case, {name: f"{statistics.median(seconds):.1f} s" for name, seconds in found[case].items()})
+    return found
+
+
+def show(case: str, figures: dict[str, Any]) -> None:
+    print(f"{case:<44} {'  '.join(f'{name} {value}' for name, value in figures.items())}", flush=True)
+
+
+def alone(call: str) -> Any:
+    """One measurement in a process of its own: peaks of memory, and Ray, begin anew."""
+    code = f"import json; from benchmarks import cluster; print(json.dumps(cluster.{call}))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure() -> dict[str, Any]:
+    """All of it: name → figures."""
+    results: dict[str, Any] = {"load": os.getloadavg(), "driver": {}, "simulated": {}}
+    for batch in BATCHES:
+        found = alone(f"driver_alone({batch}, 2000, {1 if batch == 1 else 10})")
+        results["driver"][f"{batch} events a batch"] = found
+        show(f"driver, {batch} events a batch", {name: f"{value:,.0f}" for name, value in found.items()})
+    for epochs, runs in ((10, 10_000), (1, 10_000), (1, 100_000)):
+        for workers in WORKERS if runs < 100_000 else WORKERS[-1:]:
+            found = alone(f"simulated({workers}, {runs}, {epochs})")
+            case = f"{workers} workers, {runs:,} runs of {epochs}"
+            results["simulated"][case] = found
+            show(case, {name: f"{value:,.0f}" for name, value in found.items()})
+    results["trained"] = trained()
+    return results

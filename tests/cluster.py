@@ -1,0 +1,130 @@
+"""A Ray cluster of several nodes on this machine, started as docs/cluster.md says.
+
+`python -m tests.cluster bnbench run …` runs a command in one of two nodes with one CPU each, and takes it down again.
+A node is a process group of its own, so that a test can end it as a power cut would.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+RAY = Path(sys.executable).parent / "ray"
+SMALL = ("--object-store-memory", "100000000", "--disable-usage-stats")
+
+
+class Node:
+    """`ray start --block` with these arguments; `address` is how the machines of one cluster tell it from others."""
+
+    def __init__(self, environment: Mapping[str, str], address: str, *arguments: str) -> None:
+        self.address = address
+        command = [str(RAY), "start", "--block", *SMALL, "--node-ip-address", address, *arguments]
+        self.process = subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def members(self) -> list[int]:
+        """The processes of this node: its group's, and those below them that have left it."""
+        parents, found = {}, set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                parents[int(entry.name)] = int(fields[1])
+                if int(fields[2]) == self.process.pid:
+                    found.add(int(entry.name))
+        while more := {child for child, parent in parents.items() if parent in found} - found:
+            found |= more
+        return sorted(found)
+
+    def signal(self, number: int) -> None:
+        for member in self.members():
+            try:
+                os.kill(member, number)
+            except ProcessLookupError:
+                continue
+
+    def kill(self) -> None:
+        """As a power cut."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def alive(environment: Mapping[str, str]) -> int:
+    """How many nodes the cluster has."""
+    code = (
+        "import logging, ray; ray.init(log_to_driver=False, logging_level=logging.ERROR)\n"
+        "print(sum(node['Alive'] for node in ray.nodes()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return int(done.stdout.splitlines()[0]) if done.returncode == 0 else 0
+
+
+class Cluster:
+    """A head that trains nothing, and nodes that do; `environment` is a driver's."""
+
+    def __init__(self, stack: ExitStack, *options: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        self.environment = {
+            **os.environ,
+            **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"},
+        }
+        self.stack, self.count = stack, 0
+        self.start("127.0.0.1", "--head", "--port", self.port, "--num-cpus", "0", "--include-dashboard=false", *options)
+        self.environment["RAY_ADDRESS"] = f"{self._host()}:{self.port}"
+        self.wait(1)
+
+    def _host(self) -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # as Ray finds what it calls this machine
+            try:
+                probe.connect(("192.0.2.1", 80))
+            except OSError:
+                return "127.0.0.1"
+            return str(probe.getsockname()[0])
+
+    def start(self, address: str, *arguments: str) -> Node:
+        node = Node(self.environment, address, *arguments)
+        self.stack.callback(node.kill)
+        return node
+
+    def add(self, cpus: int = 1) -> Node:
+        """One more node, under a loopback address of its own."""
+        self.count += 1
+        there = self.environment["RAY_ADDRESS"]
+        return self.start(f"127.0.0.{self.count + 1}", "--address", there, "--num-cpus", str(cpus))
+
+    def wait(self, nodes: int, seconds: float = 60) -> None:
+        until = time.monotonic() + seconds
+        while alive(self.environment) < nodes:
+            assert time.monotonic() < until, "the cluster does not come up"
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        found = Cluster(stack)
+        for number in range(nodes):  # one after the other: two at once take each other's ports
+            found.add()
+            found.wait(number + 2)
+        yield found
+
+
+def main(command: Sequence[str]) -> int:
+    with cluster(2) as found:
+        return subprocess.run(command, env=found.environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

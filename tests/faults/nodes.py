@@ -1,0 +1,96 @@
+"""Nodes of a Ray cluster that go away in the middle of a sweep, and the driver too.
+
+`python -m tests.faults.nodes TRIALS` trains a sweep on two nodes; every trial but each fifth kills the processes of a
+node, as a power cut does, and starts another; each fifth kills the driver, and resumes. The table must be that of a
+sweep left in peace, timing columns aside, with every run ok.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from tests.cluster import Cluster, Node, cluster
+from tests.faults.kills import CONFIG, PLUGIN, await_rows, table
+
+SWEEP = CONFIG.replace("epochs: 20", "epochs: 40").replace("range: 4", "range: 6")
+
+
+def start(found: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "runner.cli", *arguments, "--executor", "ray", "--checkpoint-every", "3", "-q"]
+    return subprocess.Popen(
+        command,
+        env=found.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def statuses(out: Path) -> set[str]:
+    return set(pd.read_csv(out / "killed/runs.csv")["status"])
+
+
+def trial(found: Cluster, nodes: list[Node], root: Path, draw: random.Random, training: float, kind: str) -> str:
+    """What the blow hit: nothing where the sweep was through before it."""
+    out = root / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    process = start(found, "run", str(root / "killed.yaml"), "--out", str(out))
+    await_rows(process, out)
+    time.sleep(draw.uniform(0, training * 0.8))
+    hit = kind if process.poll() is None else "nothing"
+    if kind == "driver":
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process = start(found, "resume", str(out / "killed"))
+    else:
+        nodes.pop(draw.randrange(len(nodes))).kill()
+        nodes.append(found.add())
+    code = process.wait()
+    if code or statuses(out) != {"ok"}:
+        return f"exit code {code}, {statuses(out)}"
+    return hit
+
+
+def main(trials: int) -> int:
+    draw, hits, failures = random.Random(0), Counter[str](), list[str]()
+    with tempfile.TemporaryDirectory() as name, cluster(0) as found:
+        root = Path(name)
+        (root / "killed.yaml").write_text(SWEEP)
+        (root / "noise.py").write_text(PLUGIN)
+        nodes = []
+        for number in range(2):
+            nodes.append(found.add())
+            found.wait(number + 2)
+        process = start(found, "run", str(root / "killed.yaml"), "--out", str(root / "whole"))
+        await_rows(process, root / "whole")
+        began = time.monotonic()
+        assert process.wait() == 0
+        training = time.monotonic() - began
+        expected = table(root / "whole")
+        for number in range(trials):
+            kind = "driver" if number % 5 == 4 else "node"
+            hit = trial(found, nodes, root, draw, training, kind)
+            hits[hit] += 1
+            if hit not in ("node", "driver", "nothing") or not table(root / "out").equals(expected):
+                failures.append(f"trial {number}, {kind}: {hit}")
+                print(failures[-1], (root / "out/killed/run.log").read_text(), flush=True)
+            found.wait(3)
+            said = [line for line in (root / "out/killed/run.log").read_text().splitlines() if "lost" in line]
+            print(f"trial {number}: {hit}; {' '.join(said)}", flush=True)
+    struck = ", ".join(f"{count} of {hit}" for hit, count in sorted(hits.items()))
+    print(f"{trials} trials ({struck}): {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
