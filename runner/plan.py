@@ -96,7 +96,10 @@ def _how(job: Job, data_dir: str | None) -> str:
         data: DataSet = registry.dataset[job[0].dataset](data_folder(data_dir), False)
     except UserError as error:
         return f"not tried without its data ({error})"
-    network = build_network(job[0])
+    try:
+        network = build_network(job[0])
+    except Exception as error:  # a plan is of what would happen: its runs will fail
+        return f"one at a time, since it cannot be built ({type(error).__name__}: {error})"
     reason = obstacle(network, data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1)
     if reason:
         return f"one at a time, since {reason}"
