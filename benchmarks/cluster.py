@@ -26,7 +26,7 @@ from runner.config import from_mapping
 from runner.driver import Options, run_sweep
 from runner.executors import Context, executor
 from runner.grouping import Job
-from runner.remote import Answer
+from runner.node import Answer
 from runner.remote import ray as on_ray
 from runner.rows import Batch, EpochRow, Event, RunResult, Single
 

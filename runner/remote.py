@@ -7,112 +7,29 @@ events and sends none by itself, so an attempt given up, whose node may still be
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from runner import checkpoints
-from runner.checkpoints import Every
 from runner.cluster import Cluster, packages
 from runner.errors import UserError
-from runner.executors import Context, Worker, executor
+from runner.executors import Context, executor
 from runner.grouping import Job, remaining
-from runner.rows import Batch, Checkpoint, EpochRow, Event, Note, RunResult, Single
+from runner.ledger import Ledger
+from runner.node import Answer, Luggage, Trainer
+from runner.rows import Batch, Event, Note, RunResult, Single
 
-HEARTBEAT, SILENCE = 5.0, 60.0
-"""Seconds after which a slot answers although it has nothing to tell; and those after which it is given up."""
+SILENCE = 60.0
+"""Seconds without an answer, not even a sign of life, after which a slot is given up."""
 
 PATIENCE = 300.0
 """Seconds that a sweep waits for a node, once it has lost the last that could take a job."""
 
 ATTEMPTS = 5
 """How often in a row a job may be lost without a row more: it may be what its nodes die of."""
-
-MOST = 2000
-"""Events of one answer."""
-
-
-@dataclass(frozen=True)
-class Luggage:
-    """What a slot needs besides its jobs. A plugin is (file name, source)."""
-
-    root: Path
-    every: Every
-    run_timeout: float | None
-    packages: tuple[str, ...]
-    plugins: tuple[tuple[str, bytes], ...]
-    versions: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a slot has to tell; whether it is free; and why its node will not do, where it will not."""
-
-    events: tuple[Single, ...] = ()
-    free: bool = True
-    refusal: str = ""
-
-
-class Trainer:
-    """A slot's end on its node: one worker process, as `process` has them at home, for one job after another."""
-
-    def __init__(self, luggage: Luggage) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="bnbench-")
-        plugins = []
-        for index, (name, source) in enumerate(luggage.plugins):
-            plugins.append(Path(self.folder.name) / str(index) / name)
-            plugins[-1].parent.mkdir()
-            plugins[-1].write_bytes(source)
-        self.context = Context(
-            luggage.root,
-            tuple(map(str, plugins)),
-            every=luggage.every,
-            run_timeout=luggage.run_timeout,
-            packages=luggage.packages,
-            versions=luggage.versions,
-        )
-        self.worker: Worker | None = None
-
-    def tell(self, job: Job = (), checkpoint: Path | bytes | None = None) -> Answer:
-        """Begin a job where one is given, and wait for events; an answer without any is a sign of life."""
-        try:
-            if job:
-                self._begin(job, checkpoint)
-            events = tuple(self._events())
-        except UserError as error:
-            return Answer(refusal=str(error))
-        if self.worker is not None and self.worker.dead:
-            self.worker = None
-            time.sleep(1)  # a node that goes down ends its processes in any order; a lost one is not a failed run
-        return Answer(events, self.worker is None or self.worker.idle)
-
-    def _begin(self, job: Job, checkpoint: Path | bytes | None) -> None:
-        if isinstance(checkpoint, bytes):
-            file = Path(self.folder.name) / f"checkpoint{checkpoints.SUFFIX}"
-            file.write_bytes(checkpoint)
-            checkpoint = file
-        self.worker = self.worker or Worker(self.context)
-        self.worker.give(job, checkpoint)
-
-    def _events(self) -> Iterator[Single]:
-        until, told = monotonic() + HEARTBEAT, 0
-        while self.worker is not None and not self.worker.idle and not self.worker.dead and told < MOST:
-            patience = self.worker.patience()
-            if self.worker.pipe.poll(0 if told else max(0, min(until - monotonic(), patience))):
-                heard = list(self.worker.receive())
-            elif patience <= 0:
-                heard = list(self.worker.expire())
-            elif told or monotonic() >= until:
-                return
-            else:
-                continue
-            told += len(heard)
-            yield from heard  # type: ignore[misc]
 
 
 @executor("ray")
@@ -154,7 +71,7 @@ class _Crew:
     def __init__(self, jobs: Sequence[Job], context: Context) -> None:
         assert context.cluster is not None
         self.cluster, self.ray, self.context = context.cluster, context.cluster.ray, context
-        self.waiting, self.ledger = deque(jobs), _Ledger(context)
+        self.waiting, self.ledger = deque(jobs), Ledger(context)
         self.slots: list[_Slot] = []
         self.luggage = self.ray.put(_pack(context))
         self.room, self.counted = 0, -math.inf
@@ -267,59 +184,3 @@ def _cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     sentence = lines[-1].partition(". ")[0].rstrip(".")[:160] if lines else ""
     return f"{type(error).__name__}: {sentence}"
-
-
-class _Ledger:
-    """What has been told of each run, so that a run which starts again elsewhere tells nothing twice.
-
-    A run's events are the same at every attempt, so it is enough to count those beyond the checkpoint gone on from.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.folder, self.shared = context.checkpoint_folder, context.checkpoints_shared
-        self.files = dict(context.checkpoints)
-        self.finished: set[str] = set()
-        self.rows: dict[str, list[EpochRow]] = defaultdict(list)
-        self.beyond: Counter[str] = Counter()
-        self.again: Counter[str] = Counter()
-        self.losses: Counter[str] = Counter()
-
-    def begin(self, job: Job) -> Path | bytes | None:
-        """What an attempt goes on from: a file that its node can read, or the file's content."""
-        for run in job:
-            self.again[run.run_id] = self.beyond[run.run_id]
-        file = self.files.get(job[0].run_id)
-        return file.read_bytes() if file is not None and not self.shared else file
-
-    def enter(self, event: Single) -> Single | None:
-        """The event, where it is new."""
-        if isinstance(event, Checkpoint):
-            for run_id in event.run_ids:
-                self.files[run_id] = self.folder / checkpoints.file_name(event.run_ids, event.epoch)
-                self.beyond[run_id] = self.again[run_id]
-            return event
-        assert not isinstance(event, Note)
-        if isinstance(event, RunResult):
-            return self.close(event)
-        if self.again[event.run_id]:
-            self.again[event.run_id] -= 1
-            return None
-        self.beyond[event.run_id] += 1
-        self.losses[event.run_id] = 0
-        if isinstance(event, EpochRow):
-            self.rows[event.run_id].append(event)
-        return event
-
-    def close(self, result: RunResult) -> RunResult:
-        """A run's end, with the rows that were told of it, whichever attempt they came from."""
-        self.finished.add(result.run_id)
-        for counter in (self.again, self.beyond, self.losses):
-            counter.pop(result.run_id, None)
-        told = self.rows.pop(result.run_id, [])
-        return replace(result, rows=tuple(told)) if len(told) >= len(result.rows) else result
-
-    def count_loss(self, job: Job) -> int:
-        """How often in a row this job has been lost without a row more."""
-        for run in job:
-            self.losses[run.run_id] += 1
-        return min(self.losses[run.run_id] for run in job)

@@ -15,7 +15,7 @@ from runner.cluster import Cluster
 from runner.errors import UserError
 from runner.executors import Context
 from runner.grouping import Job
-from runner.remote import Answer, Luggage
+from runner.node import Answer, Luggage
 from runner.rows import Batch, Checkpoint, CurveRow, EpochRow, Note, RunResult, Single
 from runner.spec import RunSpec
 
