@@ -33,6 +33,7 @@ class Luggage:
     packages: tuple[str, ...]
     plugins: tuple[tuple[str, bytes], ...]
     versions: dict[str, Any]
+    save_weights: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Trainer:
             run_timeout=luggage.run_timeout,
             packages=luggage.packages,
             versions=luggage.versions,
+            save_weights=luggage.save_weights,
         )
         self.worker: Worker | None = None
 

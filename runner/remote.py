@@ -176,7 +176,8 @@ def _pack(context: Context) -> Luggage:
     plugins = tuple((Path(file).name, Path(file).read_bytes()) for file in context.plugins)
     root = context.root.resolve()
     versions = dict(context.versions or {})
-    return Luggage(root, context.every, context.run_timeout, tuple(packages()), plugins, versions)
+    own = tuple(packages())
+    return Luggage(root, context.every, context.run_timeout, own, plugins, versions, context.save_weights)
 
 
 def _cause(error: BaseException) -> str:
