@@ -90,7 +90,10 @@ def test_the_calibration_page_is_its_table() -> None:
 
 
 LONG = ("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/small")
-"""Commands of minutes and hours, whose tests are test_calibration.py and test_claims.py."""
+"""Commands of minutes and hours, whose tests are test_calibration.py and test_claims.py.
+
+(Those of a cluster are test_executors.py's.)
+"""
 
 SMALL = {
     "run": [
@@ -125,6 +128,7 @@ def test_every_command_of_the_documents_works(
             if words[:1] == ["make"]:
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
             elif words[:1] == ["bnbench"]:
-                arguments = ["--help"] if line.startswith(LONG) else SMALL.get(words[1], [])
+                elsewhere = line.startswith(LONG) or "--executor ray" in line
+                arguments = ["--help"] if elsewhere else SMALL.get(words[1], [])
                 done = bnbench(*words[1:], *arguments)
                 assert done.exit_code == 0, (line, done.stderr)
