@@ -10,22 +10,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+TESTS = $(VENV)/.ready-tests
 
 .PHONY: quickstart test check faults bench docs clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
 
-test: $(READY)
+test: $(TESTS)
 	$(BIN)/python -m pytest -q -n 2
 
-check: $(READY)
+check: $(TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
-faults: $(READY)
+faults: $(TESTS)
 	$(BIN)/python -m pytest -q -s -m faults tests/faults
 
 bench: $(READY)
@@ -34,9 +35,14 @@ bench: $(READY)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "bnbench needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1)
+	@echo "making $(VENV): PyTorch is large, this takes some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $(READY)
+
+$(TESTS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $(TESTS)
 
 docs: $(READY)
 	$(BIN)/python docs/reproductions.py

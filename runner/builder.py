@@ -68,12 +68,16 @@ def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: boo
     """
     parts = []
     for name in names:
-        values = list(dict.fromkeys(str(run[name]) for run in runs if name in run))
+        values = list(dict.fromkeys(_written(run[name]) for run in runs if name in run))
         if values:
             text = values[0] + (f"…{values[-1]}" if len(values) > 1 else "")
             worded = short and any(isinstance(run.get(name), str) for run in runs)  # a number needs its name
             parts.append(text if worded else f"{name.rpartition('.')[2] if short else name}={text}")
     return " ".join(parts)
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)  # as the config has it
 
 
 def _axis(key: str, values: Any) -> list[dict[str, Any]]:

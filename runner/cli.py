@@ -310,7 +310,7 @@ def watch(results: Path, interval: float, once: bool) -> None:
 def _at(_: click.Context, __: click.Parameter, text: str) -> str | int:
     if text in ("last", "best"):
         return text
-    head, _equals, number = text.partition("=")
+    head, _equals, number = ("epoch", "", text) if text.isdecimal() else text.partition("=")
     if head == "epoch" and number.isdecimal() and int(number) > 0:
         return int(number)
     raise click.BadParameter(f"'{text}'; allowed: last, best, epoch=N")

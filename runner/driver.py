@@ -112,14 +112,15 @@ def _run_locked(sweep: Sweep, folder: Path, options: Options, cluster: Cluster |
     described = environment.describe(datasets, options.root, sweep.plugins)
     finished: set[str] = set()
     going_on: dict[str, Path] = {}
-    if (folder / CONFIG).exists() and options.existing == "resume":
+    begun = (folder / CONFIG).exists() and options.existing == "resume"
+    if begun:
         retry, allowed = options.retry, options.allow_changed
         finished, going_on = store.resume(
             config, described, retry=retry, allow_changed=allowed, save_weights=sweep.save_weights
         )
     else:
         store.start(described, config)
-    if (finished or going_on) and not options.quiet:
+    if begun and not options.quiet:
         anew = len(sweep.runs) - len(finished) - len(going_on)
         print(
             f"{len(finished)} of {len(sweep.runs)} runs are there already; "
@@ -262,11 +263,14 @@ def _report_failures(failed: Sequence[dict[str, str]], folder: Path) -> None:
     if failed:
         print(
             f"{len(failed)} runs failed (tracebacks in {folder / 'run.log'}; "
-            f"bnbench resume {folder} --retry trains them again):",
+            f"bnbench resume {folder} --retry trains them again, with --allow-changed after mending a plugin):",
             file=sys.stderr,
         )
+        alike: dict[tuple[str, str], list[str]] = {}
         for row in failed:
-            print(f"  run {row['run']} {row['status']}: {row['error']}", file=sys.stderr)
+            alike.setdefault((row["status"], row["error"]), []).append(row["run"])
+        for (status, error), runs in alike.items():
+            print(f"  run{'s' if len(runs) > 1 else ''} {', '.join(runs)} {status}: {error}", file=sys.stderr)
 
 
 @contextmanager

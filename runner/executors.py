@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -116,6 +117,24 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
+@contextmanager
+def _without_the_script() -> Iterator[None]:
+    """Keep a child from running again the script that this process began with: a worker needs nothing of it.
+
+    Without this, a script that calls `runner.run` outside `if __name__ == "__main__":` would start a sweep in each
+    worker.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
+
+
 class Worker:
     """A process and the other end of its pipe."""
 
@@ -123,7 +142,7 @@ class Worker:
         spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and the sweep's lock
         self.pipe, theirs = spawn.Pipe()
         self.process: BaseProcess = spawn.Process(target=_work, args=(theirs, context), daemon=False)
-        with _environment(_MALLOC):
+        with _environment(_MALLOC), _without_the_script():
             self.process.start()
         theirs.close()  # so that the worker's death is this pipe's end
         self.job: Job = ()

@@ -128,6 +128,9 @@ class Outcome:
         write_atomically(path, report(self.results.folder))
         return path
 
+    def __str__(self) -> str:
+        return str(self.compare())
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {status}" for status, number in self.runs["status"].value_counts().items())
         return f"<bnbench sweep '{self.results.name}' in {self.results.folder}: {counts}>"

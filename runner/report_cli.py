@@ -41,9 +41,9 @@ def report(results: Path, where: tuple[str, ...], target: float | None, output: 
 @_where
 @_target
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .svg, .png or .pdf file."
+    "-o", "--output", type=click.Path(path_type=Path), help="A .svg, .png or .pdf file (default: RESULTS/KIND.svg)."
 )
-def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None, output: Path) -> None:
+def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None, output: Path | None) -> None:
     """Draw one KIND of picture of RESULTS: accuracy, loss, differences, pairs, learning-rate, target, gradients,
     activations or norms.
     """
@@ -52,6 +52,7 @@ def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None,
     of = figures.study(results, _parameters(where), target)
     if target is None and kind == "target" and (found := figures.default_target(of.comparison)) is not None:
         of = figures.study(results, _parameters(where), found)
+    output = output or results / f"{kind}.svg"
     figures.save(figures.draw(of, kind), output)
     click.echo(output)
 

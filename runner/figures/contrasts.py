@@ -59,7 +59,8 @@ def _draw_pairs(study: Study, line: Series, ends: Values, row: Row) -> Draw:
             axes.add_collection(LineCollection(paths, colors=color, linewidths=0.9, alpha=0.6, rasterized=many))
         axes.plot(np.zeros(len(ends)), ends[:, 0], "o", ms=3, color=BASELINE, rasterized=many)
         axes.plot(np.ones(len(ends)), ends[:, 1], line.marker, ms=3, color=line.color, rasterized=many)
-        axes.plot(np.full(len(ends), 1.62), base + ends[:, 1] - ends[:, 0], ".", ms=4, color=line.color, alpha=0.5)
+        gains = ends[:, 1] - ends[:, 0]
+        axes.plot(1.56 + 0.04 * _among_equals(gains), base + gains, ".", ms=4, color=line.color, alpha=0.5)
         axes.hlines(base, 1.35, 2.1, color=INK, linewidth=0.8, linestyle=":")
         if interval is not None:
             low, high = (interval.estimate if end is None else end for end in (interval.low, interval.high))
@@ -76,6 +77,11 @@ def _draw_pairs(study: Study, line: Series, ends: Values, row: Row) -> Draw:
         right.set_ylabel("difference (pp)" if is_share(study.metric) else "difference")
 
     return draw
+
+
+def _among_equals(values: Values) -> Values:
+    """0 for the first of equal values, 1 for the second, … up to 4: dots beside, not upon one another."""
+    return np.minimum(pd.Series(values.round(9)).groupby(values.round(9)).cumcount().to_numpy(dtype=float), 4)
 
 
 def differences(study: Study) -> list[Panel]:
@@ -116,7 +122,7 @@ def _draw_rows(study: Study, rows: list[Row], labels: list[str]) -> Draw:
             interval, values = row.difference.interval, row.difference.values
             color = colors.get(shown(row.arm), INK)
             if values is not None:
-                places, many = np.full(len(values), y + 0.22), len(values) > MANY
+                places, many = y + 0.2 + 0.06 * _among_equals(values), len(values) > MANY
                 axes.plot(scale * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
             low, high = (interval.estimate if end is None else end for end in (interval.low, interval.high))
             axes.hlines(y, scale * low, scale * high, color=color, linewidth=2)

@@ -112,6 +112,7 @@ def _contents(of: Study) -> dict[str, Any]:
         "config": _text(results.folder / CONFIG),
         "environment": _environment(results.folder / ENVIRONMENT),
         "folder": results.folder.name,
+        "commit": _commit(results.folder / ENVIRONMENT),
         "css": Markup(_own("page.css")),
         "script": Markup(_own("page.js")),
     }
@@ -138,6 +139,14 @@ def _environment(path: Path) -> dict[str, str]:
         for name, value in found.items()
     }
     return {name: line for name, line in lines.items() if line not in ("null", "{}", "[]")}
+
+
+def _commit(path: Path) -> str:
+    """Of which commit of bnbench's repository, or of the user's, the sweep is."""
+    try:
+        return str((json.loads(_text(path)).get("git") or {}).get("commit", ""))[:12]
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _facts(of: Study) -> list[tuple[str, str]]:
@@ -192,7 +201,7 @@ def _runs_table(of: Study) -> Table:
         ends = [_number(plain(record[name]), is_share(name)) for name in outcomes]
         time = seconds.get(record["run"])
         rows.append([str(record["run"]), *told, str(record["status"]), *ends, "–" if time is None else f"{time:.1f}"])
-    headings = [f"{name.replace('_', ' ')}{' (%)' if is_share(name) else ''}" for name in outcomes]
+    headings = [f"{name.replace('_accuracy', ' %').replace('_', ' ')}" for name in outcomes]
     number = [pd.api.types.is_numeric_dtype(runs[name]) for name in differing]
     return Table(
         ["run", *differing, "status", *headings, "seconds"],

@@ -6,6 +6,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (rows.length < 2) continue;
   const text = rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
   const words = text.map((cells) => cells.join(" ").toLowerCase());
+  const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim().toLowerCase());
+  // "batch_norm" is not meant to find "no_batch_norm": a word is looked for from its beginning; "seed=3" is a cell.
+  const finder = (word) => {
+    const [key, value] = word.split("=");
+    const column = value === undefined ? -1 : headings.indexOf(key);
+    if (column >= 0) return (index) => text[index][column].toLowerCase() === value;
+    const pattern = new RegExp(`(^|[^\\w.])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}`);
+    return (index) => pattern.test(words[index]);
+  };
   const place = new Map(rows.map((row, index) => [row, index]));
   // "88.20 ± 0.54", "+0.33 [+0.01, +0.66] pp", "<0.001", "12/20": a column of numbers is sorted by the first of each.
   const number = (cell) => {
@@ -42,10 +51,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const count = tools.querySelector(".count");
   tools.hidden = false;
   tools.querySelector("input").addEventListener("input", (event) => {
-    const wanted = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = event.target.value.toLowerCase().split(/\s+/).filter(Boolean).map(finder);
     let kept = 0;
     rows.forEach((row, index) => {
-      const keep = wanted.every((word) => words[index].includes(word));
+      const keep = wanted.every((found) => found(index));
       row.hidden = !keep;
       kept += keep;
     });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_a_network_of_a_cell_trains_here_and_never_on_top_of_an_older_one(
     with pytest.raises(UserError, match=r"mine may have changed since; run\(\.\.\., fresh=True\) starts over"):
         runner.run(config, out=tmp_path, quiet=True)
     assert list(runner.run(config, out=tmp_path, fresh=True, quiet=True).runs["status"]) == ["ok", "ok"]
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"import runner\nprint('once')\nprint(runner.run({CONFIG!r}, workers=1, quiet=True))\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("once") == 1
+    assert "batch_norm" in done.stdout
+    assert done.stderr == ""
 
 
 def test_a_wrong_dictionary_is_a_wrong_config(tmp_path: Path) -> None:

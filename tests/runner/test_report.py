@@ -215,7 +215,7 @@ def test_tables_sort_and_filter_by_keyboard(browser: Any, tmp_path: Path, tutori
     path.write_text(tutorial, encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())
-    column = page.locator("#runs-table th").all_inner_texts().index("valid accuracy (%)")
+    column = page.locator("#runs-table th").all_inner_texts().index("valid %")
 
     def shown() -> list[float]:
         cells = page.locator(f"#runs-table tbody tr:visible td:nth-child({column + 1})")
@@ -231,4 +231,7 @@ def test_tables_sort_and_filter_by_keyboard(browser: Any, tmp_path: Path, tutori
     page.locator(".tools[data-for=runs-table] input").fill("no_batch_norm 50")
     assert page.locator(".tools[data-for=runs-table] .count").inner_text() == f"{len(shown())} of 42 rows"
     assert 0 < len(shown()) < 21
+    for words, rows in (("batch_norm", 21), ("network=batch_norm seed=3", 1), ("NORM", 0), ("", 42)):
+        page.locator(".tools[data-for=runs-table] input").fill(words)
+        assert len(shown()) == rows, words
     page.close()
