@@ -21,11 +21,12 @@ network in between. `rows per CPU second` counts the driver's own processor time
 THEN = """\
 One driver is enough while there come fewer rows a second than it takes: {rows:,.0f} here, and some {runs:,.0f} jobs a
 second. By arithmetic, not by trial, that is {slots:,.0f} slots whose epochs last ten seconds; 64 were tried, and from
-4 to 64 it takes as much: the single writer and these two cores are the bound. Beyond it nothing is lost: a slot waits until it is asked, and what has gathered
-meanwhile is written with one fsync. Then, in this order: fewer readings (`evaluations_per_epoch`, `probes`); longer
-jobs, or stacks, which bring the rows of many runs at once; results on a disk with a fast fsync; and last a sweep cut
-into several configs, each with a driver and a folder of its own: `bnbench compare A B` takes them together. The
-driver's memory is at its peak at the end, when it sorts its tables: some 4 kB a row.
+4 to 64 it takes as much: the single writer and these two cores are the bound. Beyond it nothing is lost: a slot
+waits until it is asked, and what has gathered meanwhile is written with one fsync. Then, in this order: fewer readings
+(`evaluations_per_epoch`, `probes`); longer jobs, or stacks, which bring the rows of many runs at once; results on a
+disk with a fast fsync; and last a sweep cut into several configs, each with a driver and a folder of its own:
+`bnbench compare A B` takes them together. The driver's memory is at its peak at the end, when it sorts its tables:
+some 4 kB a row.
 """
 
 
