@@ -177,16 +177,18 @@ def alone(call: str) -> Any:
 
 def measure() -> dict[str, Any]:
     """All of it: name → figures."""
-    results: dict[str, Any] = {"load": os.getloadavg(), "driver": {}, "simulated": {}}
+    results: dict[str, Any] = {"load": {"driver": os.getloadavg()[0]}, "driver": {}, "simulated": {}}
     for batch in BATCHES:
         found = alone(f"driver_alone({batch}, 2000, {1 if batch == 1 else 10})")
         results["driver"][f"{batch} events a batch"] = found
         show(f"driver, {batch} events a batch", {name: f"{value:,.0f}" for name, value in found.items()})
+    results["load"]["simulated"] = os.getloadavg()[0]
     for epochs, runs in ((10, 10_000), (1, 10_000), (1, 100_000)):
         for workers in WORKERS if runs < 100_000 else WORKERS[-1:]:
             found = alone(f"simulated({workers}, {runs}, {epochs})")
             case = f"{workers} workers, {runs:,} runs of {epochs}"
             results["simulated"][case] = found
             show(case, {name: f"{value:,.0f}" for name, value in found.items()})
+    results["load"]["trained"] = os.getloadavg()[0]
     results["trained"] = trained()
     return results

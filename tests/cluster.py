@@ -66,7 +66,12 @@ def alive(environment: Mapping[str, str]) -> int:
         "import logging, ray; ray.init(log_to_driver=False, logging_level=logging.ERROR)\n"
         "print(sum(node['Alive'] for node in ray.nodes()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=30
+        )
+    except subprocess.TimeoutExpired:  # of a head that died as it came up
+        return 0
     return int(done.stdout.splitlines()[0]) if done.returncode == 0 else 0
 
 

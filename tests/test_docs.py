@@ -56,6 +56,11 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+def test_the_figures_of_a_cluster_are_what_the_benchmarks_gave() -> None:
+    module = runpy.run_path(str(ROOT / "docs/cluster.py"))
+    assert module["page"]() == module["PAGE"].read_text(encoding="utf-8")
+
+
 def test_the_performance_page_is_what_the_benchmarks_gave() -> None:
     module = runpy.run_path(str(ROOT / "docs/performance.py"))
     assert module["page"]() == (ROOT / "docs/performance.md").read_text(encoding="utf-8")

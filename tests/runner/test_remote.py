@@ -173,6 +173,12 @@ def test_a_job_that_is_lost_again_and_again_is_a_failed_run(tmp_path: Path, monk
     assert results[0].error == "lost 5 times in a row (RayError: Its node is gone)"
 
 
+def test_a_job_that_is_lost_often_but_gets_on_is_no_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(1, (4,) * 3 * remote.ATTEMPTS, room=1)
+    assert told(list(play(played, tmp_path, monkeypatch))) == WHOLE
+    assert played.attempts > 2 * remote.ATTEMPTS
+
+
 def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played = Played(0, (5,), room=1)
     found: list[Single] = []
