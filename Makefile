@@ -48,6 +48,7 @@ docs: $(READY)
 	$(BIN)/python docs/reproductions.py
 	$(BIN)/python docs/claims.py
 	$(BIN)/python docs/performance.py
+	$(BIN)/python docs/cluster.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
