@@ -86,6 +86,7 @@ def main(trials: int) -> int:
                 print(failures[-1], (root / "out/killed/run.log").read_text(), flush=True)
             found.wait(3)
             said = [line for line in (root / "out/killed/run.log").read_text().splitlines() if "lost" in line]
+            hits["node in the middle of a run"] += bool(said)
             print(f"trial {number}: {hit}; {' '.join(said)}", flush=True)
     struck = ", ".join(f"{count} of {hit}" for hit, count in sorted(hits.items()))
     print(f"{trials} trials ({struck}): {len(failures)} failures")
