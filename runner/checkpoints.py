@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from runner.errors import UserError
-from runner.rows import Checkpoint
+from runner.rows import Checkpoint, EpochRow
 
 FORMAT = b"bnbench checkpoint 1\n"
 SUFFIX = ".ckpt"
@@ -136,3 +136,8 @@ def load(path: Path) -> dict[str, Any]:
 
     state: dict[str, Any] = torch.load(io.BytesIO(_parts(path)[1]), map_location="cpu", weights_only=True)
     return state
+
+
+def rows(state: dict[str, Any], run_id: str) -> list[EpochRow]:
+    """A run's rows up to the checkpoint."""
+    return [EpochRow(*values) for values in state["rows"][run_id]]

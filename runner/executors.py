@@ -23,6 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+from runner import checkpoints
 from runner.checkpoints import NEVER, Every
 from runner.cluster import Cluster
 from runner.errors import UserError
@@ -149,6 +150,7 @@ class Worker:
         self.rows: dict[str, list[EpochRow]] = {}
         self.dead = False
         self.run_timeout, self.deadline = context.run_timeout, math.inf
+        self.checkpoints = context.checkpoints
 
     @property
     def idle(self) -> bool:
@@ -156,7 +158,12 @@ class Worker:
 
     def give(self, job: Job, checkpoint: Path | None = None) -> None:
         """Have a job trained, from a checkpoint where one is named or the context has it."""
-        self.job, self.rows = job, {run.run_id: [] for run in job}
+        files = {run.run_id: checkpoint or self.checkpoints.get(run.run_id) for run in job}
+        # A run that fails is told with all its rows, those before its checkpoint too.
+        self.rows = {
+            run_id: checkpoints.rows(checkpoints.load(file), run_id) if file else [] for run_id, file in files.items()
+        }
+        self.job = job
         self.deadline = math.inf
         self.pipe.send((job, checkpoint))
 

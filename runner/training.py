@@ -50,7 +50,7 @@ def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | Non
     checkpointing = checkpointing or Checkpointing()
     file = checkpointing.files.get(job[0].run_id)
     saved = checkpoints.load(file) if file else None
-    rows: dict[str, list[EpochRow]] = {run.run_id: _saved_rows(saved, run.run_id) for run in job}
+    rows: dict[str, list[EpochRow]] = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
     told: Counter[str] = Counter()
     finished: set[str] = set()
     waiting: list[tuple[Job, str]] = [(tuple(job), "")]
@@ -206,10 +206,6 @@ class Unpacked:
 
 
 Told = EpochRow | CurveRow | ProbeRow | RunResult | Unpacked
-
-
-def _saved_rows(saved: dict[str, Any] | None, run_id: str) -> list[EpochRow]:
-    return [EpochRow(*values) for values in saved["rows"][run_id]] if saved else []
 
 
 def _probe(live: dict[int, RunSpec], learner: Learner, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:

@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from click.testing import Result
 
 from runner import driver as driver  # registers them all
-from runner.executors import executor
+from runner.checkpoints import Every, to_bytes
+from runner.executors import Context, executor
+from runner.registry import load_plugins
+from runner.rows import Checkpoint, RunResult
+from runner.spec import RunSpec
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -118,3 +123,42 @@ def test_without_the_extra_it_says_what_to_install(
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "--executor ray needs ray: pip install 'bnbench[ray]'"
     assert list(tmp_path.iterdir()) == []
+
+
+MORTAL = """\
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from runner import network
+
+
+class Mortal(torch.nn.Linear):
+    steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        if Path(__file__).with_name("die").exists() and self.steps > 20:
+            os._exit(3)
+        return super().forward(x.flatten(1))
+
+
+@network("mortal")
+def mortal(): return Mortal(784, 10)
+"""
+
+
+def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, tmp_path: Path) -> None:
+    plugin = str(write("mortal.py", MORTAL))
+    load_plugins((plugin,))
+    fixed: dict[str, Any] = {"dataset": "digits", "device": "cpu", "train_samples": 200, "batch_size": 20}
+    run = RunSpec(network="mortal", epochs=5, **fixed)  # ten steps an epoch
+    events = list(executor["inline"]([(run,)], Context(tmp_path, (plugin,), every=Every(epochs=2))))
+    saved = next(event for event in events if isinstance(event, Checkpoint))
+    (tmp_path / "two.ckpt").write_bytes(to_bytes(saved))
+    write("die", "")
+    context = Context(tmp_path, (plugin,), checkpoints={run.run_id: tmp_path / "two.ckpt"})
+    result = list(executor["process"]([(run,)], context))[-1]
+    assert isinstance(result, RunResult)
+    assert (result.status, [row.epoch for row in result.rows]) == ("failed", [1, 2, 3, 4])
