@@ -116,7 +116,12 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
     planned = {name: each.run_id for number, each in enumerate(sweep.runs, 1) for name in (each.run_id, str(number))}
     if run not in planned:
         raise UserError(f"{folder}: no run '{run}'; allowed: 1 to {len(sweep.runs)}, or a run_id of {RUNS}")
-    row = next((row for row in read_rows(folder / RUNS) if row["run_id"] == planned[run]), None)
+    rows = read_rows(folder / RUNS)
+    row = next((row for row in rows if row["run_id"] == planned[run]), None)
+    if row is None and any(run in (row["run"], row["run_id"]) for row in rows):
+        raise UserError(
+            f"{folder}: run {run} is of a bnbench that named runs otherwise; only that one can build its network"
+        )
     if row is None or row["status"] == "interrupted":
         raise UserError(f"{folder}: run {run} has not ended; bnbench resume {folder} trains it to its end")
     if row["status"] in FAILED:

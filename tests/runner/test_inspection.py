@@ -462,3 +462,11 @@ def test_it_fits_eighty_columns_and_nothing_is_cut_below(
 )
 def test_a_histogram_of_known_values(values: list[float], bars: str) -> None:
     assert histogram(values) == bars
+
+
+def test_a_run_of_an_older_bnbench_is_not_said_to_be_unfinished(bnbench: Bnbench) -> None:
+    folder = (
+        Path(__file__).parent.parent.parent / "results/reference/tutorial"
+    )  # from before `precision` was a parameter
+    done = bnbench("inspect", folder, 1)
+    assert (done.exit_code, "named runs otherwise" in done.stderr) == (2, True), done.stderr
