@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from benchmarks import cluster, commands, training
-from runner import environment, registry
-from runner.data import load
-from runner.paths import data_folder
+from runner import registry
+from runner.storage.folder import data_folder
+from runner.training import environment
+from runner.training.data.datasets import load
 
 ROUNDS = 3
 OVERHEAD_ROUNDS = 7

@@ -20,15 +20,16 @@ from pathlib import Path
 from time import perf_counter, process_time, sleep
 from typing import Any
 
-from runner import remote, yaml_source
-from runner.cluster import Cluster
-from runner.config import from_mapping
-from runner.driver import Options, run_sweep
-from runner.executors import Context, executor
-from runner.grouping import Job
-from runner.node import Answer
-from runner.remote import ray as on_ray
-from runner.rows import Batch, EpochRow, Event, RunResult, Single
+from runner.config import yaml_source
+from runner.config.jobs import Job
+from runner.config.reader import from_mapping
+from runner.execution.driver import Options, run_sweep
+from runner.execution.executors import ray_executor as remote
+from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.ray_actor import Answer
+from runner.execution.executors.ray_cluster import Cluster
+from runner.execution.executors.ray_executor import ray as on_ray
+from runner.storage.rows import Batch, EpochRow, Event, RunResult, Single
 
 BATCHES = (1, 10, 100, 1000)
 WORKERS = (1, 4, 16, 64)
@@ -137,7 +138,7 @@ def train(name: str, fixed: dict[str, Any], runs: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "train.yaml"
         config.write_text(yaml_source.dump({"fixed": fixed, "grid": {"seed": {"range": runs}}}), "utf-8")
-        command = [sys.executable, "-m", "runner.cli", "run", str(config), "--out", folder, "--quiet"]
+        command = [sys.executable, "-m", "runner.interfaces.cli.main", "run", str(config), "--out", folder, "--quiet"]
         began = perf_counter()
         subprocess.run([*command, "--workers", "2", "--executor", name], stdout=subprocess.DEVNULL, check=True)
         return perf_counter() - began

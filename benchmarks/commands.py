@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.made_up import made_up
-from runner import yaml_source
+from runner.config import yaml_source
 
 GRID = {
     "network": ["no_batch_norm", "batch_norm"],

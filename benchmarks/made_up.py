@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import driver, yaml_source
-from runner.config import load
-from runner.rows import EPOCH_FIELDS
-from runner.spec import RunSpec
-from runner.store import RUN_FIELDS, cell
+from runner.config import yaml_source
+from runner.config.reader import load
+from runner.config.run_spec import RunSpec
+from runner.execution import driver
+from runner.storage.rows import EPOCH_FIELDS
+from runner.storage.store import RUN_FIELDS, cell
 
 MEASURED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 

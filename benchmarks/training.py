@@ -23,12 +23,12 @@ from torchvision import transforms
 from torchvision.datasets import MNIST, FashionMNIST
 
 from runner import registry
-from runner.data import RunData, prepare
-from runner.executors import Context, executor
-from runner.grouping import StackMode, jobs
-from runner.model import resolve_device
-from runner.rows import RunResult
-from runner.spec import RunSpec
+from runner.config.jobs import StackMode, jobs
+from runner.config.run_spec import RunSpec
+from runner.execution.executors.executor import Context, executor
+from runner.storage.rows import RunResult
+from runner.training.data.datasets import RunData, prepare
+from runner.training.networks import resolve_device
 
 Contestant = Callable[[Path], float]
 

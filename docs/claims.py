@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from runner import yaml_source
-from runner.comparison import compare
-from runner.results import load
+from runner.analysis.comparison import compare
+from runner.config import yaml_source
+from runner.storage.results import load
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/reference/claims"

@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from runner.report import report
+from runner.reporting.page import report
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs/images"
@@ -61,7 +61,7 @@ def terminal_page() -> str:
     command = ["compare", "results/reference/notebook_mlp"]
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "80"}
     done = subprocess.run(
-        [sys.executable, "-m", "runner.cli", *command],
+        [sys.executable, "-m", "runner.interfaces.cli.main", *command],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -35,8 +35,8 @@ HOW = """\
 - **CPU.** A run is a process on one thread with the data in its memory: two single threads do more than one run on two.
   Workers keep freed memory (`MALLOC_MMAP_THRESHOLD_`): at batch 1000 mapping it anew was a third of the time. Denormals
   are flushed, optimizers fused, sums stay on the device, and nothing else is in the step. 2×2 maximum pooling has a
-  kernel of its own (`runner/pooling.py`), with torch's numbers to the bit. Not taken, since measured without gain here:
-  `channels_last`, `torch.compile`, ReLU after pooling.
+  kernel of its own (`runner/training/learners/max_pooling.py`), with torch's numbers to the bit.
+  Not taken, since measured without gain here: `channels_last`, `torch.compile`, ReLU after pooling.
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
   model: convolutions in groups, `baddbmm`, one batch norm over the channels of all. What has no stacked form is mapped
   by `torch.vmap`; what that cannot hold trains alone, and `bnbench plan --stack on` says so. **The rule of
@@ -52,7 +52,7 @@ HOW = """\
 UNSEEN = """\
 ## Not seen yet
 
-No GPU was at hand. The stacked code is tested on the CPU against the solo networks (`tests/runner/test_stack.py`);
+No GPU was at hand. The stacked code is tested on the CPU against the solo networks (`tests/training/test_stack.py`);
 what only a GPU can show is written and waits: tests marked `cuda` (graph against plain step for every network and
 stacks of 1, 3 and 10; CUDA against CPU), and `make bench` there, which measures stacks of 1, 10, 100 and 1000 runs at
 batch 1000 and 64, the tutorial's loop on the same GPU, and 2 networks × 100 seeds × 20 epochs end to end. So these

@@ -18,7 +18,7 @@ from runner.errors import UserError
 from runner.registry import dataset
 
 if TYPE_CHECKING:
-    from runner.data import DataSet
+    from runner.training.data.datasets import DataSet
 
 MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -61,8 +61,8 @@ def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
     from sklearn.datasets import load_digits
     from torch.nn import functional as F
 
-    from runner.data import DataSet, Split
-    from runner.randomness import stream
+    from runner.training.data.datasets import DataSet, Split
+    from runner.training.data.seeding import stream
 
     bunch = load_digits()
     small = torch.from_numpy(bunch.images).float().unsqueeze(1)  # [N, 1, 8, 8], 0..16
@@ -81,7 +81,7 @@ def _torchvision(reader: Any, root: Path, sha256: Mapping[str, str], download: b
     """
     from torch import Tensor
 
-    from runner.data import DataSet, Split
+    from runner.training.data.datasets import DataSet, Split
 
     raw = root / reader.__name__ / "raw"
     missing = [raw / name for name in sha256 if not (raw / name).is_file()]

@@ -13,15 +13,15 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Imported on first use: `bnbench --help` and `bnbench plan` need neither torch nor pandas.
     if name == "RunBuilder":
-        from runner.builder import RunBuilder
+        from runner.config.grid import RunBuilder
 
         return RunBuilder
     if name == "RunManager":
-        from runner.manager import RunManager
+        from runner.interfaces.run_manager import RunManager
 
         return RunManager
     if name in ("load", "run"):
-        from runner import notebook
+        from runner.interfaces import notebook
 
         return getattr(notebook, name)
     raise AttributeError(f"module 'runner' has no attribute '{name}'")

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from runner import registry
-from runner.cli import main
+from runner.interfaces.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 from click.testing import Result
 
-from runner import config, yaml_source
+from runner.config import reader as config
+from runner.config import yaml_source
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("**/*.yaml"))
 

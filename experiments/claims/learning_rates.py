@@ -9,13 +9,13 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.claims import Claim
+    from runner.analysis.claims.judge import Claim
 
 
 @claim("larger_learning_rates")
 def larger_learning_rates(name: str) -> Claim:
-    from runner.claims import Claim
-    from runner.measures import largest_lr
+    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.per_seed import largest_lr
 
     return Claim(
         name=name,

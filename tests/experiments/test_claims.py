@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner import claims, config, registry
-from runner.claims import BUDGETS, Claim, evaluate
-from runner.driver import Options
-from runner.results import Results
-from runner.spec import RunSpec
-from runner.store import RUN_FIELDS
-from runner.sweep import Sweep
+from runner import registry
+from runner.analysis.claims import judge as claims
+from runner.analysis.claims.judge import BUDGETS, Claim, evaluate
+from runner.config import reader as config
+from runner.config.run_spec import RunSpec
+from runner.config.sweep import Sweep
+from runner.execution.driver import Options
+from runner.storage.results import Results
+from runner.storage.store import RUN_FIELDS
 
 SEEDS = 4
 

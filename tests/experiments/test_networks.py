@@ -17,7 +17,7 @@ from experiments.networks.conv_unit import Order
 from experiments.networks.parts import Activation, activation_layer
 from runner import registry
 from runner.errors import UserError
-from runner.model import parameter_count, weights_hash
+from runner.training.networks import parameter_count, weights_hash
 
 NAMES = [name for name, factory in registry.network.items() if factory.__module__.startswith("experiments.")]
 NORMED = [name for name in NAMES if "norm" in registry.signature(registry.network[name])]

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from experiments.norms import NormName, build_norm
 from runner import registry
 from runner.errors import UserError
-from runner.model import is_norm
+from runner.training.networks import is_norm
 
 NAMES = [name for name, factory in registry.norm.items() if factory.__module__.startswith("experiments.")]
 IMAGES_ONLY = {"instance"}

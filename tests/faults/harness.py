@@ -22,28 +22,28 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-import runner
-from runner.checkpoints import Every, find
-from runner.config import from_mapping
+from runner import execution, training
+from runner.config.jobs import Job
+from runner.config.reader import from_mapping
+from runner.config.run_spec import RunSpec
+from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.executors import Context, executor
-from runner.grouping import Job
-from runner.rows import Batch, Checkpoint, EpochRow, Event, RunResult
-from runner.spec import RunSpec
-from runner.sweep import Sweep
+from runner.execution.executors.executor import Context, executor
+from runner.storage.checkpoints import Every, find
+from runner.storage.rows import Batch, Checkpoint, EpochRow, Event, RunResult
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
 # The driver imports these two inside its functions; they would load torch.
-for name, module in (
-    ("preflight", types.SimpleNamespace(check=lambda sweep, _: sweep)),
-    ("environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
+for package, name, module in (
+    (execution, "preflight", types.SimpleNamespace(check=lambda sweep, _: sweep)),
+    (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):
-    sys.modules[f"runner.{name}"] = module  # type: ignore[assignment]
-    setattr(runner, name, module)
+    sys.modules[f"{package.__name__}.{name}"] = module  # type: ignore[assignment]
+    setattr(package, name, module)
 
-from runner import checkpoints  # noqa: E402
-from runner.driver import Options, run_sweep  # noqa: E402
+from runner.execution.driver import Options, run_sweep  # noqa: E402
+from runner.storage import checkpoints  # noqa: E402
 
 checkpoints.loads = lambda found: bool(found)  # the stub's states are not torch's
 

@@ -26,7 +26,17 @@ SWEEP = CONFIG.replace("epochs: 20", "epochs: 40").replace("range: 4", "range: 6
 
 
 def start(found: Cluster, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "runner.cli", *arguments, "--executor", "ray", "--checkpoint-every", "3", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "runner.interfaces.cli.main",
+        *arguments,
+        "--executor",
+        "ray",
+        "--checkpoint-every",
+        "3",
+        "-q",
+    ]
     return subprocess.Popen(
         command,
         env=found.environment,

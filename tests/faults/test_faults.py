@@ -24,8 +24,8 @@ from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import checkpoints
-from runner.rows import Checkpoint
+from runner.storage import checkpoints
+from runner.storage.rows import Checkpoint
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -234,7 +234,7 @@ def test_what_changed_is_named_and_refused(
     config = write("deep.yaml", DEEP)
     options = ("--out", tmp_path, "--executor", "inline", "--set", "fixed.epochs=1")
     assert bnbench("run", config, *options).exit_code == 0
-    monkeypatch.setattr("runner.environment.code", lambda: "f" * 64)
+    monkeypatch.setattr("runner.training.environment.code", lambda: "f" * 64)
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     tables = (tmp_path / "deep/metrics.csv").read_bytes()
     done = bnbench("run", config, *options, "--resume")

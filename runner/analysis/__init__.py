@@ -1,0 +1,1 @@
+"""Tables → comparison → verdicts. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Claims: declared, measured seed by seed, judged."""

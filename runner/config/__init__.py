@@ -1,0 +1,1 @@
+"""YAML → sweep → jobs. Imports no torch."""

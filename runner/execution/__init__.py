@@ -1,0 +1,1 @@
+"""Jobs → a finished folder: the driver, its checks and plans, the executors."""

@@ -1,0 +1,69 @@
+"""`bnbench report` and `bnbench plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.errors import UserError
+
+_results = click.argument("results", type=click.Path(path_type=Path))
+_where = click.option(
+    "--where", "where", multiple=True, metavar="KEY=VALUE", help="Only the runs of this parameter, e.g. lr=0.1."
+)
+_target = click.option(
+    "--target", type=float, metavar="VALUE", help="Time the runs to this accuracy (default: where the baseline ends)."
+)
+
+
+@click.command()
+@_results
+@_where
+@_target
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page (default: RESULTS/report.html).")
+def report(results: Path, where: tuple[str, ...], target: float | None, output: Path | None) -> None:
+    """Write RESULTS as one HTML page: verdict, table, pictures, config; it opens offline."""
+    from runner.reporting.page import report
+    from runner.storage.store import write_atomically
+
+    if output and not output.parent.is_dir():
+        raise UserError(f"{output}: its folder does not exist")
+    output = output or results / "report.html"
+    write_atomically(output, report(results, _parameters(where), target))
+    click.echo(output)
+
+
+@click.command()
+@_results
+@click.argument("kind", metavar="KIND")
+@_where
+@_target
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A .svg, .png or .pdf file (default: RESULTS/KIND.svg)."
+)
+def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None, output: Path | None) -> None:
+    """Draw one KIND of picture of RESULTS: accuracy, loss, differences, pairs, learning-rate, target, gradients,
+    activations or norms.
+    """
+    from runner.reporting import figures
+
+    of = figures.study(results, _parameters(where), target)
+    if target is None and kind == "target" and (found := figures.default_target(of.comparison)) is not None:
+        of = figures.study(results, _parameters(where), found)
+    output = output or results / f"{kind}.svg"
+    figures.save(figures.draw(of, kind), output)
+    click.echo(output)
+
+
+def _parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
+    from runner.config import yaml_source
+
+    found = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--where {assignment}: expected key=value, such as --where lr=0.1")
+        found[key] = yaml_source.read(text, f"--where {assignment}").values
+    return found

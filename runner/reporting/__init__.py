@@ -1,0 +1,1 @@
+"""How results look: tables, sentences, figures, the page."""

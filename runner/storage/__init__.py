@@ -1,0 +1,1 @@
+"""A sweep's folder: rows, tables, resume, checkpoints, results."""

@@ -1,0 +1,1 @@
+"""A job → its rows: the loop, its learners, data and probes."""

@@ -1,0 +1,1 @@
+"""What the training loop drives: one network, or a stack of them."""

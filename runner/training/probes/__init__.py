@@ -1,0 +1,1 @@
+"""What a network looks like inside while it trains."""

@@ -1,0 +1,121 @@
+"""How long a sweep will take, from another one's table."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from runner.config.jobs import longest_first
+from runner.config.run_spec import RunSpec
+from runner.execution.forecast import makespan
+
+Bnbench = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+MEASURED = """\
+run,epoch,train_loss,epoch_duration,run_duration,network,network.width,seed,lr,device,run_id
+1,1,0.5,1.0,1.5,slow,8,0,0.1,cpu,a
+1,2,0.5,1.0,60.0,slow,8,0,0.1,cpu,a
+2,1,0.5,1.0,50.0,slow,8,1,0.2,cpu,b
+3,1,0.5,1.0,20.0,slow,8,2,0.1,cpu,c
+4,1,0.5,1.0,5.0,quick,8,0,0.1,cpu,d
+5,1,0.5,1.0,5.0
+"""
+PLUGIN = """\
+from runner import network
+
+
+@network("slow")
+def slow(*, width: int = 8): ...
+
+
+@network("quick")
+def quick(*, width: int = 8): ...
+"""
+CONFIG = """\
+plugins: [two.py]
+fixed: {dataset: fashion_mnist, network.width: 8, epochs: 10}
+grid: {network: [quick, slow], seed: [0, 1]}
+"""
+
+
+@pytest.fixture
+def last_line(bnbench: Bnbench, write: Write, tmp_path: Path) -> Callable[..., str]:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/metrics.csv").write_text(MEASURED)
+    write("two.py", PLUGIN)
+    config = write("new.yaml", CONFIG)
+
+    def plan(*options: object) -> str:
+        done = bnbench("plan", config, "--measured", tmp_path / "old", *options)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    return plan
+
+
+def test_the_median_run_s_epochs_say_how_long_others_take(last_line: Callable[..., str], tmp_path: Path) -> None:
+    # slow: 60/2, 50 and 20 seconds an epoch; quick: 5. Ten epochs of two runs each.
+    known = f"expected from the epochs of {tmp_path / 'old'}: 11.7 minutes of training, "
+    assert last_line("--workers", 1) == known + "11.7 minutes on 1 worker"
+    assert last_line("--workers", 2) == known + "5.8 minutes on 2 workers"
+    assert last_line("--workers", 64) == known + "5.0 minutes on 64 workers"
+    assert last_line("--workers", 1, "--device", "cpu") == known + "11.7 minutes on 1 worker"
+
+
+def test_what_was_not_measured_is_not_guessed(last_line: Callable[..., str]) -> None:
+    assert last_line("--workers", 1, "--set", "grid.batch_size=[1000, 7]").endswith(
+        "11.7 minutes on 1 worker; 4 of 8 jobs have no such epochs there"
+    )
+    for change in ("fixed.network.width=9", "fixed.precision=bf16", "fixed.dataset=mnist"):
+        assert not last_line("--workers", 1, "--set", change).startswith("expected"), change
+    assert not last_line("--device", "cuda").startswith("expected")
+
+
+def test_a_plan_says_what_a_job_asks_for(bnbench: Bnbench, write: Write) -> None:
+    write("two.py", PLUGIN)
+    asked = "resources: {num_gpus: 0.25, num_cpus: 2}\n"
+    config = write("asks.yaml", CONFIG.replace("10}", "10, device: cuda}") + asked)
+    lines = bnbench("plan", config, "--stack", "off", "--workers", 8).stdout.splitlines()
+    assert lines[-1] == "4 jobs, each asks for 2 CPUs and 0.25 GPUs"
+    for wrong, message in (
+        ("{num_gpus: 2}", "resources.num_gpus: input should be less than or equal to 1, got 2"),
+        ("{gpus: 1}", "unknown key 'gpus'; did you mean 'num_gpus'? allowed: num_cpus, num_gpus"),
+    ):
+        done = bnbench("plan", write("wrong.yaml", CONFIG + f"resources: {wrong}\n"))
+        assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
+def test_the_longest_job_first_and_equals_as_they_stand() -> None:
+    runs = [RunSpec(network="n", epochs=epochs, seed=seed) for seed, epochs in enumerate((1, 5, 1, 3, 2))]
+    jobs = [(runs[0],), (runs[1],), (runs[2],), (runs[3], runs[4])]
+    assert longest_first(jobs) == [(runs[1],), (runs[3], runs[4]), (runs[0],), (runs[2],)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_makespan_is_that_of_jobs_handed_out_second_by_second(workers: int) -> None:
+    for lengths in itertools.product((1, 2, 5), repeat=5):
+        waiting, busy, now = list(lengths), list[int](), 0
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                busy.append(waiting.pop(0))
+            now += 1
+            busy = [left - 1 for left in busy if left > 1]
+        assert makespan(lengths, workers) == now
+
+
+def test_a_sweep_s_own_folder_is_looked_at_first(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write("own.yaml", "fixed: {network: batch_norm, dataset: digits, device: cpu, epochs: 1}\n")
+    assert "expected" not in bnbench("plan", config).stdout
+    assert bnbench("run", config, "--executor", "inline", "-q").exit_code == 0
+    plan = bnbench("plan", config, "--set", "fixed.epochs=600").stdout.splitlines()[-1]
+    assert re.match(r"expected from the epochs of results/own: [\d.]+ (seconds|minutes) of training", plan)
+    assert bnbench("plan", config, "--measured", tmp_path / "nowhere").exit_code == 2

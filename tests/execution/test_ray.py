@@ -1,0 +1,206 @@
+"""What the `ray` executor does when slots are lost, in a cluster that is played: no Ray, and every loss tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runner.config.jobs import Job
+from runner.config.run_spec import RunSpec
+from runner.errors import UserError
+from runner.execution.executors import ray_executor as remote
+from runner.execution.executors.executor import Context
+from runner.execution.executors.ray_actor import Answer, Luggage
+from runner.execution.executors.ray_cluster import Cluster
+from runner.storage import checkpoints
+from runner.storage.rows import Batch, Checkpoint, CurveRow, EpochRow, Note, RunResult, Single
+
+EPOCHS = 5
+RUNS = [RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed) for seed in range(5)]
+JOBS: list[Job] = [tuple(RUNS[:2]), (RUNS[2],), tuple(RUNS[3:])]
+
+
+def events(job: Job, every: int, done: int, attempt: int) -> Iterator[Single]:
+    """A job's events after so many epochs; the attempt shows in nothing but the times."""
+    for epoch in range(done + 1, EPOCHS + 1):
+        for run in job:
+            yield CurveRow(run.run_id, epoch - 0.5, epoch, 1.0, 0.5, 1.0, 0.5, attempt)
+        for run in job:
+            yield EpochRow(run.run_id, epoch, epoch, run.seed + epoch, 0.5, 1.0, 0.5, attempt, attempt)
+        if every and epoch % every == 0 and epoch < EPOCHS:
+            yield Checkpoint(tuple(run.run_id for run in job), epoch, str(epoch).encode())
+    for run in job:
+        yield RunResult(run.run_id, "ok", error="")
+
+
+class Played:
+    """A cluster of `room` slots. `lives` says how many answers each slot gives before it is lost, in their order;
+    the others live. `mute` ones are never heard again, instead of being known to be dead."""
+
+    RayError = type("RayError", (Exception,), {})
+
+    def __init__(self, every: int = 0, lives: tuple[int, ...] = (), room: int = 2, mute: bool = False) -> None:
+        self.every, self.lives, self.room, self.mute = every, list(lives), room, mute
+        self.exceptions = SimpleNamespace(RayError=self.RayError)
+        self.now, self.attempts, self.killed, self.given = 0.0, 0, 0, list[Any]()
+
+    def actor(self, *_: Any) -> Any:
+        left = self.lives.pop(0) if self.lives else 10_000
+        queue: Iterator[Single] = iter(())
+        state: dict[str, Any] = {"left": left, "queue": queue, "job": ()}
+
+        def tell(job: Job, checkpoint: bytes | None) -> dict[str, Any]:
+            if job:
+                self.attempts += 1
+                self.given.append(checkpoint)
+                done = int(checkpoint.rpartition(b"\n")[2]) if checkpoint else 0
+                state["queue"] = events(job, self.every, done, self.attempts)
+                state["job"] = job
+            state["left"] -= 1
+            return state
+
+        return SimpleNamespace(tell=SimpleNamespace(remote=lambda *asked: _Question(tell(*asked))))
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def kill(self, _: Any) -> None:
+        self.killed += 1
+
+    def wait(self, questions: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        ready = [each for each in questions if each.state["left"] >= 0 or not self.mute]
+        self.now += 0.01 if ready else timeout
+        return ready[:num_returns], []
+
+    def get(self, question: Any) -> Answer:
+        state = question.state
+        if state["left"] < 0:
+            raise self.RayError("The actor died.\nIts node is gone.")
+        told = tuple(islice(state["queue"], 3))
+        return Answer(told, len(told) < 3)
+
+    def cluster(self) -> Cluster:
+        return PlayedCluster(self, 1, 0)
+
+    def nodes(self) -> list[Any]:
+        return [{"Alive": True, "NodeManagerHostname": "n", "Resources": {"CPU": self.room}}]
+
+
+class _Question:
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+class PlayedCluster(Cluster):
+    def actor(self, kind: type, *arguments: Any) -> Any:
+        return self.ray.actor(kind, *arguments)
+
+
+@pytest.fixture(autouse=True)
+def _time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_pack", lambda _: Luggage)
+
+
+def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Single]:
+    """What the driver would keep; its checkpoints lie in the folder."""
+    monkeypatch.setattr(remote, "monotonic", lambda: played.now)
+    monkeypatch.setattr(
+        "runner.execution.executors.ray_executor.time.sleep",
+        lambda seconds: setattr(played, "now", played.now + seconds),
+    )
+    for batch in remote.ray(JOBS, Context(folder, checkpoint_folder=folder, cluster=played.cluster())):
+        for event in batch.events if isinstance(batch, Batch) else (batch,):
+            if isinstance(event, Checkpoint):
+                (folder / checkpoints.file_name(event.run_ids, event.epoch)).write_bytes(checkpoints.to_bytes(event))
+            yield event
+
+
+def told(found: list[Single]) -> dict[str, list[tuple[str, float]]]:
+    """Of each run what was told, in order, but for times."""
+    runs: dict[str, list[tuple[str, float]]] = {}
+    for event in found:
+        if isinstance(event, EpochRow | CurveRow):
+            runs.setdefault(event.run_id, []).append((type(event).__name__, event.epoch))
+        elif isinstance(event, RunResult):
+            runs[event.run_id].append((event.status, len(event.rows)))
+    return runs
+
+
+WHOLE = {
+    run.run_id: [
+        *(
+            (name, epoch)
+            for whole in range(1, EPOCHS + 1)
+            for name, epoch in (("CurveRow", whole - 0.5), ("EpochRow", whole))
+        ),
+        ("ok", EPOCHS),
+    ]
+    for run in RUNS
+}
+
+
+@pytest.mark.parametrize("mute", [False, True])
+@pytest.mark.parametrize("every", [0, 1, 2])
+def test_a_slot_lost_anywhere_and_the_next_one_too_lose_and_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, mute: bool
+) -> None:
+    for first in range(16):
+        for second in (0, 3, 10_000):
+            played = Played(every, (first, 10_000, second), mute=mute)
+            found = list(play(played, tmp_path, monkeypatch))
+            assert told(found) == WHOLE, (first, second)
+            results = [event for event in found if isinstance(event, RunResult)]
+            kept = [event for event in found if isinstance(event, EpochRow)]
+            for result in results:  # what a result looks back on is what was told, times and all
+                assert list(result.rows) == [row for row in kept if row.run_id == result.run_id]
+            if first < 8:
+                assert any(isinstance(event, Note) for event in found), first
+    assert played.killed >= 2  # none is left behind
+
+
+def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(1, (7,), room=1)
+    list(play(played, tmp_path, monkeypatch))
+    assert [bool(each) for each in played.given] == [False, True, False, False]
+
+
+def test_a_job_that_is_lost_again_and_again_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(0, (2,) * remote.ATTEMPTS, room=1)
+    found = list(play(played, tmp_path, monkeypatch))
+    results = [event for event in found if isinstance(event, RunResult)]
+    assert [each.status for each in results] == ["failed"] * 2 + ["ok"] * 3
+    assert results[0].error == "lost 5 times in a row (RayError: Its node is gone)"
+
+
+def test_a_job_that_is_lost_often_but_gets_on_is_no_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(1, (4,) * 3 * remote.ATTEMPTS, room=1)
+    assert told(list(play(played, tmp_path, monkeypatch))) == WHOLE
+    assert played.attempts > 2 * remote.ATTEMPTS
+
+
+def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(0, (5,), room=1)
+    found: list[Single] = []
+
+    def until_the_end() -> None:
+        for event in play(played, tmp_path, monkeypatch):
+            found.append(event)
+            if isinstance(event, Note):
+                played.room = 0
+
+    with pytest.raises(UserError, match=r"asks for 1 CPUs .* \(n: 0 CPUs, 0 GPUs\).*none has come for 300 seconds"):
+        until_the_end()
+    notes = [event.text for event in found if isinstance(event, Note)]
+    assert notes[0] == "2 runs lost (RayError: Its node is gone); they go on elsewhere, attempt 2"
+    assert notes[1].startswith("3 jobs wait: ")
+    assert played.now < 320
+
+
+def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"no slot comes to life in the cluster: RayError: Its node is gone"):
+        list(play(Played(0, (0,) * 100), tmp_path, monkeypatch))

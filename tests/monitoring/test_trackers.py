@@ -1,0 +1,546 @@
+"""Trackers: what is read back is the tables, live, after a kill, and afterwards; one that fails fails nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+from torch.nn import functional as F
+
+from runner import registry
+from runner.errors import UserError
+from runner.interfaces.cli.main import main
+from runner.monitoring.sinks import Opener, Told, TrackedSweep
+from runner.monitoring.trackers import openers
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+from runner.training.data.datasets import prepare
+from runner.training.probes.probe import SAMPLES, Look, measure
+
+Bnbench = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's SQLAlchemy
+
+CONFIG = """\
+name: t
+contrast: {axis: network, baseline: no_batch_norm}
+fixed: {dataset: digits, batch_size: 250, epochs: 2, device: cpu, evaluations_per_epoch: 2, probes: [histograms, norms]}
+grid: {network: [no_batch_norm, batch_norm], lr: [0.01]}
+"""
+SMALL = CONFIG.replace(", probes: [histograms, norms]", "")
+OPTIONS = ("--executor", "inline", "-q", "--out")
+SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoch_duration", "run_duration")
+TIMING = ["epoch_duration", "run_duration"]
+
+Points = dict[tuple[int, str, int], list[float]]
+"""(run, name, step) → every value that stands there."""
+
+
+def scalars_of_tensorboard(folder: Path) -> Points:
+    pytest.importorskip("tensorboard")
+    points: Points = defaultdict(list)
+    for run in sorted(folder.glob("run-*")):
+        for event in accumulated(run).Tags()["scalars"]:
+            for point in accumulated(run).Scalars(event):
+                points[int(run.name[4:]), event, point.step].append(point.value)
+    return points
+
+
+def accumulated(run: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(run), {"scalars": 0, "histograms": 0}).Reload()
+
+
+def children_of_mlflow(out: Path) -> tuple[Any, Any, dict[int, Any]]:
+    """(client, the sweep's run, the runs in it by number)"""
+    client, runs = runs_of_mlflow(out)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    numbers = [int(run.data.tags["bnbench.run"]) for run in children]
+    assert len(set(numbers)) == len(numbers) == len(runs) - 1
+    return client, parents[0], dict(zip(numbers, children, strict=True))
+
+
+def runs_of_mlflow(out: Path) -> tuple[Any, list[Any]]:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("t")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def scalars_of_mlflow(out: Path) -> Points:
+    client, _, children = children_of_mlflow(out)
+    points: Points = defaultdict(list)
+    for number, run in children.items():
+        for name in run.data.metrics:
+            for point in client.get_metric_history(run.info.run_id, name):
+                points[number, name, point.step].append(point.value)
+    return points
+
+
+def by_epoch(points: Points) -> Points:
+    return {key: values for key, values in points.items() if key[1] in SCALARS}
+
+
+def table_of(folder: Path, kind: type = float) -> Points:
+    """metrics.csv as points."""
+    metrics = pd.read_csv(folder / "metrics.csv")
+    return {
+        (int(row["run"]), name, int(row["epoch"])): [float(kind(row[name]))]
+        for _, row in metrics.iterrows()
+        for name in SCALARS
+    }
+
+
+def untimed(folder: Path) -> str:
+    metrics = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).drop(columns=TIMING)
+    return str(metrics.to_csv()) + (folder / "runs.csv").read_text()
+
+
+def installed(name: str) -> Opener:
+    try:
+        return openers([name])[name]
+    except UserError:
+        pytest.skip(f"{name} is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_store() -> Iterator[None]:
+    """MLflow's store is the sweep's, whatever the shell says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Put an MLflow store without runs into a folder; making its tables takes longer than all a test does with them."""
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+
+    def put(folder: Path) -> None:
+        if not importlib.util.find_spec("mlflow"):
+            return
+        if not store.exists():
+            openers(["mlflow"])
+            from mlflow.tracking import MlflowClient
+
+            MlflowClient(f"sqlite:///{store}").search_experiments()
+        shutil.copy(store, folder)
+
+    return put
+
+
+class Recorder:
+    """A tracker that remembers; at the call named by `fails` it raises."""
+
+    def __init__(self, sweep: TrackedSweep, fails: str = "") -> None:
+        self.sweep, self.fails, self.where = sweep, fails, "nowhere"
+        self.events: list[Told] = []
+        self.calls: list[str] = []
+        self._call("open")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails:
+            raise RuntimeError("no connection")
+
+    def on_epoch(self, row: EpochRow) -> None:
+        self._call("on_epoch")
+        self.events.append(row)
+
+    def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        self._call("on_reading")
+        self.events.append(row)
+
+    def on_result(self, result: RunResult) -> None:
+        self._call("on_result")
+        self.events.append(result)
+
+    def caught_up(self) -> None:
+        self._call("caught_up")
+
+    def close(self) -> None:
+        self._call("close")
+
+
+@pytest.fixture
+def record() -> Iterator[Callable[..., list[Recorder]]]:
+    """Register a Recorder as a tracker called 'recorder'; returns the list of those opened."""
+    opened: list[Recorder] = []
+
+    def register(fails: str = "") -> list[Recorder]:
+        def open_one(sweep: TrackedSweep) -> Recorder:
+            opened.append(Recorder(sweep, fails))
+            return opened[-1]
+
+        @registry.tracker("recorder")
+        def recorder() -> Opener:
+            return open_one
+
+        return opened
+
+    yield register
+    registry.tracker._factories.pop("recorder", None)
+
+
+def test_an_export_is_told_what_a_live_tracker_was(
+    bnbench: Bnbench, tmp_path: Path, record: Callable[..., list[Recorder]]
+) -> None:
+    opened = record()
+    folder, _ = tracked(tmp_path, CONFIG.replace("histograms, ", ""), "recorder")
+    done = bnbench("export", folder, "--format", "recorder")
+    assert (done.exit_code, done.stdout) == (0, "nowhere\n")
+    live, exported = opened
+    assert live.sweep == exported.sweep
+    assert len(live.events) > 100
+    assert live.events == exported.events
+    assert (live.calls[1], live.calls[-1]) == ("caught_up", "close")
+    assert exported.calls[-2:] == ["caught_up", "close"]
+
+
+def tracked(out: Path, text: str, *names: str) -> tuple[Path, Result]:
+    """Train a config, told to these trackers: (its folder, what the command said)."""
+    (out / "t.yaml").write_text(text)
+    options = [option for name in names for option in ("--track", name)]
+    done = CliRunner().invoke(main, ["run", str(out / "t.yaml"), *OPTIONS, str(out), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return out / "t", done
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The small sweep without a tracker."""
+    return tracked(tmp_path_factory.mktemp("alone"), SMALL)
+
+
+@pytest.mark.parametrize("call", ["open", "caught_up", "on_epoch", "on_reading", "on_result", "close"])
+def test_a_tracker_that_fails_never_fails_the_sweep(
+    call: str, alone: tuple[Path, Result], bnbench: Bnbench, tmp_path: Path, record: Callable[..., list[Recorder]]
+) -> None:
+    opened = record(call)
+    folder, done = tracked(tmp_path, SMALL, "recorder")
+    assert done.stdout == alone[1].stdout
+    assert untimed(folder) == untimed(alone[0])
+    assert done.stderr.count("recorder failed") == 1
+    assert f"bnbench export {folder} --format recorder" in done.stderr
+    log = (folder / "run.log").read_text()
+    assert log.count("RuntimeError: no connection") == 2  # the message, and the traceback's last line
+    assert opened == [] or opened[0].calls.count(call) == 1
+    refused = bnbench("export", folder, "--format", "recorder")
+    assert (refused.exit_code, "RuntimeError: no connection" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", sorted(registry.tracker))
+def test_contract_of_every_tracker(
+    name: str,
+    alone: tuple[Path, Result],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_store: Callable[[Path], None],
+) -> None:
+    assert registry.summary(registry.tracker[name])
+    opener = installed(name)
+    out, other = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("failing")
+    empty_store(out)
+    empty_store(other)
+    folder, done = tracked(out, SMALL, name)
+    assert (done.stdout, done.stderr) == (alone[1].stdout, alone[1].stderr)
+    assert untimed(folder) == untimed(alone[0])
+
+    def fails(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(opener, "on_epoch", fails)
+    folder, done = tracked(other, SMALL, name)
+    assert done.stdout == alone[1].stdout
+    assert done.stderr.count(f"{name} failed") == 1
+    assert untimed(folder) == untimed(alone[0])
+
+
+@pytest.mark.parametrize("command", ["run", "resume", "export"])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("tensorboard", "tensorboard.summary.writer.record_writer"),
+        ("mlflow", "mlflow.tracking"),
+    ],
+)
+def test_an_absent_package_is_told_before_anything_is_done(
+    command: str,
+    name: str,
+    module: str,
+    bnbench: Bnbench,
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    config = write("t.yaml", SMALL)
+    folder = tmp_path / "t"
+    if command == "resume":
+        folder.mkdir()
+        (folder / "config.yaml").write_text(SMALL)
+    done = {
+        "run": lambda: bnbench("run", config, *OPTIONS, tmp_path, "--track", name),
+        "resume": lambda: bnbench("resume", folder, "--track", name),
+        "export": lambda: bnbench("export", folder, "--format", name),
+    }[command]()
+    assert done.exit_code == 2
+    assert f"pip install 'bnbench[{name}]'" in done.stderr
+    assert not (folder / "metrics.csv").exists()
+    assert command == "resume" or not folder.exists()
+
+
+def test_an_unknown_tracker_is_told_before_anything_is_done(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    done = bnbench("run", write("t.yaml", SMALL), *OPTIONS, tmp_path, "--track", "tensorbord")
+    assert (done.exit_code, done.stderr) == (
+        *(2, "unknown tracker 'tensorbord'; did you mean 'tensorboard'? allowed: mlflow, tensorboard\n"),
+    )
+    assert not (tmp_path / "t").exists()
+    done = bnbench("export", tmp_path, "--format", "tutorail")
+    assert "unknown format 'tutorail'; did you mean 'tutorial'? allowed: mlflow, tensorboard, tutorial" in done.stderr
+
+
+# TensorBoard
+
+
+@pytest.fixture(scope="module")
+def in_tensorboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep with readings and probes, tracked while it was trained."""
+    pytest.importorskip("tensorboard")
+    return tracked(tmp_path_factory.mktemp("tensorboard"), CONFIG, "tensorboard")[0]
+
+
+def test_tensorboard_reads_back_every_value_of_the_tables(in_tensorboard: Path) -> None:
+    points = scalars_of_tensorboard(in_tensorboard / "tensorboard")
+    assert by_epoch(points) == table_of(in_tensorboard, np.float32)
+    curves, probes, runs = (pd.read_csv(in_tensorboard / f"{name}.csv") for name in ("curves", "probes", "runs"))
+    wanted: Points = {}
+    for _, row in curves.iterrows():
+        for name in SCALARS[:4]:
+            wanted[int(row["run"]), f"curve/{name}", int(row["step"])] = [float(np.float32(row[name]))]
+    for _, row in probes[probes.measure.str.contains("gamma|running|beta|gap")].iterrows():
+        wanted[int(row["run"]), f"{row.layer}/{row.measure}", int(row["step"])] = [float(np.float32(row.value))]
+    for _, row in runs.iterrows():
+        for name in (*SCALARS[:4], "best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy"):
+            wanted[int(row["run"]), f"result/{name}", 2] = [float(np.float32(row[name]))]
+    assert {key: values for key, values in points.items() if key[1] not in SCALARS} == wanted
+
+
+def test_tensorboard_has_hyperparameters_with_results(in_tensorboard: Path) -> None:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    metadata = accumulated(in_tensorboard / "tensorboard/run-002").SummaryMetadata
+    start = HParamsPluginData.FromString(metadata("_hparams_/session_start_info").plugin_data.content)
+    hparams = start.session_start_info.hparams
+    assert (hparams["network"].string_value, hparams["lr"].number_value) == ("batch_norm", 0.01)
+    experiment = HParamsPluginData.FromString(metadata("_hparams_/experiment").plugin_data.content).experiment
+    assert "result/test_accuracy" in {info.name.tag for info in experiment.metric_infos}
+
+
+def test_tensorboard_has_a_histogram_of_every_parameter_and_its_gradient(in_tensorboard: Path) -> None:
+    found = accumulated(in_tensorboard / "tensorboard/run-002")
+    names = [name for name, _ in registry.network["batch_norm"]().named_parameters()]
+    assert set(found.Tags()["histograms"]) == {*names, *(f"{name}.grad" for name in names)}
+    probes = pd.read_csv(in_tensorboard / "probes.csv")
+    probes = probes[probes.run == 2]
+    for tag in ("0.weight", "8.bias.grad"):
+        layer, name = tag.removesuffix(".grad").split(".")
+        name += "_gradient" if tag.endswith(".grad") else ""
+        of_tag = probes[(probes.layer.astype(str) == layer) & probes.measure.str.match(rf"{name}_(low|high|bin)")]
+        assert [event.step for event in found.Histograms(tag)] == sorted(set(probes.step))
+        for event in found.Histograms(tag):
+            values = dict(of_tag[of_tag.step == event.step][["measure", "value"]].itertuples(index=False))
+            value = event.histogram_value
+            assert (value.min, value.max) == (values[f"{name}_low"], values[f"{name}_high"])
+            assert list(value.bucket) == [values[f"{name}_bin_{index:02}"] for index in range(32)]
+            edges = np.histogram_bin_edges([], 32, (value.min, value.max))
+            assert value.bucket_limit == pytest.approx(edges[1:], abs=1e-12)
+
+
+def test_an_export_to_tensorboard_is_what_was_tracked(in_tensorboard: Path, bnbench: Bnbench, tmp_path: Path) -> None:
+    done = bnbench("export", in_tensorboard, "--format", "tensorboard", "-o", tmp_path / "x")
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'x'}\n")
+    assert scalars_of_tensorboard(tmp_path / "x") == scalars_of_tensorboard(in_tensorboard / "tensorboard")
+    refused = bnbench("export", in_tensorboard, "--format", "tensorboard", "-o", tmp_path / "x")
+    assert (refused.exit_code, "is not empty" in refused.stderr) == (2, True)
+
+
+# MLflow
+
+
+@pytest.fixture(scope="module")
+def in_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of a sweep that was tracked while it was trained."""
+    pytest.importorskip("mlflow")
+    return tracked(tmp_path_factory.mktemp("mlflow"), SMALL, "mlflow")[0].parent
+
+
+def test_mlflow_reads_back_every_value_of_the_tables(in_mlflow: Path) -> None:
+    assert by_epoch(scalars_of_mlflow(in_mlflow)) == table_of(in_mlflow / "t")
+    _, parent, children = children_of_mlflow(in_mlflow)
+    runs = pd.read_csv(in_mlflow / "t/runs.csv", dtype=str, keep_default_na=False)
+    assert list(runs.run) == [str(number) for number in sorted(children)]
+    for _, row in runs.iterrows():
+        child = children[int(row.run)]
+        for name in ("test_loss", "test_accuracy", "best_epoch", "best_valid_accuracy", "parameters"):
+            assert child.data.metrics[name] == float(row[name])
+        parameters = row[list(runs.columns)[list(runs.columns).index("error") + 1 : -1]]
+        assert child.data.params == {name: text for name, text in parameters.items() if text}
+        tags = child.data.tags
+        assert (tags["bnbench.run_id"], tags["bnbench.status"]) == (row.run_id, row.status)
+        assert child.info.status == "FINISHED"
+    assert parent.info.status == "FINISHED"
+
+
+def test_the_tables_are_artifacts_of_the_sweeps_run(in_mlflow: Path, tmp_path: Path) -> None:
+    client, parent, _ = children_of_mlflow(in_mlflow)
+    for name in ("config.yaml", "environment.json", "metrics.csv", "runs.csv"):
+        path = Path(client.download_artifacts(parent.info.run_id, name, str(tmp_path)))
+        assert path.read_bytes() == (in_mlflow / "t" / name).read_bytes()
+
+
+def test_an_export_to_mlflow_leaves_alone_what_is_there(in_mlflow: Path, bnbench: Bnbench) -> None:
+    before = {run.info.run_id for run in runs_of_mlflow(in_mlflow)[1]}
+    done = bnbench("export", in_mlflow / "t", "--format", "mlflow")
+    assert (done.exit_code, done.stdout) == (0, f"sqlite:///{in_mlflow / 'mlflow.db'}\n")
+    assert {run.info.run_id for run in runs_of_mlflow(in_mlflow)[1]} == before
+    assert by_epoch(scalars_of_mlflow(in_mlflow)) == table_of(in_mlflow / "t")
+
+
+def test_mlflow_goes_where_its_variable_says(
+    in_mlflow: Path,
+    bnbench: Bnbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_store: Callable[[Path], None],
+) -> None:
+    empty_store(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.chdir(tmp_path)  # artifacts go where that store says: here below the working folder
+    assert bnbench("export", in_mlflow / "t", "--format", "mlflow").exit_code == 0
+    assert by_epoch(scalars_of_mlflow(tmp_path)) == table_of(in_mlflow / "t")
+
+
+# A kill
+
+KILLED = """\
+import os, signal
+from pathlib import Path
+from runner import network
+from torch import nn
+
+class Killer(nn.Module):
+    steps = 0
+    def forward(self, x):
+        Killer.steps += self.training
+        if Killer.steps == 20 + 15 + 3 and "KILL" in os.environ:  # 5 an epoch: the second run, in its fourth epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+@network("killer")
+def killer():
+    return nn.Sequential(Killer(), nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+def test_after_a_kill_and_a_resume_every_point_stands_once_and_is_the_tables(
+    bnbench: Bnbench, write: Write, tmp_path: Path, empty_store: Callable[[Path], None]
+) -> None:
+    names = [name for name in ("tensorboard", "mlflow") if importlib.util.find_spec(name)]
+    empty_store(tmp_path)
+    write("killer.py", KILLED)
+    config = write(
+        "t.yaml",
+        "name: t\nplugins: [killer.py]\ngrid: {seed: [0, 1, 2]}\n"
+        "fixed: {network: killer, dataset: digits, batch_size: 250, epochs: 4, device: cpu, evaluations_per_epoch: 2, "
+        "probes: [train]}\n",
+    )
+    track = [option for name in names for option in ("--track", name)]
+    options = (*OPTIONS, tmp_path, "--checkpoint-every", 2, *track)
+    command = [sys.executable, "-m", "runner.interfaces.cli.main", "run", str(config), *map(str, options)]
+    killed = subprocess.run(command, env={**os.environ, "KILL": "1"}, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    kept = pd.read_csv(tmp_path / "t/metrics.csv")
+    assert list(kept.epoch[kept.run == 2]) == [1, 2, 3]  # one beyond the checkpoint
+    done = bnbench("resume", tmp_path / "t", "--executor", "inline", "-q", *track)
+    assert done.exit_code == 0, done.stderr
+    assert "failed" not in done.stderr
+    now = pd.read_csv(tmp_path / "t/metrics.csv")
+    assert list(now.run_duration[:6]) == list(kept.run_duration[:6])  # kept
+    assert now.run_duration[6] != kept.run_duration[6]  # trained again
+    assert bnbench("run", config, *OPTIONS, tmp_path / "whole").exit_code == 0
+    assert (tmp_path / "t/probes.csv").read_bytes() == (tmp_path / "whole/t/probes.csv").read_bytes()
+    if "tensorboard" in names:
+        assert by_epoch(scalars_of_tensorboard(tmp_path / "t/tensorboard")) == table_of(tmp_path / "t", np.float32)
+    if "mlflow" in names:
+        assert by_epoch(scalars_of_mlflow(tmp_path)) == table_of(tmp_path / "t")
+        _, _, children = children_of_mlflow(tmp_path)
+        assert {child.info.status for child in children.values()} == {"FINISHED"}
+
+
+def test_a_sweep_that_starts_over_or_grows_leaves_no_other_point_behind(
+    bnbench: Bnbench, write: Write, tmp_path: Path, empty_store: Callable[[Path], None]
+) -> None:
+    for name in ("tensorboard", "mlflow"):
+        installed(name)
+    empty_store(tmp_path)
+    config = write("t.yaml", SMALL)
+    both = (*OPTIONS, tmp_path, "--track", "tensorboard", "--track", "mlflow")
+    assert bnbench("run", config, *both, "--set", "grid.lr=[0.02, 0.01]").exit_code == 0
+    assert bnbench("run", config, *both, "--fresh").exit_code == 0
+    assert bnbench("run", config, *both, "--resume", "--set", "grid.lr=[0.03, 0.01]").exit_code == 0  # new numbers
+    table = table_of(tmp_path / "t")
+    assert {key[0] for key in table} == {1, 2, 3, 4}
+    assert by_epoch(scalars_of_mlflow(tmp_path)) == table
+    rounded = {key: [float(np.float32(value)) for value in values] for key, values in table.items()}
+    assert by_epoch(scalars_of_tensorboard(tmp_path / "t/tensorboard")) == rounded
+
+
+# The probe
+
+
+def test_the_histograms_are_counts_of_values_and_of_autograds_gradients() -> None:
+    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
+    torch.manual_seed(0)
+    layer = nn.Linear(784, 10)
+    network = nn.Sequential(nn.Flatten(), layer)
+    found = measure(network, Look(data, 0.1), ["histograms"])
+    loss = F.cross_entropy(network(data.train.images[:SAMPLES]), data.train.labels[:SAMPLES])
+    gradient = torch.autograd.grad(loss, layer.weight)[0]
+    for name, values in (("weight", layer.weight.detach()), ("weight_gradient", gradient)):
+        counts, edges = np.histogram(values.double().numpy(), 32)
+        assert (found["1", f"{name}_low"], found["1", f"{name}_high"]) == pytest.approx((edges[0], edges[-1]), rel=1e-4)
+        bins = [found["1", f"{name}_bin_{index:02}"] for index in range(32)]
+        assert sum(bins) == 7840
+        assert np.abs(np.array(bins) - counts).sum() <= (0 if name == "weight" else 40)  # rounding moves an edge
+
+
+def test_histograms_of_one_value_and_of_none() -> None:
+    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
+    layer = nn.Linear(784, 10)
+    network = nn.Sequential(nn.Flatten(), layer)
+    nn.init.constant_(layer.weight, 1e30)
+    nn.init.constant_(layer.bias, torch.nan)
+    found = measure(network, Look(data, 0.1), ["histograms"])
+    bins = {name: sum(found["1", f"{name}_bin_{index:02}"] for index in range(32)) for name in ("weight", "bias")}
+    assert bins == {"weight": 7840, "bias": 0}
+    assert found["1", "weight_low"] < 1e30 < found["1", "weight_high"]

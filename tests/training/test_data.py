@@ -1,0 +1,231 @@
+"""Data sets, splits, normalisation, batch order."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from sklearn.datasets import load_digits
+
+from experiments import datasets
+from runner import registry
+from runner.config.run_spec import RunSpec
+from runner.errors import UserError
+from runner.training.data.datasets import (
+    Batches,
+    batch_order,
+    held_out_split,
+    load,
+    normalise,
+    prepare,
+    scaling,
+    train_size,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "mean", "std"), [("mnist", 0.1307, 0.3081), ("fashion_mnist", 0.2860, 0.3530)])
+def test_the_published_means_and_deviations(real_data: Path, name: str, mean: float, std: float) -> None:
+    data = load(name, real_data)
+    assert (len(data.train), len(data.test)) == (60_000, 10_000)
+    found = scaling(data.train.images, "normal")
+    assert found == pytest.approx((mean, std), abs=5e-5)
+    # An independent way to the same numbers.
+    pixels = data.train.images.numpy().astype(np.float64) / 255
+    assert found == pytest.approx((pixels.mean(), pixels.std()), rel=1e-9)
+
+
+@pytest.mark.data
+def test_torchvision_transforms_give_the_same_pixels_to_the_bit(real_data: Path) -> None:
+    from torchvision import transforms
+    from torchvision.datasets import FashionMNIST
+
+    mean, std = scaling(load("fashion_mnist", real_data).train.images, "normal")
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((mean,), (std,))])
+    theirs = FashionMNIST(str(real_data), train=True, transform=transform)
+    ours = normalise(load("fashion_mnist", real_data).train.images[:50], mean, std)
+    assert torch.equal(ours, torch.stack([theirs[index][0] for index in range(50)]))
+
+
+def test_the_three_ways_to_scale_pixels() -> None:
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    assert normalise(images, *scaling(images, "not_normal")).tolist() == pytest.approx([0, 0.2, 1])
+    assert normalise(images, *scaling(images, "half")).tolist() == pytest.approx([-1, -0.6, 1])
+    standardised = normalise(images, *scaling(images, "normal"))
+    assert standardised.mean().item() == pytest.approx(0, abs=1e-6)
+    assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_digits_are_scikit_learns_copied_up_by_nearest_neighbour(tmp_path: Path) -> None:
+    data = load("digits", tmp_path)
+    assert data.train.images.shape == (1500, 1, 28, 28)
+    assert len(data.test) == 297
+    # Every original image is there once, its label with it: sampled back at the centres of the 8×8 cells.
+    centres = [int((index + 0.5) * 3.5) for index in range(8)]
+    images = torch.cat([data.train.images, data.test.images])[:, 0][:, centres][:, :, centres].numpy()
+    labels = torch.cat([data.train.labels, data.test.labels]).tolist()
+    bunch = load_digits()
+    originals = np.round(bunch.images * 255 / 16).astype(np.uint8)
+    ours = sorted((image.tobytes(), label) for image, label in zip(images, labels, strict=True))
+    assert ours == sorted((image.tobytes(), int(label)) for image, label in zip(originals, bunch.target, strict=True))
+
+
+@pytest.mark.parametrize(("n", "size"), [(60_000, 10_000), (1500, 250), (7, 1)])
+def test_a_sixth_is_held_out_and_nothing_is_in_both(n: int, size: int) -> None:
+    kept, held_out = held_out_split(n)
+    assert len(held_out) == size
+    assert sorted(torch.cat([kept, held_out]).tolist()) == list(range(n))
+    assert torch.equal(held_out, held_out_split(n)[1])
+
+
+def test_validate_on_test_trains_on_everything_and_keeps_no_test_set(tmp_path: Path) -> None:
+    whole = prepare("digits", tmp_path, "normal", "test", None, CPU)
+    assert (len(whole.train), len(whole.valid), whole.test) == (1500, 297, None)
+    parts = prepare("digits", tmp_path, "normal", "held_out", None, CPU)
+    assert parts.test is not None
+    assert (len(parts.train), len(parts.valid), len(parts.test)) == (1250, 250, 297)
+    run = RunSpec(network="x", dataset="digits", validate_on="held_out")
+    assert train_size(run, tmp_path) == 1250
+    assert train_size(run.changed(validate_on="test"), tmp_path) == 1500
+    assert train_size(run.changed(train_samples=100), tmp_path) == 100
+    assert train_size(run.changed(train_samples=9999), tmp_path) == 1250
+    few = prepare("digits", tmp_path, "normal", "held_out", 100, CPU)
+    assert torch.equal(few.train.images, parts.train.images[:100])
+    assert torch.equal(few.valid.images, parts.valid.images)
+    assert torch.equal(parts.test.images, whole.valid.images)
+
+
+def test_the_batch_order_depends_on_seed_and_epoch_alone() -> None:
+    run = RunSpec(network="a", seed=3)
+    order = batch_order(run, 100, 2)
+    assert sorted(order.tolist()) == list(range(100))
+    assert torch.equal(order, batch_order(RunSpec(network="b", seed=3, lr=5.0, num_workers=2), 100, 2))
+    assert not torch.equal(order, batch_order(run, 100, 3))
+    assert not torch.equal(order, batch_order(run.changed(seed=4), 100, 2))
+    assert batch_order(run.changed(shuffle=False), 5, 9).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [400, 400, 400, 50]), (True, [400, 400, 400])])
+def test_batches_cover_the_epoch_in_its_order(
+    tmp_path: Path, num_workers: int, drop_last: bool, sizes: list[int]
+) -> None:
+    run = RunSpec(network="x", dataset="digits", batch_size=400, num_workers=num_workers, drop_last=drop_last)
+    data = prepare("digits", tmp_path, "normal", "held_out", None, CPU)
+    batches = Batches(run, data, CPU)
+    before = torch.get_rng_state()
+    for epoch in (1, 2):
+        order = batch_order(run, 1250, epoch)
+        got = [data.train.at(batch[0]) if isinstance(batch, torch.Tensor) else batch for batch in batches(order[None])]
+        assert [len(labels) for _, labels in got] == sizes
+        seen = order[: sum(sizes)]
+        assert torch.equal(torch.cat([images for images, _ in got]), data.train.images[seen])
+        assert torch.equal(torch.cat([labels for _, labels in got]), data.train.labels[seen])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's download as it ends where there is no network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_missing_files_without_a_network_say_which_where_and_what_needs_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        registry.dataset["mnist"](tmp_path, True)
+    text = str(caught.value)
+    for expected in (
+        "train-images-idx3-ubyte",
+        str(tmp_path / "MNIST/raw"),
+        "dataset: digits",
+        "--fetch",
+        "--data-dir",
+    ):
+        assert expected in text
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("damage", ["flip", "truncate", "header", "empty"])
+def test_a_corrupted_file_is_refused_before_it_is_parsed(real_data: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(real_data / "MNIST", tmp_path / "MNIST")
+    victim = tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte"
+    victim.chmod(0o644)
+    content = bytearray(victim.read_bytes())
+    match damage:
+        case "flip":
+            content[5000] ^= 1
+        case "truncate":
+            del content[-1:]
+        case "header":
+            content[4:8] = b"\xff\xff\xff\xff"
+        case "empty":
+            content.clear()
+    victim.write_bytes(content)
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte: not the published file"):
+        registry.dataset["mnist"](tmp_path, False)
+
+
+@pytest.mark.data
+def test_a_download_is_torchvisions_and_what_it_brings_is_verified(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(url: str, download_root: str, filename: str, md5: str) -> None:  # noqa: ARG001
+        name = filename.removesuffix(".gz")
+        archive = gzip.compress((real_data / "MNIST/raw" / name).read_bytes(), mtime=0)
+        (Path(download_root) / name).write_bytes(gzip.decompress(archive))
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", serve)
+    data = registry.dataset["mnist"](tmp_path, True)
+    assert torch.equal(data.test.images, load("mnist", real_data).test.images)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "pinned"), [("MNIST", datasets.MNIST_SHA256), ("FashionMNIST", datasets.FASHION_MNIST_SHA256)]
+)
+def test_the_pinned_digests_are_the_files(real_data: Path, folder: str, pinned: dict[str, str]) -> None:
+    for name, digest in pinned.items():
+        assert hashlib.sha256((real_data / folder / "raw" / name).read_bytes()).hexdigest() == digest
+
+
+def test_datasets_command_lists_verifies_and_fails_with_every_fault(
+    bnbench: Callable[..., Result], tmp_path: Path
+) -> None:
+    listed = bnbench("datasets")
+    assert all(name in listed.stdout for name in registry.dataset)
+    verified = bnbench("datasets", "--verify", "--data-dir", tmp_path)
+    assert verified.exit_code == 2
+    assert "digits: ok, 1,500 + 297 samples" in verified.stdout
+    assert "MNIST: missing" in verified.stderr
+    assert "\nFashionMNIST: missing" in verified.stderr
+
+
+registry.load_plugins()
+
+
+@pytest.mark.parametrize("name", list(registry.dataset))
+def test_contract_of_every_data_set(name: str, request: pytest.FixtureRequest) -> None:
+    root = Path() if name == "digits" else request.getfixturevalue("real_data")
+    data = load(name, root)
+    assert registry.summary(registry.dataset[name])
+    for split in (data.train, data.test):
+        assert split.images.dtype is torch.uint8
+        assert split.images.shape == (len(split), 1, 28, 28)
+        assert split.labels.dtype is torch.int64
+        assert set(split.labels.tolist()) == set(range(10))
+    assert all(len(digest) == 64 for digest in data.digests.values())
+    assert data.digests

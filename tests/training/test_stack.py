@@ -1,0 +1,504 @@
+"""A stacked run is its solo run: the oracle is the network itself under torch's own optimizers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runner import registry
+from runner.config.run_spec import RunSpec
+from runner.storage.rows import EpochRow, ProbeRow, RunResult
+from runner.training.data.datasets import RunData, Split, batch_order, prepare
+from runner.training.learners import stacked_layers as layers
+from runner.training.learners.cuda_graph import rehearse
+from runner.training.learners.selection import CannotStackError, Solo, learner_for
+from runner.training.learners.stack import Stack, bytes_per_run, cross_entropy, obstacle, stacked_tensors
+from runner.training.learners.stacked_layers import FORMS, Mode
+from runner.training.loop import train, use_settings
+from runner.training.networks import build_network
+
+CPU = torch.device("cpu")
+RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    registry.load_plugins()  # before the networks are listed
+    if "network" in metafunc.fixturenames:
+        metafunc.parametrize("network", [name for name in registry.network if not name.startswith("stack_test")])
+
+
+# Layers
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "Linear": (lambda: nn.Linear(5, 3), (5,)),
+    "Linear without bias": (lambda: nn.Linear(5, 3, bias=False), (5,)),
+    "Linear on sequences": (lambda: nn.Linear(5, 3), (4, 5)),
+    "Conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1), (4, 7, 7)),
+    "Conv2d, strided, no bias": (lambda: nn.Conv2d(4, 6, (3, 2), stride=2, bias=False), (4, 7, 7)),
+    "Conv2d in groups, dilated": (lambda: nn.Conv2d(4, 6, 3, groups=2, dilation=2), (4, 7, 7)),
+    "Conv2d, reflected": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (4, 7, 7)),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(5), (5,)),
+    "BatchNorm1d on sequences": (lambda: nn.BatchNorm1d(4), (4, 5)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), (4, 3, 3)),
+    "BatchNorm2d, cumulative": (lambda: nn.BatchNorm2d(4, momentum=None), (4, 3, 3)),
+    "BatchNorm2d, not affine": (lambda: nn.BatchNorm2d(4, affine=False, momentum=0.5), (4, 3, 3)),
+    "BatchNorm2d, no averages": (lambda: nn.BatchNorm2d(4, track_running_stats=False), (4, 3, 3)),
+    "LayerNorm": (lambda: nn.LayerNorm((4, 5)), (2, 4, 5)),
+    "LayerNorm without bias": (lambda: nn.LayerNorm(5, bias=False), (4, 5)),
+    "LayerNorm, not affine": (lambda: nn.LayerNorm(5, elementwise_affine=False), (5,)),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), (4, 3, 3)),
+    "GroupNorm, not affine": (lambda: nn.GroupNorm(2, 4, affine=False), (4,)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2), (4, 6, 6)),
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, stride=2, padding=1), (4, 7, 7)),
+    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(2), (4, 7, 7)),
+    "AdaptiveMaxPool2d": (lambda: nn.AdaptiveMaxPool2d(2), (4, 7, 7)),
+    "Flatten": (nn.Flatten, (4, 3, 2)),
+    "Flatten, the last axes": (lambda: nn.Flatten(2), (4, 3, 2)),
+    "Flatten, some axes": (lambda: nn.Flatten(1, 2), (4, 3, 2)),
+    "Dropout": (lambda: nn.Dropout(0.3), (4, 3, 3)),
+    "Dropout of all": (lambda: nn.Dropout(1.0), (5,)),
+    "Dropout of none": (lambda: nn.Dropout(0.0), (5,)),
+    "Sequential": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 2))), (5,)),
+    "vmap: RMSNorm": (lambda: nn.RMSNorm(5), (5,)),
+    "vmap: a module of one's own": (lambda: Residual(5), (5,)),
+    **{
+        layer.__name__: (layer, (4, 3, 3))
+        for layer in FORMS
+        if layer.__module__ == "torch.nn.modules.activation" or layer is nn.Identity
+    },
+}
+
+
+class Residual(nn.Module):
+    """Not an nn.Sequential, with a buffer that it moves in place."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.scale = nn.Parameter(torch.ones(width))
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.add_(x.detach().mean())
+        return x + self.scale * F.relu(self.inner(x))
+
+
+def test_every_form_has_a_case() -> None:
+    made = {type(module) for build, _ in LAYERS.values() for module in build().modules()}
+    assert set(FORMS) <= made
+
+
+@pytest.mark.parametrize("runs", [1, 3, 10])
+@pytest.mark.parametrize("shared", [False, True], ids=["own inputs", "shared inputs"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_stacked_layer_is_the_layer(name: str, shared: bool, runs: int) -> None:
+    build, shape = LAYERS[name]
+    torch.manual_seed(0)
+    alone = [build().double() for _ in range(runs)]
+    for module in alone:  # γ and β of a new norm are 1 and 0: they would hide a mistake
+        for parameter in module.parameters():
+            nn.init.normal_(parameter)
+    tensors, leaves, _ = stacked_tensors(alone, CPU)
+    program = layers.program(copy.deepcopy(alone[0]), tensors)
+    x = torch.randn(8, 1 if shared else runs, *shape, dtype=torch.double)
+    weight = torch.randn(8, dtype=torch.double)  # of samples: a plain sum has no gradient through a norm
+    for training in (True, True, False):
+        mode = Mode(runs, training, [torch.Generator().manual_seed(seed) for seed in range(runs)])
+        stacked = layers.run(program, x, mode)
+        for index, module in enumerate(alone):
+            torch.manual_seed(index)
+            own = module.train(training)(x[:, 0 if shared else index])
+            found = stacked[:, 0 if stacked.shape[1] == 1 else index]  # what has no parameter stays shared
+            torch.testing.assert_close(found, own, rtol=1e-10, atol=1e-10)
+            for buffer, value in module.named_buffers():
+                torch.testing.assert_close(tensors[buffer][index], value, rtol=1e-10, atol=1e-10)
+            if leaves and training:
+                ours = torch.autograd.grad((found.flatten(1).sum(1).sin() * weight).sum(), leaves, retain_graph=True)
+                theirs = torch.autograd.grad((own.flatten(1).sum(1).sin() * weight).sum(), list(module.parameters()))
+                for stack_gradient, gradient in zip(ours, theirs, strict=True):
+                    torch.testing.assert_close(stack_gradient[index], gradient, rtol=1e-10, atol=1e-10)
+                    others = [other for other in range(runs) if other != index]
+                    assert not stack_gradient[others].any()
+
+
+# Optimizers
+
+OPTIMIZERS = {
+    "sgd": RUN.changed(optimizer="sgd", lr=0.05),
+    "sgd with momentum": RUN.changed(optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=1e-3),
+    "adam": RUN.changed(lr=1e-3),
+    "adam with L2": RUN.changed(lr=1e-3, weight_decay=1e-2),
+    "adamw": RUN.changed(optimizer="adamw", lr=1e-3, weight_decay=0.1),
+    "on a schedule": RUN.changed(optimizer="sgd", lr=0.05, lr_schedule="cosine"),
+}
+
+
+def worst(runs: Sequence[RunSpec], dtype: torch.dtype, steps: int = 50, *, together: bool = False) -> float:
+    """The largest relative difference of a training loss over the first steps of a stack and of its runs alone.
+
+    Every tenth batch is a ragged one. `together`: each step starts from the stack's weights, so that one step's
+    rounding is not grown by the next ones.
+    """
+    use_settings(runs[0])
+    data = in_precision(prepare("digits", Path(), "normal", "held_out", None, CPU), dtype)
+    alone = [build_network(run).to(dtype) for run in runs]
+    stack = Stack(runs, [copy.deepcopy(network) for network in alone], data, CPU)
+    solos = [Solo(run, network, data, CPU) for run, network in zip(runs, alone, strict=True)]
+    streams: dict[int, Tensor] = {}
+    found = 0.0
+    for step in range(steps):
+        if step in (0, steps // 2):
+            stack.begin_epoch(step // 25 + 1)
+        index = torch.stack(
+            [batch_order(run, len(data.train), step + 1)[: 11 if step % 10 == 9 else 32] for run in runs]
+        )
+        stack.step(index)
+        ours = stack.reading()
+        for number, solo in enumerate(solos):
+            if step in (0, steps // 2):
+                solo.begin_epoch(step // 25 + 1)
+            else:
+                torch.set_rng_state(streams[number])
+            solo.step(index[number : number + 1])
+            streams[number] = torch.get_rng_state()
+            theirs = solo.reading()[0]
+            assert ours[number, 1:].tolist() == theirs[1:].tolist() or dtype == torch.float32
+            found = max(found, abs(float(ours[number, 0] / theirs[0]) - 1))
+            if together:
+                solo.network.load_state_dict(stack.member(number).state_dict())
+    return found
+
+
+def in_precision(data: RunData, dtype: torch.dtype) -> RunData:
+    def cast(split: Split) -> Split:
+        return Split(split.images.to(dtype), split.labels)
+
+    return replace(data, train=cast(data.train), valid=cast(data.valid))
+
+
+def members(run: RunSpec, count: int) -> list[RunSpec]:
+    """Runs that differ in seed and learning rate."""
+    return [run.changed(seed=seed, lr=run.lr / (1 + seed % 2)) for seed in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_stacked_optimizer_is_torchs(name: str, count: int) -> None:
+    runs = members(OPTIMIZERS[name].changed(network="notebook_mlp"), count)
+    assert worst(runs, torch.float64) < 1e-10
+    assert worst(runs, torch.float32) < 1e-5
+
+
+def test_momentum_and_weight_decay_are_each_runs_own() -> None:
+    base = RUN.changed(network="notebook_mlp", optimizer="sgd", lr=0.05)
+    runs = [base, base.changed(momentum=0.9), base.changed(weight_decay=0.1), base.changed(momentum=0.5, seed=3)]
+    assert worst(runs, torch.float64) < 1e-10
+
+
+# Networks
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "group", "notebook", "d2l"])
+def test_every_norm_of_a_network_is_stacked(norm: str) -> None:
+    for network in ("notebook_mlp", "notebook_cnn"):
+        run = RUN.changed(network=network, network_args={"norm": norm}, optimizer="sgd", lr=0.01)
+        assert worst(members(run, 3), torch.float64) < 1e-10
+
+
+def test_a_stacked_network_is_the_network(network: str) -> None:
+    """Every registered network, 50 steps. In float32 from the stack's weights at each step.
+
+    Left to itself, one rounding that turns a ReLU or a maximum is grown by every step after it (by another thread
+    count, too); in float64 it comes later than 50 steps.
+    """
+    narrow = {"vgg": {"width": 2}, "conv_unit": {"width": 4}}  # the same layers, sooner done
+    run = RUN.changed(network=network, network_args=narrow.get(network, {}), optimizer="sgd", lr=0.01)
+    assert worst(members(run, 3), torch.float64) < 1e-10
+    assert worst(members(run, 3), torch.float32, together=True) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_stack_of_any_size_is_its_runs(count: int) -> None:
+    assert worst(members(RUN.changed(optimizer="sgd"), count), torch.float64) < 1e-10
+
+
+# Training
+
+
+def events(job: Sequence[RunSpec]) -> tuple[dict[str, list[EpochRow]], dict[str, RunResult]]:
+    rows: dict[str, list[EpochRow]] = {run.run_id: [] for run in job}
+    results: dict[str, RunResult] = {}
+    for event in train(job, Path()):
+        if isinstance(event, EpochRow):
+            assert event.run_id not in results
+            rows[event.run_id].append(event)
+        elif isinstance(event, RunResult):
+            assert event.run_id not in results
+            results[event.run_id] = event
+    for run_id, result in results.items():
+        assert result.rows == tuple(rows[run_id])
+        assert [row.epoch for row in result.rows] == list(range(1, len(result.rows) + 1))
+    return rows, results
+
+
+def test_a_job_trains_as_a_stack_and_its_rows_are_the_solo_ones() -> None:
+    job = members(RUN.changed(network="mlp", network_args={"dropout": 0.3}, lr=1e-3), 3)
+    rows, results = events(job)
+    for run in job:
+        alone, own = events([run])
+        for ours, theirs in zip(rows[run.run_id], alone[run.run_id], strict=True):
+            for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"):
+                assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-4)
+            assert (ours.epoch, ours.step) == (theirs.epoch, theirs.step)
+        result, expected = results[run.run_id], own[run.run_id]
+        assert result.trained_as == "stack of 3"
+        assert expected.trained_as == "alone"
+        for name in ("status", "parameters", "weights_hash", "batches_hash"):
+            assert getattr(result, name) == getattr(expected, name)
+        assert result.test_accuracy == pytest.approx(expected.test_accuracy)
+
+
+def test_a_run_does_not_depend_on_its_stack() -> None:
+    runs = members(RUN.changed(network="mlp", network_args={"dropout": 0.3}, lr=1e-3), 5)
+    five, two = events(runs)[0], events([runs[3], runs[1]])[0]
+    for run in (runs[1], runs[3]):
+        assert [row.train_loss for row in two[run.run_id]] == pytest.approx(
+            [row.train_loss for row in five[run.run_id]], rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "notebook_mlp", "conv_unit"])
+def test_a_diverging_run_leaves_its_stack_alone(name: str) -> None:
+    tame = RUN.changed(network=name, optimizer="sgd", lr=0.01, epochs=3)
+    wild = tame.changed(seed=1, lr=1e30)
+    job = [tame, wild, tame.changed(seed=2)]
+    rows, results = events(job)
+    without, _ = events([tame, tame.changed(seed=1), tame.changed(seed=2)])
+    assert [results[run.run_id].status for run in job] == ["ok", "diverged", "ok"]
+    assert len(rows[wild.run_id]) == 1
+    for run in (job[0], job[2]):
+        assert len(rows[run.run_id]) == 3
+        assert [row.valid_loss for row in rows[run.run_id]] == [row.valid_loss for row in without[run.run_id]]
+
+
+def test_a_network_that_fails_for_one_seed_fails_one_run() -> None:
+    @registry.network("stack_test_bad_seed")
+    def bad_seed() -> nn.Module:
+        if torch.initial_seed() == 3:
+            raise ValueError("three")
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+    job = [RUN.changed(network="stack_test_bad_seed", seed=seed) for seed in range(6)]
+    _, results = events(job)
+    assert [results[run.run_id].status for run in job] == ["ok", "ok", "ok", "failed", "ok", "ok"]
+    assert results[job[3].run_id].error == "ValueError: three"
+    assert [results[run.run_id].trained_as for run in job[:3]] == ["stack of 3"] * 3
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_stack_that_runs_out_of_memory_is_halved(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    step = Stack.step
+    begun: list[int] = []
+
+    def begin(self: Stack, number: int) -> None:
+        begun.append(number)
+        self.optimizer.begin_epoch(number)
+
+    def small_memory(self: Stack, batch: Any) -> None:
+        if len(self.runs) > 3 and begun[-1] == epoch:
+            raise torch.OutOfMemoryError("no room")
+        step(self, batch)
+
+    monkeypatch.setattr(Stack, "step", small_memory)
+    monkeypatch.setattr(Stack, "begin_epoch", begin)
+    job = [RUN.changed(network="notebook_mlp", seed=seed) for seed in range(5)]
+    _, results = events(job)
+    assert [results[run.run_id].status for run in job] == ["ok"] * 5
+    assert [len(results[run.run_id].rows) for run in job] == [2] * 5
+    assert sorted(result.trained_as for result in results.values()) == ["stack of 2"] * 2 + ["stack of 3"] * 3
+
+
+def test_a_stack_is_cut_to_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = [RUN.changed(seed=seed) for seed in range(7)]
+    networks = [build_network(run) for run in job]
+    data = prepare("digits", Path(), "normal", "held_out", None, CPU)
+    each = bytes_per_run(networks[0], data.train.images, 333)
+    assert each > 6 * 4 * 33_250
+    monkeypatch.setattr("runner.training.learners.selection.free_memory", lambda _: 3 * each)
+    with pytest.raises(CannotStackError) as cut:
+        learner_for(tuple(job), networks, data, CPU, "")
+    assert [len(part) for part in cut.value.parts] == [2, 3, 2]
+    assert [run for part in cut.value.parts for run in part] == job
+    _, results = events(job)
+    assert {result.status for result in results.values()} == {"ok"}
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+UNSTACKABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "random": (Noisy, "random"),
+    "branching": (Branching, "vmap"),
+    "random for a channel": (lambda: nn.Dropout1d(0.5), "random"),
+}
+
+
+@pytest.mark.parametrize("name", UNSTACKABLE)
+def test_what_cannot_be_stacked_trains_alone_and_says_why(name: str) -> None:
+    build, reason = UNSTACKABLE[name]
+
+    @registry.network("stack_test_unstackable")
+    def unstackable() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Unflatten(1, (1, 10)), build(), nn.Flatten())
+
+    job = [RUN.changed(network="stack_test_unstackable", seed=seed) for seed in range(2)]
+    _, results = events(job)
+    for run in job:
+        assert results[run.run_id].status == "ok"
+        assert results[run.run_id].trained_as.startswith("alone: ")
+        assert reason in results[run.run_id].trained_as
+
+
+def test_obstacles_that_can_be_seen() -> None:
+    images = torch.randn(8, 1, 28, 28)
+    tied = nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 784, bias=False), nn.Linear(784, 784, bias=False), nn.Linear(784, 10)
+    )
+    tied[2].weight = tied[1].weight
+    assert obstacle(tied, images, 10) == "two layers share a parameter"
+    hooked = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    hooked[1].register_forward_hook(lambda *_: None)
+    assert obstacle(hooked, images, 10) == "a layer has hooks"
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
+    assert obstacle(frozen, images, 10) == "it has no trainable parameter"
+    unused = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    unused.register_parameter("spare", nn.Parameter(torch.ones(1)))
+    assert obstacle(unused, images, 10) is not None
+    wrong = obstacle(nn.Sequential(nn.Flatten(), nn.Linear(784, 12)), images, 10)
+    assert wrong is not None
+    assert "must return [8, 10]" in wrong
+
+
+def test_probes_of_a_stacked_run_are_its_own() -> None:
+    job = members(
+        RUN.changed(network="notebook_mlp", network_args={"norm": "batch"}, optimizer="sgd", probes=("norms",)), 2
+    )
+    together = [event for event in train(job, Path()) if isinstance(event, ProbeRow)]
+    alone = [event for run in job for event in train([run], Path()) if isinstance(event, ProbeRow)]
+
+    def key(row: ProbeRow) -> tuple[Any, ...]:
+        return row.run_id, row.step, row.layer, row.measure
+
+    assert sorted(map(key, together)) == sorted(map(key, alone))
+    values = {key(row): row.value for row in alone}
+    for row in together:
+        assert row.value == pytest.approx(values[key(row)], rel=1e-3, abs=1e-5)
+
+
+def test_share_batches_gives_every_seed_the_same_batches() -> None:
+    job = [RUN.changed(network="notebook_mlp", seed=seed, share_batches=True) for seed in range(3)]
+    rows, results = events(job)
+    assert len({result.batches_hash for result in results.values()}) == 1
+    assert (
+        results[job[0].run_id].batches_hash
+        == events([RUN.changed(network="notebook_mlp")])[1].popitem()[1].batches_hash
+    )
+    for run in job[1:]:
+        (alone,) = events([run])[0].values()
+        losses = [row.train_loss for row in rows[run.run_id]]
+        assert losses == pytest.approx([row.train_loss for row in alone], rel=1e-4)
+
+
+def test_bfloat16_is_another_arithmetic_of_the_same_run() -> None:
+    run = RUN.changed(network="notebook_mlp", optimizer="sgd", lr=0.05)
+    (full,), (half,), stacked = (
+        list(events(job)[0].values())
+        for job in ([run], [run.changed(precision="bf16")], members(run.changed(precision="bf16"), 2))
+    )
+    assert half[-1].train_loss != full[-1].train_loss
+    assert half[-1].train_loss == pytest.approx(full[-1].train_loss, rel=0.02)
+    assert stacked[0][-1].train_loss == pytest.approx(half[-1].train_loss, rel=0.02)
+
+
+def test_twenty_stacked_and_twenty_solo_runs_end_alike() -> None:
+    """Final accuracies: Kolmogorov–Smirnov of the two samples, and a t test of the pairs."""
+    job = [RUN.changed(network="notebook_cnn", seed=seed, optimizer="sgd", lr=0.05) for seed in range(20)]
+    together = events(job)[1]
+    alone = {run.run_id: events([run])[1][run.run_id] for run in job}
+    ours, theirs = ([float(found[run.run_id].test_accuracy or 0) for run in job] for found in (together, alone))
+    assert stats.ks_2samp(ours, theirs).pvalue > 0.05
+    assert math.isnan(p := stats.ttest_rel(ours, theirs).pvalue) or p > 0.05  # NaN: all pairs equal
+
+
+# Graphs
+
+
+def test_a_rehearsal_changes_nothing() -> None:
+    run = RUN.changed(network="mlp", network_args={"norm": "batch", "dropout": 0.5})
+    runs = members(run, 3)
+    data = prepare("digits", Path(), "normal", "held_out", None, CPU)
+    stack = Stack(runs, [build_network(run) for run in runs], data, CPU)
+    stack.begin_epoch(1)
+    index = torch.arange(30).view(3, 10)
+    before = [tensor.clone() for tensor in (*stack.tensors.values(), *stack.moving)]
+    rehearse(stack._step, index, stack.moving, stack.generators)
+    for tensor, values in zip((*stack.tensors.values(), *stack.moving), before, strict=True):
+        assert torch.equal(tensor, values)
+    twin = Stack(runs, [build_network(run) for run in runs], data, CPU)
+    twin.begin_epoch(1)
+    for each in (stack, twin):
+        each.step(index)
+    assert torch.equal(stack.reading(), twin.reading())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("count", [1, 3, 10])
+def test_a_graph_is_the_plain_step(network: str, count: int) -> None:
+    device = torch.device("cuda")
+    runs = members(RUN.changed(network=network, device="cuda", optimizer="sgd", lr=0.01), count)
+    use_settings(runs[0])
+    data = prepare("digits", Path(), "normal", "held_out", None, device)
+    graphed, plain = (Stack(runs, [build_network(run) for run in runs], data, device) for _ in range(2))
+    plain.captures = False
+    for epoch in (1, 2):
+        orders = torch.stack([batch_order(run, len(data.train), epoch) for run in runs]).to(device)
+        for stack in (graphed, plain):
+            stack.begin_epoch(epoch)
+            for index in orders.split(100, dim=1):  # the last one is ragged
+                stack.step(index)
+        torch.testing.assert_close(graphed.reading(), plain.reading(), rtol=1e-5, atol=0)
+    assert graphed.captures, graphed.how
+    assert len(graphed.graphs) == 2
+
+
+@pytest.mark.cuda
+def test_a_stack_on_cuda_is_the_one_on_the_cpu() -> None:
+    job = members(RUN.changed(optimizer="sgd", lr=0.01), 3)
+    there, here = events([run.changed(device="cuda") for run in job])[0], events(job)[0]
+    for ours, theirs in zip(there.values(), here.values(), strict=True):
+        assert [row.train_loss for row in ours] == pytest.approx([row.train_loss for row in theirs], rel=1e-3)
+
+
+def test_the_loss_is_each_runs_own() -> None:
+    logits, labels = torch.randn(6, 3, 10), torch.randint(0, 10, (3, 6))
+    for run in range(3):
+        assert cross_entropy(logits, labels)[run] == pytest.approx(float(F.cross_entropy(logits[:, run], labels[run])))
