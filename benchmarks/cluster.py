@@ -23,12 +23,14 @@ from typing import Any
 from runner.config import yaml_source
 from runner.config.jobs import Job
 from runner.config.reader import from_mapping
-from runner.execution.driver import Options, run_sweep
+from runner.execution.driver import run_sweep
 from runner.execution.executors import ray_executor as remote
-from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import Answer
 from runner.execution.executors.ray_cluster import Cluster
 from runner.execution.executors.ray_executor import ray as on_ray
+from runner.execution.executors.registry import executor
+from runner.execution.options import Options
 from runner.storage.rows import Batch, EpochRow, Event, RunResult, Single
 
 BATCHES = (1, 10, 100, 1000)

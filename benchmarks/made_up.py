@@ -9,9 +9,9 @@ from typing import Any
 from runner.config import yaml_source
 from runner.config.reader import load
 from runner.config.run_spec import RunSpec
-from runner.execution import driver
+from runner.execution import existing
 from runner.storage.rows import EPOCH_FIELDS
-from runner.storage.store import RUN_FIELDS, cell
+from runner.storage.tables import RUN_FIELDS, cell
 
 MEASURED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 
@@ -31,7 +31,7 @@ def made_up(
     sweep = load(path, (), None)
     results = folder / sweep.name
     results.mkdir()
-    (results / "config.yaml").write_text(driver.config_text(sweep, results), "utf-8")
+    (results / "config.yaml").write_text(existing.config_text(sweep, results), "utf-8")
     with (results / "metrics.csv").open("w") as metrics, (results / "runs.csv").open("w") as runs:
         metrics.write(",".join(["run", *EPOCH_FIELDS, *sweep.columns, "run_id"]) + "\n")
         runs.write(",".join([*RUN_FIELDS, *sweep.columns, "run_id"]) + "\n")

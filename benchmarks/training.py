@@ -25,9 +25,10 @@ from torchvision.datasets import MNIST, FashionMNIST
 from runner import registry
 from runner.config.jobs import StackMode, jobs
 from runner.config.run_spec import RunSpec
-from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.executor import Context
+from runner.execution.executors.registry import executor
 from runner.storage.rows import RunResult
-from runner.training.data.datasets import RunData, prepare
+from runner.training.data.preprocessing import RunData, prepare
 from runner.training.networks import resolve_device
 
 Contestant = Callable[[Path], float]

@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from runner.reporting.page import report
+from runner.reporting.page.report import report
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs/images"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from runner.registry import dataset, network, norm
+from runner.registry import claim, dataset, network, norm
 
-__all__ = ["RunBuilder", "RunManager", "dataset", "load", "network", "norm", "run"]
 __version__ = "0.1.0"
+
+# Imported on first use: `bnbench --help` and `bnbench plan` need neither torch nor pandas.
+_ON_FIRST_USE = {
+    "Claim": "runner.analysis.claims.claim",
+    "DataSet": "runner.training.data.datasets",
+    "RunBuilder": "runner.interfaces.run_builder",
+    "RunManager": "runner.interfaces.run_manager",
+    "Split": "runner.training.data.datasets",
+    "load": "runner.interfaces.notebook",
+    "run": "runner.interfaces.notebook",
+}
+
+__all__ = ["claim", "dataset", "network", "norm", *_ON_FIRST_USE]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: `bnbench --help` and `bnbench plan` need neither torch nor pandas.
-    if name == "RunBuilder":
-        from runner.config.grid import RunBuilder
-
-        return RunBuilder
-    if name == "RunManager":
-        from runner.interfaces.run_manager import RunManager
-
-        return RunManager
-    if name in ("load", "run"):
-        from runner.interfaces import notebook
-
-        return getattr(notebook, name)
-    raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    return getattr(import_module(_ON_FIRST_USE[name]), name)

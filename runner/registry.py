@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -55,6 +55,19 @@ class Registry(Mapping[str, Factory], Generic[Factory]):
 
         return register
 
+    @contextmanager
+    def temporary(self, factories: Mapping[str, Factory] | None = None) -> Iterator[None]:
+        """Within the block the registry holds `factories` (default: what it holds now), and what is registered there.
+
+        After the block it is as it was before.
+        """
+        before = self._factories
+        self._factories = dict(before if factories is None else factories)
+        try:
+            yield
+        finally:
+            self._factories = before
+
     def __getitem__(self, name: str) -> Factory:
         if name not in self._factories:
             raise UserError(unknown(self.kind, name, list(self)))
@@ -76,9 +89,7 @@ class Registry(Mapping[str, Factory], Generic[Factory]):
 network: Registry[Callable[..., Any]] = Registry("network")
 norm: Registry[Callable[..., Any]] = Registry("norm layer")
 dataset: Registry[Callable[..., Any]] = Registry("data set")
-probe: Registry[Callable[..., Any]] = Registry("probe")
 claim: Registry[Callable[[str], Any]] = Registry("claim")
-tracker: Registry[Callable[[], Any]] = Registry("tracker")
 
 
 def _where(factory: Callable[..., Any]) -> str:

@@ -47,12 +47,8 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _own_plugins() -> Iterator[None]:
     """What a test registers, or loads as a plugin, is gone after it."""
-    registries = (registry.network, registry.norm, registry.dataset)
-    before = [dict(each) for each in registries]
-    yield
-    for each, factories in zip(registries, before, strict=True):
-        each._factories.clear()
-        each._factories.update(factories)
+    with registry.network.temporary(), registry.norm.temporary(), registry.dataset.temporary():
+        yield
     for name in [name for name in sys.modules if name.startswith("bnbench_plugin_")]:
         del sys.modules[name]
 

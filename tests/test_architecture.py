@@ -1,4 +1,4 @@
-"""The imports run one way, and nothing heavy is imported where nothing is trained."""
+"""The packages stand in one order, imports run one way, and nothing heavy is imported where nothing is trained."""
 
 from __future__ import annotations
 
@@ -6,22 +6,56 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
+ORDER = (
+    {"errors"},
+    {"registry"},
+    {"config"},
+    {"storage"},
+    {"analysis", "monitoring", "training"},
+    {"reporting", "execution"},
+    {"interfaces"},
+)
+"""The parts of runner, from the bottom to the top. A part imports what stands below it, and nothing beside it."""
+
+SOURCES = sorted(path for package in ("runner", "experiments") for path in (ROOT / package).rglob("*.py"))
+
 
 def imports(path: Path) -> set[str]:
-    """The modules of this project that a file imports, wherever in it the import stands."""
+    """The modules of this project that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the arrow"
+            assert node.level == 0, f"{path}: use absolute imports"
             found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in found if name.split(".")[0] in ("runner", "experiments", "tests", "benchmarks")}
+
+
+def test_the_runner_has_eight_packages_and_few_modules() -> None:
+    entries = [path for path in (ROOT / "runner").iterdir() if path.name != "__pycache__"]
+    packages = {path.name for path in entries if path.is_dir()}
+    assert packages == set().union(*ORDER) - {"errors", "registry"}
+    assert len(packages) == 8
+    assert len(entries) - len(packages) <= 4
+
+
+def test_each_package_imports_only_what_stands_below_it() -> None:
+    level = {name: number for number, names in enumerate(ORDER) for name in names}
+    for path in (ROOT / "runner").rglob("*.py"):
+        part = path.relative_to(ROOT / "runner").with_suffix("").parts[0]
+        if part == "__init__":  # the public names, imported on first use
+            continue
+        for name in imports(path):
+            other = [*name.split("."), ""][1]
+            allowed = other == part or other not in level or level[other] < level[part]
+            assert allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_the_runner_knows_no_experiment() -> None:
@@ -30,28 +64,18 @@ def test_the_runner_knows_no_experiment() -> None:
 
 
 def test_experiments_know_the_registries_and_little_else() -> None:
-    facts = (
-        "runner.registry",
-        "runner.errors",
-        "runner.training.data.datasets",
-        "runner.training.data.seeding",
-        "runner.analysis.claims.judge",
-        "runner.analysis.claims.per_seed",
-    )
-    allowed = (*facts, "experiments")
+    allowed = ("runner.registry", "runner.errors", "runner.training.data", "runner.analysis.claims", "experiments")
     for path in (ROOT / "experiments").rglob("*.py"):
         assert not {name for name in imports(path) if name != "runner" and not name.startswith(allowed)}, path
 
 
 def test_the_import_graph_has_no_cycle() -> None:
     modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for package in ("runner", "experiments")
-        for path in (ROOT / package).rglob("*.py")
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES
     }
     # "from experiments import x" in experiments/__init__.py names the package itself: no arrow.
     graph = {name: (imports(path) & set(modules)) - {name} for name, path in modules.items()}
-    graph["runner"] = set()  # its names are imported on first use
+    done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
         assert name not in trail, " → ".join((*trail, name))
@@ -60,9 +84,53 @@ def test_the_import_graph_has_no_cycle() -> None:
                 visit(other, (*trail, name))
         done.add(name)
 
-    done: set[str] = set()
     for name in graph:
         visit(name, ())
+
+
+def test_declaring_a_claim_does_not_import_the_driver() -> None:
+    code = "import sys, runner.analysis.claims.judge; assert 'runner.execution.driver' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ["config", "storage", "analysis", "monitoring"])
+def test_packages_that_train_nothing_import_no_torch(package: str) -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "runner" / package).rglob("*.py")
+    ]
+    code = f"import sys, {', '.join(modules)}\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_a_package_alone_costs_nothing() -> None:
+    packages = sorted(".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "runner").rglob("__init__.py"))
+    code = (
+        f"import sys, runner\nbefore = set(sys.modules)\nimport {', '.join(packages)}\n"
+        "assert not {'torch', 'pandas', 'pydantic', 'matplotlib'} & set(sys.modules) - before"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_and_functions_are_short() -> None:
+    lengths = {}
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        lengths[path] = len(text.splitlines())
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 50, f"{path.relative_to(ROOT)}: {node.name} has {length} lines"
+    assert not {path: length for path, length in lengths.items() if length > 300}
+    assert median(lengths.values()) <= 120
+
+
+def test_test_files_are_short() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
 
 
 @pytest.mark.parametrize(

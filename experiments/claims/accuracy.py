@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, NETWORKS, arm
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 NAMES = {
     "notebook_mlp_mnist": ("the notebook's MLP on MNIST", 0.2),
@@ -55,8 +55,8 @@ def higher_tutorial_cnn(name: str) -> Claim:
 
 
 def _accuracy(name: str, sweep: str, claimed: Literal[1, "equivalence"]) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import final
+    from runner.analysis.claims.accuracy import final
+    from runner.analysis.claims.claim import Claim
 
     network, smallest = NAMES[sweep]
     said = "raises final accuracy" if claimed == 1 else "generally does not change final accuracy"

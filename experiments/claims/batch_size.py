@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("small_batches_break_it")
@@ -23,8 +23,8 @@ def small_batches_group(name: str) -> Claim:
 
 
 def _small_batches(name: str, other: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import slope
+    from runner.analysis.claims.accuracy import slope
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,

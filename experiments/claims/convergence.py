@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, NETWORKS, SMALL_SEEDS, SMOKE, arm
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("faster_notebook_mlp")
@@ -42,8 +42,8 @@ def tutorial_cnn(name: str) -> Claim:
 
 @claim("faster_in_seconds_notebook_mlp")
 def seconds(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import seconds_to_target
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.convergence import seconds_to_target
 
     return Claim(
         name=name,
@@ -72,8 +72,8 @@ OWN_BEST = {
 
 @claim("faster_at_own_best_lr")
 def own_best(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import best_lrs, steps_at_best_lr
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.convergence import best_lrs, steps_at_best_lr
 
     return Claim(
         name=name,
@@ -96,8 +96,8 @@ def own_best(name: str) -> Claim:
 
 @claim("larger_area_at_own_best_lr")
 def area(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import area_at_best_lr, best_lrs
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.convergence import area_at_best_lr, best_lrs
 
     return Claim(
         name=name,
@@ -116,8 +116,8 @@ def area(name: str) -> Claim:
 
 
 def _faster(name: str, network: str, source: str, sweep: str, target: float) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import steps_to_target
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.convergence import steps_to_target
 
     return Claim(
         name=name,

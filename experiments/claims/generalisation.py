@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim, Measure
+    from runner.analysis.claims.claim import Claim, Measure
 
 
 @claim("better_generalisation")
@@ -33,7 +33,7 @@ def better_generalisation_at_matched_loss_10k(name: str) -> Claim:
 
 
 def _at_the_end(name: str, sweep: str, images: str, said: str) -> Claim:
-    from runner.analysis.claims.per_seed import final
+    from runner.analysis.claims.accuracy import final
 
     return _generalisation(
         name,
@@ -45,7 +45,7 @@ def _at_the_end(name: str, sweep: str, images: str, said: str) -> Claim:
 
 
 def _at_matched_loss(name: str, sweep: str, images: str) -> Claim:
-    from runner.analysis.claims.per_seed import accuracy_at_matched_loss
+    from runner.analysis.claims.accuracy import accuracy_at_matched_loss
 
     return _generalisation(
         name,
@@ -57,7 +57,7 @@ def _at_matched_loss(name: str, sweep: str, images: str) -> Claim:
 
 
 def _generalisation(name: str, sweep: str, *, sentence: str, metric: str, measure: Measure) -> Claim:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,

@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("fewer_vanishing_gradients_sigmoid")
@@ -23,8 +23,8 @@ def relu(name: str) -> Claim:
 
 
 def _gradients(name: str, activation: str, weights: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import gradient_slope
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.stability import gradient_slope
 
     return Claim(
         name=name,

@@ -9,13 +9,13 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("less_sensitive_to_initialisation")
 def less_sensitive(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import interaction
+    from runner.analysis.claims.accuracy import interaction
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,

@@ -9,13 +9,13 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("larger_learning_rates")
 def larger_learning_rates(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import largest_lr
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.convergence import largest_lr
 
     return Claim(
         name=name,

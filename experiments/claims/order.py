@@ -8,13 +8,13 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 
 @claim("order_matters_little")
 def order_matters_little(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import every_other
+    from runner.analysis.claims.accuracy import every_other
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,

@@ -9,15 +9,15 @@ from experiments.claims.sweeps import CONFIGS, NETWORKS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 SOURCE = 'the fourth document: "A more stable"'
 
 
 @claim("fewer_divergences")
 def fewer_divergences(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import diverged
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.stability import diverged
 
     return Claim(
         name=name,
@@ -35,8 +35,8 @@ def fewer_divergences(name: str) -> Claim:
 
 @claim("smaller_spread_over_seeds")
 def smaller_spread(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import deviation
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.stability import deviation
 
     return Claim(
         name=name,
@@ -54,8 +54,8 @@ def smaller_spread(name: str) -> Claim:
 
 @claim("steadier_validation")
 def steadier_validation(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import late_range
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.stability import late_range
 
     return Claim(
         name=name,

@@ -9,7 +9,7 @@ from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
 from runner.registry import claim
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.judge import Claim
+    from runner.analysis.claims.claim import Claim
 
 RUNNING = {"smoke": SMOKE, "small": (SMALL_SEEDS, "fixed.train_samples=10000")}
 """The budgets of `running_statistics.yaml`."""
@@ -17,8 +17,8 @@ RUNNING = {"smoke": SMOKE, "small": (SMALL_SEEDS, "fixed.train_samples=10000")}
 
 @claim("running_statistics_at_test_time")
 def running_statistics(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import running_against_precise
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.norm_statistics import running_against_precise
 
     return Claim(
         name=name,
@@ -37,8 +37,8 @@ def running_statistics(name: str) -> Claim:
 
 @claim("running_statistics_poor_early")
 def running_statistics_early(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import precise_against_running_at_first
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.norm_statistics import precise_against_running_at_first
 
     return Claim(
         name=name,
@@ -68,8 +68,8 @@ def batch_statistics_of_2(name: str) -> Claim:
 
 
 def _batch_statistics(name: str, sentence: str, size: int, claimed: Literal[-1, "equivalence"]) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import batch_against_moving
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.norm_statistics import batch_against_moving
 
     return Claim(
         name=name,
@@ -88,8 +88,8 @@ def _batch_statistics(name: str, sentence: str, size: int, claimed: Literal[-1, 
 
 @claim("momentum_changes_evaluation_only")
 def momentum(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import train_loss_gap
+    from runner.analysis.claims.claim import Claim
+    from runner.analysis.claims.stability import train_loss_gap
 
     return Claim(
         name=name,
@@ -108,8 +108,8 @@ def momentum(name: str) -> Claim:
 
 @claim("eps_matters_little")
 def eps(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import every_other
+    from runner.analysis.claims.accuracy import every_other
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,
@@ -127,8 +127,8 @@ def eps(name: str) -> Claim:
 
 @claim("affine_matters_little")
 def affine(name: str) -> Claim:
-    from runner.analysis.claims.judge import Claim
-    from runner.analysis.claims.per_seed import final
+    from runner.analysis.claims.accuracy import final
+    from runner.analysis.claims.claim import Claim
 
     return Claim(
         name=name,

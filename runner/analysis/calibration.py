@@ -6,8 +6,8 @@ comparisons. Something large differs: it has to be caught. The rules are fixed h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,22 @@ from scipy.stats import binom, kstest, ttest_1samp
 
 from runner.analysis.metrics import TEST_METRICS, At, check, read_runs
 from runner.analysis.pairing import Arms, pairs
-from runner.analysis.stats import Values, paired_interval, sign_flip_p
-from runner.analysis.stats.values import ALPHA, CONFIDENCE
+from runner.analysis.stats.intervals import paired_interval
+from runner.analysis.stats.significance import sign_flip_p
+from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values
 from runner.config import reader as config
+from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.execution.driver import Options, run_sweep
+from runner.storage.files import write_atomically
 from runner.storage.folder import sweep_folder
 from runner.storage.results import Results, load
-from runner.storage.store import write_atomically
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs/calibration"
+
 SAME, DIFFERENT = "same_seed", "different_seeds"
+
 PLANTED = {"learning_rate": "a learning rate × 100", "frozen_gamma": "a norm layer with γ frozen at 0"}
+
 SWEEPS = (SAME, DIFFERENT, *PLANTED)
 
 PAIRS = 10
@@ -53,20 +57,9 @@ class Check:
         return {**words, "verdict": "pass" if self.passed else "FAIL"}
 
 
-# Running
-
-
-def run(options: Options, say: Callable[[str], None], configs: Path = CONFIGS) -> int:
-    """Train what is not trained yet, into `options.out`/NAME; returns the driver's worst exit code."""
-    worst = 0
-    sweeps = [config.load(configs / f"{name}.yaml") for name in SWEEPS]
-    for number, sweep in enumerate(sweeps, start=1):
-        say(f"[{number}/{len(sweeps)}] {sweep.name}: {len(sweep.runs)} runs")
-        code = run_sweep(sweep, replace(options, existing="resume"))
-        if code > 1:
-            return code  # interrupted; the same command goes on
-        worst = max(worst, code)
-    return worst
+def sweeps() -> list[Sweep]:
+    """The sweeps that are judged, in their order. Errors: UserError where a config is wrong."""
+    return [config.load(CONFIGS / f"{name}.yaml") for name in SWEEPS]
 
 
 def judge(folder: Path) -> list[Check]:
@@ -86,14 +79,6 @@ def judge(folder: Path) -> list[Check]:
 def as_csv(checks: Sequence[Check]) -> str:
     """A row a check."""
     return pd.DataFrame([check.record for check in checks]).to_csv(index=False, lineterminator="\n")
-
-
-def as_table(checks: Sequence[Check]) -> str:
-    """For a terminal, a line a check."""
-    rows = [list(checks[0].record), *(list(check.record.values()) for check in checks)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 # Nothing differs

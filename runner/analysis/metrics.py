@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from runner.analysis.pairing import names
-from runner.analysis.stats import Values
+from runner.analysis.stats.values import Values
 from runner.errors import UserError, allowed, unknown
 from runner.storage.results import Results
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from runner.errors import UserError
+MAX_RUNS = 200_000
 
 ZIP = "zip"
 """The entry of a grid whose lists advance together: `zip: {lr: [.1, .01], batch_size: [64, 1000]}` is two points."""
@@ -51,6 +50,11 @@ def count(grid: Mapping[str, Any]) -> int:
     return math.prod(_length(key, values) for key, values in grid.items())
 
 
+def flat(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The lists of a grid by run parameter, those of its zip too."""
+    return {**{key: values for key, values in grid.items() if key != ZIP}, **grid.get(ZIP, {})}
+
+
 def keys(grid: Mapping[str, Any]) -> list[str]:
     """The run parameters a grid sets, in order."""
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
@@ -90,20 +94,23 @@ def _length(key: str, values: Any) -> int:
     return len(next(iter(values.values()), ())) if key == ZIP else len(values)
 
 
-class RunBuilder:
-    """The tutorial's RunBuilder (deeplizard, "CNN Training Loop Refactoring")."""
+def range_values(bounds: Any) -> list[int] | None:
+    """The values of `{range: n}` or `{range: [start, stop]}`; None where the bounds are wrong."""
+    numbers = bounds if isinstance(bounds, list) else [0, bounds]
+    if len(numbers) != 2 or not all(type(number) is int for number in numbers):
+        return None
+    start, stop = numbers
+    return list(range(start, stop)) if 0 < stop - start <= MAX_RUNS else None
 
-    @staticmethod
-    def get_runs(params: Mapping[str, Sequence[Any]]) -> list[Any]:
-        """`OrderedDict(lr=[.01, .001], batch_size=[1000])` → a list of `Run(lr=…, batch_size=…)` namedtuples.
 
-        Errors: UserError where a key cannot be an attribute's name.
-        """
-        try:
-            run = namedtuple("Run", params.keys())  # type: ignore[misc]
-        except ValueError as error:
-            raise UserError(f"RunBuilder.get_runs: {error}") from None
-        for key, values in params.items():
-            if not isinstance(values, list | tuple | range):
-                raise UserError(f"RunBuilder.get_runs: {key} must be a list of values, got {values!r}")
-        return [run(*point) for point in product(*params.values())]
+def logspace_values(bounds: Any) -> list[float] | None:
+    """`{logspace: [first, last, n]}` → n values of constant ratio; None where the bounds are wrong.
+
+    They are rounded to 12 digits, so that a decade is 0.01 and not 0.01…02.
+    """
+    if not isinstance(bounds, list) or len(bounds) != 3 or type(bounds[2]) is not int:
+        return None
+    first, last, n = bounds
+    if not all(type(x) in (int, float) and 0 < x < 1e300 for x in (first, last)) or not 2 <= n <= MAX_RUNS:
+        return None
+    return [float(f"{first * (last / first) ** (index / (n - 1)):.12g}") for index in range(n)]

@@ -12,7 +12,8 @@ from pathlib import Path
 from runner.config.jobs import STACKABLE, Job, StackMode, jobs, longest_first
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Sweep
-from runner.storage.store import METRICS, cell, read_rows
+from runner.storage.folder import METRICS
+from runner.storage.tables import cell, read_rows
 
 TIMELESS = (*STACKABLE, "epochs", "trainset", "shuffle", "share_batches")
 """What an epoch's time does not hang on."""

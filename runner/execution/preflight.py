@@ -10,7 +10,8 @@ import torch
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError
-from runner.training.data.datasets import load, train_size
+from runner.training.data.datasets import load
+from runner.training.data.preprocessing import train_size
 from runner.training.networks import build_network, resolve_device
 
 

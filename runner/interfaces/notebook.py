@@ -19,17 +19,20 @@ from runner.analysis.records import Comparison
 from runner.config.reader import from_mapping
 from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.execution.driver import Options, run_sweep
-from runner.reporting import figures
-from runner.reporting.columns import columns, notes, target_columns, target_title, title
-from runner.reporting.figures.style import figure, settings
-from runner.reporting.page import report
+from runner.execution.driver import run_sweep
+from runner.execution.options import Options
+from runner.reporting.columns import columns, target_columns
+from runner.reporting.figures.kinds import draw
+from runner.reporting.figures.study import study, timed_study
+from runner.reporting.figures.style import Panel, figure, save, settings
+from runner.reporting.notes import notes, target_title, title
+from runner.reporting.page.report import report
 from runner.reporting.sentences import sentences
 from runner.reporting.tables import render
 from runner.storage import results
-from runner.storage.folder import data_folder
+from runner.storage.files import write_atomically
+from runner.storage.folder import CONFIG, data_folder
 from runner.storage.results import Results
-from runner.storage.store import CONFIG, write_atomically
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,12 +70,12 @@ def _table(caption: str, shown: Sequence[Any], comparison: Comparison) -> str:
 class Picture:
     """Panels that a notebook shows; `save("x.svg")` writes them (svg, pdf or png)."""
 
-    panels: Sequence[figures.Panel]
+    panels: Sequence[Panel]
 
     def save(self, path: str | Path) -> Path:
         """Errors: UserError for another ending."""
         path = Path(path)
-        figures.save(self.panels, path)
+        save(self.panels, path)
         return path
 
     def __repr__(self) -> str:
@@ -118,11 +121,9 @@ class Outcome:
         return self.plot(metric, where)
 
     def plot(self, kind: str, where: Mapping[str, object] | None = None, target: float | None = None) -> Picture:
-        """One kind of `figures.KINDS`, of the runs whose parameters are as in `where`."""
-        of = figures.study(self.results.folder, where, target)
-        if kind == "target" and target is None:
-            of = figures.study(self.results.folder, where, figures.default_target(of.comparison))
-        return Picture(figures.draw(of, kind))
+        """One kind of figure (`bnbench plot`), of the runs whose parameters are as in `where`."""
+        of = (timed_study if kind == "target" else study)(self.results.folder, where, target)
+        return Picture(draw(of, kind))
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the page of `bnbench report`; default: report.html in the sweep's folder."""

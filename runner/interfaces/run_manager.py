@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from runner.errors import UserError
 from runner.interfaces.tutorial_files import files
+from runner.storage.files import write_atomically
+from runner.storage.folder import sole_writer
 from runner.storage.rows import EpochRow, RunResult
-from runner.storage.store import Store, sole_writer, write_atomically
+from runner.storage.store import Store
 from runner.training.environment import describe
 from runner.training.networks import parameter_count, weights_hash
 

@@ -18,8 +18,7 @@ from runner.config.grid import label, varying
 from runner.config.jobs import STACKABLE, Job
 from runner.config.sweep import Sweep
 from runner.monitoring.eta import Pace, makespan, roughly
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-from runner.storage.store import FAILED
+from runner.storage.rows import FAILED, CurveRow, EpochRow, ProbeRow, RunResult
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -19,7 +19,7 @@ from runner.config import grid as builder
 from runner.config.jobs import STACKABLE
 from runner.errors import UserError
 from runner.monitoring.eta import Pace, makespan
-from runner.storage.store import CONFIG, METRICS, RUNS, read_config
+from runner.storage.folder import CONFIG, METRICS, RUNS, read_config
 
 
 @dataclass

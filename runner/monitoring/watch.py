@@ -17,7 +17,8 @@ import click
 
 from runner.monitoring.eta import roughly
 from runner.monitoring.sweep_reader import Watched
-from runner.storage.store import FAILED, is_written
+from runner.storage.folder import is_written
+from runner.storage.rows import FAILED
 
 PATIENCE = 5.0
 """Seconds without a row before a follower asks whether anybody writes."""

@@ -8,7 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from runner.analysis.claims.judge import Finding
+from runner.analysis.calibration import Check
+from runner.analysis.claims.claim import Finding
 
 Style = Literal["table", "csv", "json", "md"]
 
@@ -96,3 +97,11 @@ def _md(findings: Sequence[Finding]) -> str:
     lines = [HEADINGS, (":---",) * len(HEADINGS), *map(cells, findings)]
     table = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([*table, "", *(f"{note}\n" for note in notes(findings))]) + "\n"
+
+
+def as_table(checks: Sequence[Check]) -> str:
+    """For a terminal, a line a check."""
+    rows = [list(checks[0].record), *(list(check.record.values()) for check in checks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"

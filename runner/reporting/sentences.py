@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runner.analysis.metrics import is_share
 from runner.analysis.records import Comparison, Row
 from runner.analysis.stats.values import ALPHA
-from runner.reporting.columns import difference_text, p_text, shown
+from runner.reporting.formats import difference_text, p_text, shown
 
 
 def sentences(comparison: Comparison) -> list[str]:

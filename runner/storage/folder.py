@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+
+from runner.config import yaml_source
 from runner.errors import UserError
 
 
@@ -19,3 +25,58 @@ def sweep_folder(out: Path, name: str) -> Path:
     if not folder.resolve().is_relative_to(out.resolve()):
         raise UserError(f"{folder} leads out of the results folder {out}")
     return folder
+
+
+METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
+
+CONFIG, ENVIRONMENT, LOG, LOCK, CHECKPOINTS = "config.yaml", "environment.json", "run.log", ".lock", "checkpoints"
+
+WEIGHTS = "weights"
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the sweep's lock. Errors: UserError, within a fifth of a second, where another process holds it."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0.2, poll_interval=0.02)  # `is_written` holds it for a moment
+    except Timeout:
+        raise UserError(f"{folder}: another process is writing this sweep") from None
+    try:
+        yield
+    finally:
+        if new and [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()  # nothing came of it
+            folder.rmdir()
+        lock.release()
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the sweep's lock; writes nothing, and is done before `sole_writer` gives up."""
+    import fcntl  # Unix's: elsewhere a sweep can be trained, but not watched
+
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does, but shared: watchers are no writers
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The resolved config of a sweep. Errors: UserError where it is not one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a config: {error}") from None
+    config = yaml_source.read(text, str(path)).values
+    if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
+        raise UserError(f"{path}: not the resolved config of a sweep")
+    return config

@@ -13,8 +13,9 @@ import pandas as pd
 
 from runner.config import grid as builder
 from runner.errors import UserError
+from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.rows import EPOCH_FIELDS
-from runner.storage.store import CONFIG, METRICS, PROBES, RUN_FIELDS, RUNS, read_config, read_header
+from runner.storage.tables import RUN_FIELDS, read_header
 
 
 @dataclass(frozen=True)

@@ -151,5 +151,11 @@ def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:
 
 
 EPOCH_FIELDS = _fields(EpochRow)
+
 CURVE_FIELDS = _fields(CurveRow)
+
 PROBE_FIELDS = _fields(ProbeRow)
+
+FAILED = ("failed", "oom", "timeout")
+
+RETRYABLE = (*FAILED, "diverged")

@@ -17,11 +17,18 @@ from runner.config.reader import load as load_config
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.storage.store import CONFIG, ENVIRONMENT, FAILED, LOG, RUNS, differences, read_rows, weights_file
+from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS
+from runner.storage.resume import differences
+from runner.storage.rows import FAILED
+from runner.storage.tables import read_rows
+from runner.storage.weights import weights_file
 from runner.training import environment
-from runner.training.data.datasets import batch_order, prepare
-from runner.training.networks import autocast, build_network, is_norm, parameter_count
-from runner.training.probes.probe import NORM_NAMES, norm_states, outputs_of
+from runner.training.data.batches import batch_order
+from runner.training.data.preprocessing import prepare
+from runner.training.networks import build_network, is_norm, parameter_count
+from runner.training.probes.layers import outputs_of
+from runner.training.probes.norms import NORM_NAMES, norm_states
+from runner.training.settings import autocast
 
 CPU = torch.device("cpu")
 

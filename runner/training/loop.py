@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,81 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.config.jobs import Job, even_parts
+from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
-from runner.storage.checkpoints import NEVER, Every
-from runner.storage.rows import Checkpoint, CurveRow, EpochRow, Event, ProbeRow, RunResult, Status
-from runner.training.data.datasets import Batches, RunData, batch_order, prepare
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult, Status
+from runner.training.checkpointing import Checkpointing, Unpacked
+from runner.training.data.batches import Batches, batch_order
+from runner.training.data.preprocessing import RunData, prepare
 from runner.training.evaluation import means
-from runner.training.learners.selection import CannotStackError, Learner, learner_for
-from runner.training.learners.stack import State
-from runner.training.networks import build_network, learning_rate, parameter_count, resolve_device, weights_hash
-from runner.training.probes.probe import Look, measure
-
-
-@dataclass(frozen=True)
-class Checkpointing:
-    """How often to yield a `Checkpoint`, the file that each run goes on from, where it has one, and whether a run's
-    result carries its final weights.
-    """
-
-    every: Every = NEVER
-    files: Mapping[str, Path] = field(default_factory=dict)
-    final: bool = False
-
-
-def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | None = None) -> Iterator[Event]:
-    """Train a job's runs; yields an `EpochRow` per run per epoch and a `RunResult` at the end of each run.
-
-    A stack that raises or runs out of memory is halved until what fails is one run, whose result says so; what was told
-    of the others is not told again. `root` is the data folder. The runs of a job go on from the same checkpoint, or
-    all from the start.
-    """
-    checkpointing = checkpointing or Checkpointing()
-    file = checkpointing.files.get(job[0].run_id)
-    saved = checkpoints.load(file) if file else None
-    rows: dict[str, list[EpochRow]] = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
-    told: Counter[str] = Counter()
-    finished: set[str] = set()
-    waiting: list[tuple[Job, str]] = [(tuple(job), "")]
-    while waiting:
-        part, note = waiting.pop()
-        part = tuple(run for run in part if run.run_id not in finished)
-        again = told.copy()  # what these runs said before they were taken out of a larger stack
-        try:
-            use_settings(part[0])
-            for event in _train(part, root, note, checkpointing, saved):
-                if isinstance(event, Unpacked):
-                    if not any(again.values()):
-                        yield event.checkpoint(rows)
-                    continue
-                if again[event.run_id]:
-                    again[event.run_id] -= 1
-                    continue
-                told[event.run_id] += 1
-                if isinstance(event, EpochRow):
-                    rows[event.run_id].append(event)
-                elif isinstance(event, RunResult):
-                    finished.add(event.run_id)
-                    event = replace(event, rows=tuple(rows[event.run_id]))
-                yield event
-        except CannotStackError as cannot:
-            waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
-        except (Exception, SystemExit) as error:  # a network that calls sys.exit() is a failed run too
-            if len(part) > 1:
-                waiting += [(half, "") for half in reversed(even_parts(part, 2))]
-            else:
-                yield _failure(part[0], error, rows[part[0].run_id])
-        finally:
-            torch.set_flush_denormal(False)  # scipy's noncentral t, and with it "seeds needed", changes under it
-
-
-def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
-    of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    status: Status = "oom" if of_memory else "failed"  # torch's CPU allocator raises a plain RuntimeError
-    message = f"{type(error).__name__}: {error}"
-    return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+from runner.training.learners.learner import Learner, State
+from runner.training.learners.selection import learner_for
+from runner.training.networks import build_network, parameter_count, resolve_device, weights_hash
+from runner.training.optimizers import learning_rate
+from runner.training.probes.probe import Look
+from runner.training.probes.registry import probe_values
 
 
 def _train(
@@ -175,36 +110,6 @@ def _final_weights(network: nn.Module) -> bytes:
     return checkpoints.pack(state)
 
 
-@dataclass(frozen=True)
-class Unpacked:
-    """A checkpoint before it is bytes."""
-
-    job: Job
-    epoch: int
-    step: int
-    trained: float
-    elapsed: float
-    hashes: Sequence[Sequence[str]]
-    state: State
-
-    def checkpoint(self, rows: Mapping[str, Sequence[EpochRow]]) -> Checkpoint:
-        """With the rows told so far, which a run's result looks back on."""
-        run_ids = tuple(run.run_id for run in self.job)
-        values = {
-            "runs": list(run_ids),
-            "epoch": self.epoch,
-            "step": self.step,
-            "trained": self.trained,
-            "elapsed": self.elapsed,
-            "hashes": [list(of_run) for of_run in self.hashes],
-            "rows": {run_id: [list(astuple(row)) for row in rows[run_id]] for run_id in run_ids},
-            "tensors": self.state.tensors,
-            "averages": self.state.averages,
-            "steps": self.state.steps,
-        }
-        return Checkpoint(run_ids, self.epoch, checkpoints.pack(values))
-
-
 Told = EpochRow | CurveRow | ProbeRow | RunResult | Unpacked
 
 
@@ -212,7 +117,7 @@ def _probe(live: dict[int, RunSpec], learner: Learner, data: RunData, epoch: flo
     for number, run in live.items():
         if run.probes:
             look = Look(data, learning_rate(run, max(1, math.ceil(epoch))))
-            for (layer, name), value in measure(learner.member(number), look, run.probes).items():
+            for (layer, name), value in probe_values(learner.member(number), look, run.probes).items():
                 yield ProbeRow(run.run_id, epoch, step, layer, name, value)
 
 
@@ -223,17 +128,3 @@ def _digest(order: Tensor) -> str:
 def reading_steps(batches: int, readings: int) -> set[int]:
     """After which batches of an epoch (from 1) to evaluate: evenly spread, the last one always."""
     return {math.ceil(batches * reading / readings) for reading in range(1, readings + 1)}
-
-
-def use_settings(run: RunSpec) -> None:
-    """Make the arithmetic the same on every visit: threads, denormals, and kernels that do not depend on timing."""
-    torch.set_num_threads(run.threads)
-    torch.set_flush_denormal(True)  # denormals slow a CPU's convolutions 20 to 50 times
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    # A debugging aid, on by default with the above; it costs a pass over memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    products = "tf32" if run.precision == "tf32" else "ieee"
-    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = products

@@ -15,7 +15,7 @@ from scipy.stats import permutation_test, ttest_rel
 
 from runner.analysis import calibration
 from runner.analysis.calibration import caught, comparisons, different_seeds, same_seed, uniformity
-from runner.analysis.stats import Values
+from runner.analysis.stats.values import Values
 from runner.errors import UserError
 from runner.storage.results import Results
 
@@ -134,8 +134,7 @@ def test_through_the_pipeline(bnbench: Callable[..., Result], tmp_path: Path, mo
         text = file.read_text(encoding="utf-8").replace("epochs: 2", "epochs: 1")
         text = text.replace("[0, 2000]", "[0, 30]").replace("[2000, 4000]", "[2000, 2030]")
         (configs / file.name).write_text(text, encoding="utf-8")
-    run = calibration.run
-    monkeypatch.setattr(calibration, "run", lambda options, say: run(options, say, configs))
+    monkeypatch.setattr(calibration, "CONFIGS", configs)
     arguments = ("calibrate", "--out", tmp_path, "--executor", "inline")
     first = bnbench(*arguments)
     assert first.exit_code == 0, first.stdout

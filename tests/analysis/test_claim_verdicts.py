@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,11 @@ from click.testing import Result
 from statsmodels.stats.multitest import multipletests
 
 from runner import registry
-from runner.analysis.claims import judge as claims
-from runner.analysis.claims import per_seed as measures
-from runner.analysis.claims.judge import Claim, Finding, evaluate, finding, judge
-from runner.analysis.stats import Values
+from runner.analysis.claims.claim import Claim, Finding, chosen_claims, sweeps_of
+from runner.analysis.claims.convergence import steps_to_target
+from runner.analysis.claims.judge import evaluate, finding, judge
+from runner.analysis.stats.values import Values
 from runner.errors import UserError
-from runner.execution.driver import Options
 from runner.reporting.claim_table import render
 from runner.storage.results import Results
 
@@ -155,9 +154,8 @@ def test_every_format_shows_every_finding() -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def plugin(tmp_path: Path) -> Iterator[Path]:
     """A claim of a person's own, in one file, with its config; only this one is registered."""
-    monkeypatch.setattr(registry.claim, "_factories", {})
     (tmp_path / "own.yaml").write_text(
         "name: own\ncontrast: {axis: network.norm, baseline: none}\n"
         "fixed: {network: notebook_mlp, dataset: digits, epochs: 2, lr: 0.1, optimizer: sgd, train_samples: 200}\n"
@@ -166,13 +164,14 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "own.py"
     file.write_text(
         "from functools import partial\nfrom pathlib import Path\n"
-        "from runner.claims import Claim\nfrom runner.measures import final\nfrom runner.registry import claim\n"
+        "from runner import Claim, claim\nfrom runner.analysis.claims.accuracy import final\n"
         "@claim('own_claim')\n"
         "def own_claim(name):\n"
         "    return Claim(name, 'It is higher.', 'me', Path(__file__).parent / 'own.yaml', 'accuracy', 'pp', 1, 1,\n"
         "        partial(final, arm='batch'), {'smoke': ['grid.seed={range: 2}', 'fixed.epochs=1']})\n"
     )
-    return file
+    with registry.claim.temporary({}):
+        yield file
 
 
 Bnbench = Callable[..., Result]
@@ -197,7 +196,7 @@ def test_a_claim_in_one_file_is_listed_run_resumed_and_shown(plugin: Path, bnben
 def test_failed_and_missing_runs_are_in_the_verdict(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q").exit_code == 0
-    (claim,) = claims.claims()
+    (claim,) = chosen_claims()
     runs = out / "smoke/own/runs.csv"
     lines = runs.read_text().splitlines()
     runs.write_text("\n".join([lines[0], lines[1].replace(",ok,", ",failed,", 1), *lines[2:4], ""]))
@@ -214,7 +213,7 @@ def test_pairs_that_are_not_proven_give_no_verdict(plugin: Path, bnbench: Bnbenc
     out = tmp_path / "out"
     arguments = ("--out", out, "--budget", "full", "--executor", "inline", "-q")
     assert bnbench("claims", "--plugin", plugin, "run", *arguments).exit_code == 0
-    (claim,) = claims.claims()
+    (claim,) = chosen_claims()
     claim = replace(claim, smallest_effect=0.001)
     (found,) = evaluate([claim], out / "full")
     assert found.word in ("SUPPORTED", "REFUTED")
@@ -238,17 +237,17 @@ def test_all_diverged_is_counted_with_what_it_ended_in(plugin: Path, bnbench: Bn
     (tmp_path / "own.yaml").write_text(text)
     done = bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q")
     assert done.exit_code == 0
-    (found,) = evaluate(claims.claims(), out / "smoke")
+    (found,) = evaluate(chosen_claims(), out / "smoke")
     assert (found.n, found.planned) == (2, 2)
     assert "4 of 4 runs diverged" in found.notes
 
 
 def test_two_claims_cannot_want_different_runs_of_one_sweep(plugin: Path, tmp_path: Path) -> None:
     registry.load_plugins((str(plugin),))
-    (claim,) = claims.claims()
+    (claim,) = chosen_claims()
     other = replace(claim, name="other", budgets={"smoke": ["grid.seed={range: 3}"]})
     with pytest.raises(UserError, match="another sweep 'own'"):
-        claims.run([claim, other], "smoke", Options(out=tmp_path, executor="inline"), print)
+        sweeps_of([claim, other], "smoke")
     assert not (tmp_path / "own").exists()
 
 
@@ -276,6 +275,6 @@ def test_a_target_nobody_reaches_is_no_verdict(
         "grid: {network.norm: [none, batch], seed: {range: 2}}\n",
     )
     assert bnbench("run", path, "--out", tmp_path, "--executor", "inline", "-q").exit_code == 0
-    claim = a_claim(measure=partial(measures.steps_to_target, arm="batch", target=1.0), path="target.yaml")
+    claim = a_claim(measure=partial(steps_to_target, arm="batch", target=1.0), path="target.yaml")
     (found,) = evaluate([claim], tmp_path)
     assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")

@@ -15,7 +15,7 @@ from scipy import stats
 
 from runner.analysis.comparison import compare
 from runner.analysis.records import Comparison, Difference, Row
-from runner.analysis.stats import Verdict, seeds_needed
+from runner.analysis.stats.verdicts import Verdict, seeds_needed
 from runner.errors import UserError
 from runner.storage.results import Results
 

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from runner.analysis import stats
+from runner.analysis.stats.significance import (
+    benjamini_hochberg,
+    equivalence_p,
+    holm,
+    levene_p,
+    mcnemar_p,
+    sign_flip_p,
+    welch_p,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -43,7 +51,7 @@ def test_sign_flips_are_all_counted_ties_included(n: int, grid: int) -> None:
         whole = rng(seed).integers(-grid // 2, grid // 2, (2, n)).tolist()
         exact = [Fraction(a, grid) - Fraction(b, grid) for a, b in zip(*whole, strict=True)]
         floating = np.array([a / grid - b / grid for a, b in zip(*whole, strict=True)])
-        assert stats.sign_flip_p(floating, rng()) == enumerated_p(exact)
+        assert sign_flip_p(floating, rng()) == enumerated_p(exact)
 
 
 def test_sign_flips_are_scipys_where_nothing_ties() -> None:
@@ -51,7 +59,7 @@ def test_sign_flips_are_scipys_where_nothing_ties() -> None:
     expected = scipy_stats.permutation_test(
         (differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True
     )
-    assert stats.sign_flip_p(differences, rng()) == pytest.approx(expected.pvalue, rel=1e-12)
+    assert sign_flip_p(differences, rng()) == pytest.approx(expected.pvalue, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [24, 30])
@@ -60,7 +68,7 @@ def test_many_pairs_are_counted_exactly_too(n: int) -> None:
     differences = np.full(n, 0.003)
     differences[:8] *= -1
     expected = 2 * scipy_stats.binom.cdf(8, n, 0.5)
-    assert stats.sign_flip_p(differences, rng()) == pytest.approx(expected, rel=1e-12)
+    assert sign_flip_p(differences, rng()) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "negative"), [(31, 10), (40, 13), (101, 45)])
@@ -68,18 +76,18 @@ def test_drawn_sign_flips_are_close_to_the_binomial(n: int, negative: int) -> No
     differences = np.full(n, 0.003)
     differences[:negative] *= -1
     expected = 2 * scipy_stats.binom.cdf(negative, n, 0.5)
-    found = stats.sign_flip_p(differences, rng(1))
+    found = sign_flip_p(differences, rng(1))
     assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 9999) + 1e-4)
-    assert found == stats.sign_flip_p(differences, rng(1))
-    assert found != stats.sign_flip_p(differences, rng(2))  # the generator is used
+    assert found == sign_flip_p(differences, rng(1))
+    assert found != sign_flip_p(differences, rng(2))  # the generator is used
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 30, 40])
 def test_the_smallest_p_there_is(n: int) -> None:
     expected = 1e-4 if n > 30 else 2 / 2**n
-    assert stats.sign_flip_p(np.full(n, 0.1), rng()) == pytest.approx(expected)
-    assert stats.sign_flip_p(np.full(n, -1e-200), rng()) == pytest.approx(expected)
-    assert stats.sign_flip_p(np.zeros(n), rng()) == 1
+    assert sign_flip_p(np.full(n, 0.1), rng()) == pytest.approx(expected)
+    assert sign_flip_p(np.full(n, -1e-200), rng()) == pytest.approx(expected)
+    assert sign_flip_p(np.zeros(n), rng()) == 1
 
 
 @pytest.mark.parametrize(("n", "rejections"), [(6, 1 / 32), (10, 0.048828125), (35, 0.05)])
@@ -87,7 +95,7 @@ def test_sign_flips_reject_a_true_hypothesis_as_often_as_they_say(n: int, reject
     # Continuous symmetric differences: p is uniform on multiples of 2/2^n. Laplace, so that no t test would do.
     draws = 2000 if n < 30 else 500
     generator = rng(n)
-    rejected = sum(stats.sign_flip_p(generator.laplace(0, 1, n), generator) <= 0.05 for _ in range(draws))
+    rejected = sum(sign_flip_p(generator.laplace(0, 1, n), generator) <= 0.05 for _ in range(draws))
     assert abs(rejected - draws * rejections) <= 4 * math.sqrt(draws * rejections * (1 - rejections))
 
 
@@ -96,14 +104,14 @@ def test_sign_flips_reject_a_true_hypothesis_as_often_as_they_say(n: int, reject
 
 def test_welch_is_scipys() -> None:
     a, b = rng().normal(0, 1, 7), rng(1).normal(1, 3, 12)
-    assert stats.welch_p(a, b) == pytest.approx(scipy_stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
+    assert welch_p(a, b) == pytest.approx(scipy_stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
 
 
 def test_welch_without_spread() -> None:
     flat = np.array([0.1 + 0.2, 0.3, 0.3])  # equal but for the last bit
-    assert stats.welch_p(flat, np.array([0.3, 0.3])) == 1
-    assert stats.welch_p(flat, np.array([0.4, 0.4])) == 0
-    one_sided = stats.welch_p(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.5]))
+    assert welch_p(flat, np.array([0.3, 0.3])) == 1
+    assert welch_p(flat, np.array([0.4, 0.4])) == 0
+    one_sided = welch_p(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.5]))
     assert one_sided == pytest.approx(scipy_stats.ttest_1samp([0.0, 1.0, 2.0], 0.5).pvalue)
 
 
@@ -112,16 +120,16 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests(shift: float) -> None:
     differences = rng(5).normal(0, 0.5, 12) + shift
     above = scipy_stats.ttest_1samp(differences, -0.5, alternative="greater").pvalue
     below = scipy_stats.ttest_1samp(differences, 0.5, alternative="less").pvalue
-    assert stats.equivalence_p(differences, 0.5) == pytest.approx(max(above, below), rel=1e-9)
+    assert equivalence_p(differences, 0.5) == pytest.approx(max(above, below), rel=1e-9)
     # and the 90% interval's word, by another route
     low, high = DescrStatsW(differences).tconfint_mean(alpha=0.1)
-    assert (stats.equivalence_p(differences, 0.5) < 0.05) == (low > -0.5 and high < 0.5)
+    assert (equivalence_p(differences, 0.5) < 0.05) == (low > -0.5 and high < 0.5)
 
 
 def test_equivalence_without_spread() -> None:
-    assert stats.equivalence_p(np.full(4, 0.1), 0.5) == 0
-    assert stats.equivalence_p(np.full(4, -0.5), 0.5) == 1
-    assert stats.equivalence_p(np.zeros(2), 1e-9) == 0
+    assert equivalence_p(np.full(4, 0.1), 0.5) == 0
+    assert equivalence_p(np.full(4, -0.5), 0.5) == 1
+    assert equivalence_p(np.zeros(2), 1e-9) == 0
 
 
 # McNemar, Levene
@@ -133,21 +141,21 @@ def test_mcnemar_is_the_binomial_of_the_pairs_that_disagree(only: int, only_base
     baseline = [False] * only + [True] * only_base + [True] * both + [False] * 3
     disagree = only + only_base
     expected = scipy_stats.binomtest(only, disagree).pvalue if disagree else 1.0
-    assert stats.mcnemar_p(events, baseline) == pytest.approx(expected)
+    assert mcnemar_p(events, baseline) == pytest.approx(expected)
 
 
 def test_levene_is_an_analysis_of_variance_of_deviations_from_the_median() -> None:
     samples = [rng(seed).normal(0, 1 + seed, 9) for seed in range(3)]
     expected = scipy_stats.f_oneway(*(np.abs(sample - np.median(sample)) for sample in samples)).pvalue
-    assert stats.levene_p(*samples) == pytest.approx(expected, rel=1e-9)
+    assert levene_p(*samples) == pytest.approx(expected, rel=1e-9)
 
 
 def test_levene_without_spread() -> None:
     flat, wide = np.full(3, 0.3), np.array([-1.0, -1.0, 1.0, 1.0])
-    assert stats.levene_p(flat, flat + 1) == 1
-    assert stats.levene_p(wide, wide + 5) == 1
-    assert stats.levene_p(flat, wide) == 0
-    assert 0 < stats.levene_p(flat, np.array([0.0, 1.0, 3.0])) < 1
+    assert levene_p(flat, flat + 1) == 1
+    assert levene_p(wide, wide + 5) == 1
+    assert levene_p(flat, wide) == 0
+    assert 0 < levene_p(flat, np.array([0.0, 1.0, 3.0])) < 1
 
 
 # Many p
@@ -155,18 +163,18 @@ def test_levene_without_spread() -> None:
 
 def test_holm_by_hand() -> None:
     # sorted .01 .02 .03 .04 × 4 3 2 1 = .04 .06 .06 .04, and no less than the one before
-    assert stats.holm(np.array([0.04, 0.01, 0.03, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert stats.holm(np.array([0.5, 0.9])).tolist() == [1.0, 1.0]
+    assert holm(np.array([0.04, 0.01, 0.03, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm(np.array([0.5, 0.9])).tolist() == [1.0, 1.0]
 
 
 def test_benjamini_hochberg_by_hand() -> None:
     # sorted .01 .02 .03 .5 × 4/1 4/2 4/3 4/4 = .04 .04 .04 .5; then .005 × 2, .9
-    assert stats.benjamini_hochberg(np.array([0.03, 0.01, 0.5, 0.02])) == pytest.approx([0.04, 0.04, 0.5, 0.04])
-    assert stats.benjamini_hochberg(np.array([0.9, 0.005])) == pytest.approx([0.9, 0.01])
+    assert benjamini_hochberg(np.array([0.03, 0.01, 0.5, 0.02])) == pytest.approx([0.04, 0.04, 0.5, 0.04])
+    assert benjamini_hochberg(np.array([0.9, 0.005])) == pytest.approx([0.9, 0.01])
 
 
 def test_one_p_is_its_own_and_none_are_none() -> None:
-    for adjust in (stats.holm, stats.benjamini_hochberg):
+    for adjust in (holm, benjamini_hochberg):
         assert adjust(np.array([0.03])) == pytest.approx([0.03])
         assert len(adjust(np.zeros(0))) == 0
 
@@ -178,11 +186,11 @@ def test_one_p_is_its_own_and_none_are_none() -> None:
 def test_no_number_is_refused_by_every_test(bad: list[float]) -> None:
     values, good = np.array(bad), np.array([1.0, 2.0, 4.0])
     calls: list[Callable[[], float]] = [
-        lambda: stats.sign_flip_p(values, rng()),
-        lambda: stats.welch_p(values, good),
-        lambda: stats.welch_p(good, values),
-        lambda: stats.equivalence_p(values, 1.0),
-        lambda: stats.levene_p(good, values),
+        lambda: sign_flip_p(values, rng()),
+        lambda: welch_p(values, good),
+        lambda: welch_p(good, values),
+        lambda: equivalence_p(values, 1.0),
+        lambda: levene_p(good, values),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"needs \d or more values|not finite|one dimension"):
@@ -192,24 +200,24 @@ def test_no_number_is_refused_by_every_test(bad: list[float]) -> None:
 def test_too_few_values_are_refused() -> None:
     one, two = np.array([1.0]), np.array([1.0, 2.0])
     with pytest.raises(ValueError, match="needs 2 or more values, got 1"):
-        stats.welch_p(one, two)
+        welch_p(one, two)
     with pytest.raises(ValueError, match="needs 2 or more values, got 1"):
-        stats.equivalence_p(one, 1.0)
+        equivalence_p(one, 1.0)
     with pytest.raises(ValueError, match="needs 3 or more values, got 2"):
-        stats.levene_p(two, two)
+        levene_p(two, two)
     with pytest.raises(ValueError, match="needs 2 or more samples"):
-        stats.levene_p(np.arange(3.0))
+        levene_p(np.arange(3.0))
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, NAN, INF])
 def test_a_margin_is_above_zero(margin: float) -> None:
     with pytest.raises(ValueError, match="the margin must be above 0 and finite"):
-        stats.equivalence_p(np.array([1.0, 2.0]), margin)
+        equivalence_p(np.array([1.0, 2.0]), margin)
 
 
 @pytest.mark.parametrize("p", [[-0.1, 0.5], [1.1], [NAN, 0.5]])
 def test_a_p_value_is_a_probability(p: list[float]) -> None:
-    for adjust in (stats.holm, stats.benjamini_hochberg):
+    for adjust in (holm, benjamini_hochberg):
         with pytest.raises(ValueError, match=r"between 0 and 1|not finite"):
             adjust(np.array(p))
 
@@ -217,11 +225,11 @@ def test_a_p_value_is_a_probability(p: list[float]) -> None:
 @pytest.mark.parametrize(("events", "baseline"), [([], []), ([True], [True, False]), ([[True]], [[True]])])
 def test_mcnemar_needs_pairs(events: list[bool], baseline: list[bool]) -> None:
     with pytest.raises(ValueError, match="needs one pair or more"):
-        stats.mcnemar_p(events, baseline)
+        mcnemar_p(events, baseline)
 
 
 def test_arrays_are_left_as_they_are() -> None:
     differences: NDArray[np.float64] = rng().normal(0, 1, 8)
     before = differences.copy()
-    stats.sign_flip_p(differences, rng())
+    sign_flip_p(differences, rng())
     assert (differences == before).all()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from runner.analysis.stats import Interval, paired_interval, welch_interval
+from runner.analysis.stats.intervals import Interval, paired_interval, welch_interval
 
 
 def samples(n: int, m: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

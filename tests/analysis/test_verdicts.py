@@ -8,8 +8,25 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from runner.analysis import stats
-from runner.analysis.stats import Interval, Reach, RestrictedMean, Verdict
+from runner.analysis.stats.effects import (
+    Reach,
+    RestrictedMean,
+    cohens_dz,
+    probability_of_improvement,
+    restricted_mean,
+    time_to_target,
+)
+from runner.analysis.stats.intervals import (
+    Interval,
+    iqm,
+    iqm_interval,
+    paired_interval,
+    welch_interval,
+    wilson_interval,
+)
+from runner.analysis.stats.significance import equivalence_p
+from runner.analysis.stats.values import Values
+from runner.analysis.stats.verdicts import Verdict, power, seeds_needed, verdict
 
 NAN, INF = float("nan"), float("inf")
 
@@ -18,7 +35,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def spaced(mean: float, sd: float, n: int) -> stats.Values:
+def spaced(mean: float, sd: float, n: int) -> Values:
     """`n` values of exactly this mean and SD."""
     values = scipy_stats.norm.ppf((np.arange(n) + 0.5) / n)
     return np.asarray(mean + sd * (values - values.mean()) / values.std(ddof=1))
@@ -30,57 +47,57 @@ def spaced(mean: float, sd: float, n: int) -> stats.Values:
 def test_dz_is_t_over_the_root_of_n() -> None:
     differences = rng().normal(0.3, 1, 9)
     expected = scipy_stats.ttest_1samp(differences, 0).statistic / 3
-    assert stats.cohens_dz(differences) == pytest.approx(expected)
-    assert stats.cohens_dz(-differences) == pytest.approx(-expected)
-    assert stats.cohens_dz(differences * 1e-200) == pytest.approx(expected)
+    assert cohens_dz(differences) == pytest.approx(expected)
+    assert cohens_dz(-differences) == pytest.approx(-expected)
+    assert cohens_dz(differences * 1e-200) == pytest.approx(expected)
 
 
 def test_dz_without_spread_is_none() -> None:
-    assert stats.cohens_dz(np.array([0.9 - 0.8, 0.7 - 0.6, 0.3 - 0.2])) is None  # equal but for the last bits
-    assert stats.cohens_dz(np.zeros(4)) is None
-    assert stats.cohens_dz(np.array([0.5])) is None
+    assert cohens_dz(np.array([0.9 - 0.8, 0.7 - 0.6, 0.3 - 0.2])) is None  # equal but for the last bits
+    assert cohens_dz(np.zeros(4)) is None
+    assert cohens_dz(np.array([0.5])) is None
 
 
 def test_probability_of_improvement_counts_a_tie_half() -> None:
-    assert stats.probability_of_improvement(np.array([0.1, -0.2, 0.0, 0.3])) == 0.625
-    assert stats.probability_of_improvement(np.zeros(3)) == 0.5
-    assert stats.probability_of_improvement(np.array([-1.0])) == 0
+    assert probability_of_improvement(np.array([0.1, -0.2, 0.0, 0.3])) == 0.625
+    assert probability_of_improvement(np.zeros(3)) == 0.5
+    assert probability_of_improvement(np.array([-1.0])) == 0
 
 
 def test_the_time_to_a_target_is_the_first_that_reaches_it_by_the_horizon() -> None:
     steps, values = np.array([10.0, 20, 30, 40]), np.array([0.2, 0.8, 0.5, 0.9])
-    assert stats.time_to_target(steps, values, 0.8, 40) == Reach(20, True)
-    assert stats.time_to_target(steps[::-1], values[::-1], 0.8, 40) == Reach(20, True)
-    assert stats.time_to_target(steps, values, 0.85, 40) == Reach(40, True)
-    assert stats.time_to_target(steps, values, 0.85, 39) == Reach(39, False)
-    assert stats.time_to_target(steps, values, 0.95, 40) == Reach(40, False)
-    assert stats.time_to_target(steps, -values, -0.5, 40) == Reach(10, True)
+    assert time_to_target(steps, values, 0.8, 40) == Reach(20, True)
+    assert time_to_target(steps[::-1], values[::-1], 0.8, 40) == Reach(20, True)
+    assert time_to_target(steps, values, 0.85, 40) == Reach(40, True)
+    assert time_to_target(steps, values, 0.85, 39) == Reach(39, False)
+    assert time_to_target(steps, values, 0.95, 40) == Reach(40, False)
+    assert time_to_target(steps, -values, -0.5, 40) == Reach(10, True)
 
 
 def test_what_is_no_number_never_reaches() -> None:
     steps = np.array([10.0, 20, 30])
-    assert stats.time_to_target(steps, np.array([NAN, INF, 0.9]), 0.5, 30) == Reach(30, True)
-    assert stats.time_to_target(steps, np.array([NAN, INF, 0.1]), 0.5, 30) == Reach(30, False)
-    assert stats.time_to_target(np.zeros(0), np.zeros(0), 0.5, 30) == Reach(30, False)
+    assert time_to_target(steps, np.array([NAN, INF, 0.9]), 0.5, 30) == Reach(30, True)
+    assert time_to_target(steps, np.array([NAN, INF, 0.1]), 0.5, 30) == Reach(30, False)
+    assert time_to_target(np.zeros(0), np.zeros(0), 0.5, 30) == Reach(30, False)
     for target, horizon in ((NAN, 1.0), (0.5, NAN), (0.5, 0.0), (0.5, INF)):
         with pytest.raises(ValueError, match="finite"):
-            stats.time_to_target(steps, steps, target, horizon)
+            time_to_target(steps, steps, target, horizon)
     with pytest.raises(ValueError, match="finite"):
-        stats.time_to_target(np.array([NAN]), np.array([1.0]), 0.5, 1)
+        time_to_target(np.array([NAN]), np.array([1.0]), 0.5, 1)
     with pytest.raises(ValueError, match="a value a step"):
-        stats.time_to_target(steps, steps[:2], 0.5, 1)
+        time_to_target(steps, steps[:2], 0.5, 1)
 
 
 def test_the_restricted_mean_is_the_area_under_the_survival_curve() -> None:
     # Exponential times of mean 2, horizon 3: 2 (1 − e^−1.5); its share that reached: 1 − e^−1.5.
-    reaches = [stats.time_to_target(np.array([t]), np.array([1.0]), 1, 3) for t in rng().exponential(2, 20_000)]
-    found = stats.restricted_mean(reaches)
+    reaches = [time_to_target(np.array([t]), np.array([1.0]), 1, 3) for t in rng().exponential(2, 20_000)]
+    found = restricted_mean(reaches)
     share = 1 - math.exp(-1.5)
     assert found.share == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 20_000))
     assert found.mean == pytest.approx(2 * share, abs=4 * 1.1 / math.sqrt(20_000))
-    assert stats.restricted_mean([Reach(10, True), Reach(40, False)]) == RestrictedMean(25, 0.5)
+    assert restricted_mean([Reach(10, True), Reach(40, False)]) == RestrictedMean(25, 0.5)
     with pytest.raises(ValueError, match="needs 1 or more values"):
-        stats.restricted_mean([])
+        restricted_mean([])
 
 
 # Intervals
@@ -92,7 +109,7 @@ def test_wilson_by_its_formula(count: int, n: int) -> None:
     share = count / n
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    found = stats.wilson_interval(count, n)
+    found = wilson_interval(count, n)
     assert found.estimate == share
     assert found.low == pytest.approx(middle - half, abs=1e-12)
     assert found.high == pytest.approx(middle + half)
@@ -101,12 +118,12 @@ def test_wilson_by_its_formula(count: int, n: int) -> None:
 @pytest.mark.parametrize(("count", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_no_share_is_refused(count: int, n: int) -> None:
     with pytest.raises(ValueError, match="is no share"):
-        stats.wilson_interval(count, n)
+        wilson_interval(count, n)
 
 
 def test_the_paired_interval_covers_the_truth_as_often_as_it_says_at_ten() -> None:
     generator = rng(7)
-    intervals = [stats.paired_interval(generator.normal(0.3, 2, 10)) for _ in range(2000)]
+    intervals = [paired_interval(generator.normal(0.3, 2, 10)) for _ in range(2000)]
     covered = sum(i.low is not None and i.high is not None and i.low <= 0.3 <= i.high for i in intervals)
     assert 0.93 * 2000 <= covered <= 0.97 * 2000
 
@@ -114,30 +131,30 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says_at_ten() -> No
 def test_intervals_refuse_what_is_no_number() -> None:
     for bad in (np.zeros(0), np.array([1.0, NAN]), np.array([INF])):
         with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            stats.paired_interval(bad)
+            paired_interval(bad)
         with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            stats.welch_interval(np.array([1.0, 2.0]), bad)
+            welch_interval(np.array([1.0, 2.0]), bad)
         with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            stats.iqm(bad)
+            iqm(bad)
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_on_either_side() -> None:
-    assert stats.iqm(np.array([100.0, 2, -50, 4])) == 3
-    assert stats.iqm(np.array([1.0, 2, 3, 4, 5, 6, 7, 800])) == 4.5
-    assert stats.iqm(np.array([7.0])) == 7
+    assert iqm(np.array([100.0, 2, -50, 4])) == 3
+    assert iqm(np.array([1.0, 2, 3, 4, 5, 6, 7, 800])) == 4.5
+    assert iqm(np.array([7.0])) == 7
 
 
 def test_the_bootstrap_resamples_within_cells_only() -> None:
     # Cells without spread leave nothing to resample, however far apart they lie; pooled, the interval would be wide.
     flat = [np.full(5, level) for level in (0.0, 1.0, 2.0, 3.0)]
-    assert stats.iqm_interval(flat, rng()) == Interval(1.5, 1.5, 1.5)
+    assert iqm_interval(flat, rng()) == Interval(1.5, 1.5, 1.5)
     narrow = [cell + rng(3).normal(0, 0.01, 5) for cell in flat]
-    found = stats.iqm_interval(narrow, rng())
+    found = iqm_interval(narrow, rng())
     assert found.low is not None
     assert found.high is not None
     assert 1.45 < found.low < found.estimate < found.high < 1.55
-    assert found == stats.iqm_interval(narrow, rng())
-    assert found != stats.iqm_interval(narrow, rng(1))
+    assert found == iqm_interval(narrow, rng())
+    assert found != iqm_interval(narrow, rng(1))
 
 
 def test_the_bootstrap_over_cells_covers_the_truth() -> None:
@@ -145,16 +162,16 @@ def test_the_bootstrap_over_cells_covers_the_truth() -> None:
     generator = rng(11)
     covered = 0
     for _ in range(200):
-        found = stats.iqm_interval([generator.normal(0, 1, 10) for _ in range(10)], generator, resamples=300)
+        found = iqm_interval([generator.normal(0, 1, 10) for _ in range(10)], generator, resamples=300)
         covered += found.low is not None and found.high is not None and found.low <= 0 <= found.high
     assert 0.87 * 200 <= covered <= 0.99 * 200
 
 
 def test_the_bootstrap_is_for_many_cells() -> None:
     with pytest.raises(ValueError, match="needs 2 or more cells, got 1"):
-        stats.iqm_interval([np.arange(5.0)], rng())
+        iqm_interval([np.arange(5.0)], rng())
     with pytest.raises(ValueError, match="needs 2 or more values, got 1"):
-        stats.iqm_interval([np.arange(5.0), np.array([1.0])], rng())
+        iqm_interval([np.arange(5.0), np.array([1.0])], rng())
 
 
 # Power
@@ -166,34 +183,34 @@ def test_power_is_the_share_of_simulated_tests_that_find_the_effect(effect: floa
     values = rng(n).normal(effect, 1, (draws, n))
     t = values.mean(axis=1) / values.std(axis=1, ddof=1) * math.sqrt(n)
     found = np.mean(t > scipy_stats.t.ppf(0.975, n - 1))
-    expected = stats.power(effect, n)
+    expected = power(effect, n)
     assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
 
 
 def test_power_from_nothing_to_everything() -> None:
-    assert stats.power(0, 10) == pytest.approx(0.025)
-    large = [stats.power(effect, n) for effect in (5.0, 7.3, 50.0, 1e9, INF) for n in (6, 20, 100_000)]
+    assert power(0, 10) == pytest.approx(0.025)
+    large = [power(effect, n) for effect in (5.0, 7.3, 50.0, 1e9, INF) for n in (6, 20, 100_000)]
     assert large == pytest.approx([1.0] * len(large), abs=1e-6)
     for effect, n in ((-1.0, 10), (NAN, 10), (1.0, 1)):
         with pytest.raises(ValueError, match="needs an effect of 0 or more"):
-            stats.power(effect, n)
+            power(effect, n)
 
 
 @pytest.mark.parametrize(("dz", "expected"), [(1.0, 10), (0.66, 20), (0.53, 30)])
 def test_the_seeds_needed_are_the_first_of_enough_power(dz: float, expected: int) -> None:
-    needed = stats.seeds_needed(0.02 * dz, 0.02)
+    needed = seeds_needed(0.02 * dz, 0.02)
     assert needed is not None
-    assert stats.power(dz, needed) >= 0.8 > stats.power(dz, needed - 1)
+    assert power(dz, needed) >= 0.8 > power(dz, needed - 1)
     assert abs(needed - expected) <= 1  # the protocol's table, to two digits of d
 
 
 def test_seeds_needed_at_the_ends() -> None:
-    assert stats.seeds_needed(0.1, 0.0) == 6
-    assert stats.seeds_needed(1.0, 1e-12) == 6
-    assert stats.seeds_needed(1e-9, 1.0) is None
+    assert seeds_needed(0.1, 0.0) == 6
+    assert seeds_needed(1.0, 1e-12) == 6
+    assert seeds_needed(1e-9, 1.0) is None
     for effect, sd in ((0.0, 1.0), (-1.0, 1.0), (NAN, 1.0), (INF, 1.0), (1.0, -1.0), (1.0, NAN), (1.0, INF)):
         with pytest.raises(ValueError, match="must be"):
-            stats.seeds_needed(effect, sd)
+            seeds_needed(effect, sd)
 
 
 # Verdicts
@@ -214,50 +231,50 @@ def test_seeds_needed_at_the_ends() -> None:
     ],
 )
 def test_the_rule(mean: float, sign: int, p: float, expected: str) -> None:
-    assert stats.verdict(spaced(mean, 0.004, 12), 0.005, sign, p).word == expected
+    assert verdict(spaced(mean, 0.004, 12), 0.005, sign, p).word == expected
 
 
 def test_rounding_does_not_make_a_large_effect_small() -> None:
     difference = 0.04 - 0.035
     assert difference < 0.005
-    assert stats.verdict(np.full(8, difference), 0.005, 1, 0.01).word == "SUPPORTED"
+    assert verdict(np.full(8, difference), 0.005, 1, 0.01).word == "SUPPORTED"
 
 
 def test_an_open_verdict_says_how_many_seeds_would_find_the_smallest_effect() -> None:
-    found = stats.verdict(spaced(0.002, 0.02, 10), 0.01, 1, 0.7)
-    assert found == Verdict("INCONCLUSIVE", stats.seeds_needed(0.01, 0.02))
+    found = verdict(spaced(0.002, 0.02, 10), 0.01, 1, 0.7)
+    assert found == Verdict("INCONCLUSIVE", seeds_needed(0.01, 0.02))
     assert found.seeds == 34
 
 
 def test_with_seeds_enough_for_the_effect_it_is_the_margin_that_takes_more() -> None:
     # SD .01, margin .01: 10 seeds find the effect, 40 are there, and .0095 is neither below nor above it.
-    found = stats.verdict(spaced(0.0095, 0.01, 40), 0.01, 1, 0.001)
+    found = verdict(spaced(0.0095, 0.01, 40), 0.01, 1, 0.001)
     assert found.word == "INCONCLUSIVE"
     assert found.seeds is not None
     # (z.95 + z.80)² (SD / room)² = 6.18 × 400
     assert found.seeds == pytest.approx(2473, rel=0.01)
     settled = [rng(seed).normal(0.0095, 0.01, found.seeds) for seed in range(200)]
-    equivalent = np.mean([stats.equivalence_p(values, 0.01) < 0.05 for values in settled])
+    equivalent = np.mean([equivalence_p(values, 0.01) < 0.05 for values in settled])
     assert equivalent == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 200))
 
 
 def test_more_is_always_more_than_there_is() -> None:
     # Adjusted for many rows, a p can miss where the pairs alone would do.
-    assert stats.verdict(spaced(0.02, 0.01, 20), 0.01, 1, 0.2) == Verdict("INCONCLUSIVE", 21)
+    assert verdict(spaced(0.02, 0.01, 20), 0.01, 1, 0.2) == Verdict("INCONCLUSIVE", 21)
 
 
 def test_one_pair_or_no_spread() -> None:
-    assert stats.verdict(np.array([0.3]), 0.01, 1, 1.0) == Verdict("INCONCLUSIVE")
-    assert stats.verdict(np.zeros(3), 0.01, 1, 1.0) == Verdict("EQUIVALENT")
-    assert stats.verdict(np.full(3, 0.02), 0.01, 1, 0.25) == Verdict("INCONCLUSIVE", 6)
-    assert stats.verdict(np.full(6, 0.02), 0.01, 1, 0.03125) == Verdict("SUPPORTED")
+    assert verdict(np.array([0.3]), 0.01, 1, 1.0) == Verdict("INCONCLUSIVE")
+    assert verdict(np.zeros(3), 0.01, 1, 1.0) == Verdict("EQUIVALENT")
+    assert verdict(np.full(3, 0.02), 0.01, 1, 0.25) == Verdict("INCONCLUSIVE", 6)
+    assert verdict(np.full(6, 0.02), 0.01, 1, 0.03125) == Verdict("SUPPORTED")
 
 
 def test_a_verdict_on_nothing_is_refused() -> None:
     good = np.array([0.1, 0.2])
     for differences in (np.zeros(0), np.array([NAN, 0.1]), np.array([INF, 0.1])):
         with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            stats.verdict(differences, 0.01, 1, 0.5)
+            verdict(differences, 0.01, 1, 0.5)
     for effect, sign, p in ((0.0, 1, 0.5), (NAN, 1, 0.5), (0.01, 0, 0.5), (0.01, 1, NAN), (0.01, 1, 1.5)):
         with pytest.raises(ValueError, match=r"must be above 0|needs a sign"):
-            stats.verdict(good, effect, sign, p)
+            verdict(good, effect, sign, p)

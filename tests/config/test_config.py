@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from runner import RunBuilder
-from runner.config.reader import MAX_RUNS, from_mapping, load
+from runner.config.grid import MAX_RUNS
+from runner.config.reader import from_mapping, load
 from runner.config.sweep import Sweep
 from runner.config.yaml_source import dump
 from runner.errors import UserError

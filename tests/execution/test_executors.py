@@ -15,7 +15,8 @@ import pytest
 from click.testing import Result
 
 from runner.config.run_spec import RunSpec
-from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.executor import Context
+from runner.execution.executors.registry import executor
 from runner.registry import load_plugins
 from runner.storage.checkpoints import Every, to_bytes
 from runner.storage.rows import Checkpoint, RunResult

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 
 from runner import registry
-from runner.analysis.claims import judge as claims
-from runner.analysis.claims.judge import BUDGETS, Claim, evaluate
+from runner.analysis.claims.claim import BUDGETS, Claim, chosen_claims, sweeps_of
+from runner.analysis.claims.judge import evaluate
 from runner.config import reader as config
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.execution.driver import Options
+from runner.execution.options import Options
+from runner.execution.sweeps import run_sweeps
 from runner.storage.results import Results
-from runner.storage.store import RUN_FIELDS
+from runner.storage.tables import RUN_FIELDS
 
 SEEDS = 4
 
@@ -57,7 +58,7 @@ def test_a_claim_can_be_planned_on_every_budget(name: str) -> None:
 def test_claims_that_share_a_config_share_its_runs() -> None:
     for budget in BUDGETS:
         sweeps: dict[str, list[str]] = {}
-        for claim in claims.claims():
+        for claim in chosen_claims():
             ids = [run.run_id for run in claim.sweep(budget).runs]
             assert sweeps.setdefault(claim.sweep_name, ids) == ids, (claim.name, budget)
 
@@ -132,10 +133,10 @@ def test_accuracy_is_compared_at_the_lowest_loss_both_reach(tmp_path: Path) -> N
 
 def test_claims_run_end_to_end(tmp_path: Path) -> None:
     """One sweep for six claims, on the digits."""
-    chosen = [claim for claim in claims.claims() if claim.sweep_name in ("notebook_mlp_mnist", "momentum")]
+    chosen = [claim for claim in chosen_claims() if claim.sweep_name in ("notebook_mlp_mnist", "momentum")]
     assert len(chosen) == 7
     options = Options(out=tmp_path, executor="inline", quiet=True)
-    assert claims.run(chosen, "smoke", options, print) == 0
+    assert run_sweeps(sweeps_of(chosen, "smoke"), options, print) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["momentum", "notebook_mlp_mnist"]
     found = {finding.claim.name: finding for finding in evaluate(chosen, tmp_path)}
     # Whether a target is reached before the shortest run ends is the clock's to say, not this test's.
@@ -247,7 +248,7 @@ def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_the_small_budget_has_the_seeds_to_reject_after_holm() -> None:
-    chosen = claims.claims()
+    chosen = chosen_claims()
     for claim in chosen:
         seeds = {run.seed for run in claim.sweep("small").runs}
         assert 2 ** (1 - len(seeds)) * len(chosen) < 0.05, claim.name

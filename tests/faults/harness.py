@@ -28,7 +28,8 @@ from runner.config.reader import from_mapping
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.executor import Context
+from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
 from runner.storage.rows import Batch, Checkpoint, EpochRow, Event, RunResult
 
@@ -42,7 +43,8 @@ for package, name, module in (
     sys.modules[f"{package.__name__}.{name}"] = module  # type: ignore[assignment]
     setattr(package, name, module)
 
-from runner.execution.driver import Options, run_sweep  # noqa: E402
+from runner.execution.driver import run_sweep  # noqa: E402
+from runner.execution.options import Options  # noqa: E402
 from runner.storage import checkpoints  # noqa: E402
 
 checkpoints.loads = lambda found: bool(found)  # the stub's states are not torch's

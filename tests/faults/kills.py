@@ -21,7 +21,7 @@ import pandas as pd
 
 PLUGIN = """\
 import torch
-from runner.data import DataSet, Split
+from runner import DataSet, Split
 from runner.registry import dataset
 
 

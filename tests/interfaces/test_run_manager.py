@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from runner import RunBuilder, RunManager
 from runner.errors import UserError
-from runner.training.data.datasets import load, normalise
+from runner.training.data.datasets import load
+from runner.training.data.preprocessing import normalise
 
 
 @pytest.fixture

@@ -23,11 +23,13 @@ from torch.nn import functional as F
 from runner import registry
 from runner.errors import UserError
 from runner.interfaces.cli.main import main
-from runner.monitoring.sinks import Opener, Told, TrackedSweep
-from runner.monitoring.trackers import openers
+from runner.monitoring.sinks import Told
+from runner.monitoring.trackers.registry import openers, tracker
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-from runner.training.data.datasets import prepare
-from runner.training.probes.probe import SAMPLES, Look, measure
+from runner.training.data.preprocessing import prepare
+from runner.training.probes.probe import SAMPLES, Look
+from runner.training.probes.registry import probe_values
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -191,14 +193,14 @@ def record() -> Iterator[Callable[..., list[Recorder]]]:
             opened.append(Recorder(sweep, fails))
             return opened[-1]
 
-        @registry.tracker("recorder")
+        @tracker("recorder")
         def recorder() -> Opener:
             return open_one
 
         return opened
 
-    yield register
-    registry.tracker._factories.pop("recorder", None)
+    with tracker.temporary():
+        yield register
 
 
 def test_an_export_is_told_what_a_live_tracker_was(
@@ -248,7 +250,7 @@ def test_a_tracker_that_fails_never_fails_the_sweep(
     assert (refused.exit_code, "RuntimeError: no connection" in refused.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("name", sorted(registry.tracker))
+@pytest.mark.parametrize("name", sorted(tracker))
 def test_contract_of_every_tracker(
     name: str,
     alone: tuple[Path, Result],
@@ -256,7 +258,7 @@ def test_contract_of_every_tracker(
     monkeypatch: pytest.MonkeyPatch,
     empty_store: Callable[[Path], None],
 ) -> None:
-    assert registry.summary(registry.tracker[name])
+    assert registry.summary(tracker[name])
     opener = installed(name)
     out, other = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("failing")
     empty_store(out)
@@ -523,7 +525,7 @@ def test_the_histograms_are_counts_of_values_and_of_autograds_gradients() -> Non
     torch.manual_seed(0)
     layer = nn.Linear(784, 10)
     network = nn.Sequential(nn.Flatten(), layer)
-    found = measure(network, Look(data, 0.1), ["histograms"])
+    found = probe_values(network, Look(data, 0.1), ["histograms"])
     loss = F.cross_entropy(network(data.train.images[:SAMPLES]), data.train.labels[:SAMPLES])
     gradient = torch.autograd.grad(loss, layer.weight)[0]
     for name, values in (("weight", layer.weight.detach()), ("weight_gradient", gradient)):
@@ -540,7 +542,7 @@ def test_histograms_of_one_value_and_of_none() -> None:
     network = nn.Sequential(nn.Flatten(), layer)
     nn.init.constant_(layer.weight, 1e30)
     nn.init.constant_(layer.bias, torch.nan)
-    found = measure(network, Look(data, 0.1), ["histograms"])
+    found = probe_values(network, Look(data, 0.1), ["histograms"])
     bins = {name: sum(found["1", f"{name}_bin_{index:02}"] for index in range(32)) for name in ("weight", "bias")}
     assert bins == {"weight": 7840, "bias": 0}
     assert found["1", "weight_low"] < 1e30 < found["1", "weight_high"]

@@ -20,7 +20,7 @@ from click.testing import Result
 from runner.errors import UserError
 from runner.monitoring.sweep_reader import Watched
 from runner.monitoring.watch import glance
-from runner.storage.store import METRICS, RUNS, is_written, sole_writer
+from runner.storage.folder import METRICS, RUNS, is_written, sole_writer
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]

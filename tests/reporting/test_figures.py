@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.made_up import made_up
-from runner.analysis.stats import mean_band
+from runner.analysis.stats.intervals import mean_band
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
-from runner.reporting import figures
-from runner.reporting.figures.style import BASELINE, COLOURS, figure, settings, svg
+from runner.reporting.figures.kinds import KINDS, draw
+from runner.reporting.figures.study import Study, study
+from runner.reporting.figures.style import BASELINE, COLOURS, Panel, figure, settings, svg
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "results/reference"
@@ -38,12 +39,12 @@ def accuracy(run: RunSpec, epoch: int) -> tuple[float, float, float, float]:
     return 1 - value, value - 0.01, 1.1 - value, value
 
 
-def study_of(tmp_path: Path, grid: Mapping[str, Any], **more: Any) -> figures.Study:
+def study_of(tmp_path: Path, grid: Mapping[str, Any], **more: Any) -> Study:
     config = {"contrast": CONTRAST, "fixed": FIXED, "grid": grid}
-    return figures.study(made_up(tmp_path, config, accuracy, **more))
+    return study(made_up(tmp_path, config, accuracy, **more))
 
 
-def drawn(panel: figures.Panel) -> Figure:
+def drawn(panel: Panel) -> Figure:
     with settings():
         return figure([panel])
 
@@ -63,9 +64,9 @@ def test_the_mean_band_is_scipys_over_the_finite_values() -> None:
 
 
 def test_a_curve_is_the_mean_of_metrics_csv_by_epoch_and_by_seconds() -> None:
-    of = figures.study(REFERENCE / "tutorial")
+    of = study(REFERENCE / "tutorial")
     metrics = pd.read_csv(REFERENCE / "tutorial/metrics.csv")
-    by_epoch, by_seconds = figures.draw(of, "accuracy")[:2]
+    by_epoch, by_seconds = draw(of, "accuracy")[:2]
     for panel, clock in ((by_epoch, "epoch"), (by_seconds, "run_duration")):
         (axes,) = drawn(panel).axes
         for label, network in (("no_batch_norm (n = 21)", "no_batch_norm"), ("batch_norm (n = 21)", "batch_norm")):
@@ -78,8 +79,8 @@ def test_a_curve_is_the_mean_of_metrics_csv_by_epoch_and_by_seconds() -> None:
 
 
 def test_pairs_are_the_comparisons() -> None:
-    of = figures.study(REFERENCE / "tutorial")
-    (panel,) = figures.draw(of, "pairs")
+    of = study(REFERENCE / "tutorial")
+    (panel,) = draw(of, "pairs")
     assert panel.title == "batch_norm against no_batch_norm: +0.33 [+0.01, +0.66] pp, 21 pairs"
     metrics = pd.read_csv(REFERENCE / "tutorial/metrics.csv").query("epoch == 10")
     ends = metrics.pivot(index="seed", columns="network", values="valid_accuracy")
@@ -91,8 +92,8 @@ def test_pairs_are_the_comparisons() -> None:
 
 def test_the_target_picture_counts_the_runs_there(tmp_path: Path) -> None:
     of = study_of(tmp_path, {**TWO, "seed": {"range": 7}})
-    of = figures.study(of.results.folder, target=0.745)  # in epoch 2: two seeds of no_batch_norm… see `accuracy`
-    steps, _ = figures.draw(of, "target")
+    of = study(of.results.folder, target=0.745)  # in epoch 2: two seeds of no_batch_norm… see `accuracy`
+    steps, _ = draw(of, "target")
     (axes,) = drawn(steps).axes
     for line, network in zip(axes.lines, ("no_batch_norm", "batch_norm"), strict=True):
         for step in (10, 20, 30):
@@ -104,7 +105,7 @@ def test_the_target_picture_counts_the_runs_there(tmp_path: Path) -> None:
 def test_a_diverged_run_is_a_cross_at_its_learning_rate(tmp_path: Path) -> None:
     ended = lambda run: ("diverged", 2) if (run.network, run.lr, run.seed) == ("no_batch_norm", 1.0, 3) else None  # noqa: E731
     of = study_of(tmp_path, {**TWO, "lr": [0.01, 0.1, 1.0], "seed": {"range": 5}}, ended=ended)
-    (panel,) = figures.draw(of, "learning-rate")
+    (panel,) = draw(of, "learning-rate")
     assert "no_batch_norm best at 0.01, 1 of 15 diverged" in panel.description
     (axes,) = drawn(panel).axes
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
@@ -114,8 +115,8 @@ def test_a_diverged_run_is_a_cross_at_its_learning_rate(tmp_path: Path) -> None:
 
 def test_gradient_norms_are_the_roots_of_the_probes() -> None:
     folder = REFERENCE / "claims/gradients"
-    of = figures.study(folder, {"network.activation": "relu"})
-    (panel,) = [each for each in figures.draw(of, "gradients") if "weights: batch" in each.title]
+    of = study(folder, {"network.activation": "relu"})
+    (panel,) = [each for each in draw(of, "gradients") if "weights: batch" in each.title]
     probes = pd.read_csv(folder / "probes.csv", dtype={"layer": str})
     runs = pd.read_csv(folder / "runs.csv")
     kept = runs[(runs["network.activation"] == "relu") & (runs["network.norm"] == "batch")]["run"]
@@ -130,7 +131,7 @@ def test_gradient_norms_are_the_roots_of_the_probes() -> None:
 LONG = "a_network_whose_name_somebody_chose_with_great_care_and_no_thought_of_pictures"
 
 
-def edge_cases(tmp_path: Path) -> dict[str, figures.Study]:
+def edge_cases(tmp_path: Path) -> dict[str, Study]:
     plugin = tmp_path / "long.py"
     names = (f"{LONG}_one", f"{LONG}_two", "a$b$c", "网络")
     plugin.write_text(
@@ -143,10 +144,10 @@ def edge_cases(tmp_path: Path) -> dict[str, figures.Study]:
     def broken(run: RunSpec, epoch: int) -> tuple[float, float, float, float]:
         return (nan, nan, nan, nan) if run.seed == 1 and epoch > 1 else accuracy(run, epoch)
 
-    def folder(name: str, grid: Mapping[str, Any], contrast: Any = CONTRAST, **how: Any) -> figures.Study:
+    def folder(name: str, grid: Mapping[str, Any], contrast: Any = CONTRAST, **how: Any) -> Study:
         config: dict[str, Any] = {"name": name, "fixed": FIXED, "grid": grid, "plugins": ["long.py"]}
         config |= {"contrast": contrast} if contrast else {}
-        return figures.study(made_up(tmp_path, config, how.pop("draw", accuracy), **how))
+        return study(made_up(tmp_path, config, how.pop("draw", accuracy), **how))
 
     seeds = {"range": 4}
     return {
@@ -172,8 +173,8 @@ def edge_cases(tmp_path: Path) -> dict[str, figures.Study]:
 def test_nothing_is_cut_off_whatever_the_sweep(tmp_path: Path) -> None:
     seen = 0
     for case, of in edge_cases(tmp_path).items():
-        for kind, draw in figures.KINDS.items():
-            for panel in draw(of) if len(of.results.metrics) else []:
+        for kind, panels_of in KINDS.items():
+            for panel in panels_of(of) if len(of.results.metrics) else []:
                 with settings():
                     found = figure([panel])
                     found.canvas.draw()
@@ -187,7 +188,8 @@ def test_nothing_is_cut_off_whatever_the_sweep(tmp_path: Path) -> None:
 def test_the_same_table_gives_the_same_bytes_in_any_process(tmp_path: Path) -> None:
     for number in (1, 2):
         code = (
-            "from pathlib import Path; from runner.figures import draw, save, study\n"
+            "from pathlib import Path; from runner.reporting.figures.kinds import draw\n"
+            "from runner.reporting.figures.study import Study, study\nfrom runner.reporting.figures.style import save\n"
             f"of = study(Path({str(REFERENCE / 'tutorial')!r}))\n"
             "for ending in ('svg', 'pdf', 'png'):\n"
             f"    save(draw(of, 'accuracy')[:1] + draw(of, 'pairs'), Path({str(tmp_path)!r}) / f'{number}.{{ending}}')"
@@ -199,7 +201,7 @@ def test_the_same_table_gives_the_same_bytes_in_any_process(tmp_path: Path) -> N
 
 def test_a_picture_for_a_page_keeps_its_text_and_has_ids_of_its_own(tmp_path: Path) -> None:
     of = study_of(tmp_path, {**TWO, "lr": [0.00316228, 0.1], "seed": [0, 1]})
-    first, second = (svg(panel, f"p{n}") for n, panel in enumerate(figures.draw(of, "accuracy")[:2]))
+    first, second = (svg(panel, f"p{n}") for n, panel in enumerate(draw(of, "accuracy")[:2]))
     assert "lr 0.00316228" in first  # coordinates are rounded, words are not
     ids = [set(re.findall(r'\bid="([^"]*)"', text)) for text in (first, second)]
     assert ids[0]
@@ -253,4 +255,4 @@ def test_plot_writes_what_its_name_says_and_says_what_is_missing(bnbench: Bnbenc
 def test_a_table_without_rows_has_nothing_to_draw(tmp_path: Path) -> None:
     of = study_of(tmp_path, {**TWO, "seed": [0]}, ended=lambda _: ("failed", 0))
     with pytest.raises(UserError, match="no epoch has ended yet"):
-        figures.draw(of, "accuracy")
+        draw(of, "accuracy")

@@ -14,7 +14,7 @@ from click.testing import Result
 from benchmarks.made_up import made_up
 from runner.analysis.comparison import compare
 from runner.config.run_spec import RunSpec
-from runner.reporting.page import report
+from runner.reporting.page.report import report
 from runner.reporting.sentences import sentences
 from runner.storage.results import load
 
@@ -109,7 +109,7 @@ def test_what_a_config_or_an_error_says_is_text_not_markup(tmp_path: Path) -> No
 
 
 def test_pictures_left_out_are_told_and_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.reporting.page.MOST_PANELS", 4)
+    monkeypatch.setattr("runner.reporting.page.report.MOST_PANELS", 4)
     folder = sweep(tmp_path, {**TWO, "lr": [0.1, 0.2, 0.3], "seed": [0]})
     assert "8 more pictures of this kind are not on this page" in Page(report(folder)).words
     assert "more pictures" not in Page(report(folder, {"lr": 0.1})).words

@@ -15,7 +15,8 @@ import pytest
 from click.testing import Result
 
 from runner.analysis.records import Comparison, Difference, Divergence, Row, Time, ToTarget
-from runner.analysis.stats import Interval, Verdict
+from runner.analysis.stats.intervals import Interval
+from runner.analysis.stats.verdicts import Verdict
 from runner.reporting.tables import Format, render
 
 OK = {"ok": 10}

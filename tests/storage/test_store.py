@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 
 from runner.errors import UserError
+from runner.storage.files import write_atomically
+from runner.storage.folder import sole_writer
 from runner.storage.rows import Checkpoint, EpochRow, RunResult
-from runner.storage.store import Store, cell, read_rows, sole_writer, write_atomically
+from runner.storage.store import Store
+from runner.storage.tables import cell, read_rows
 
 COLUMNS = ("lr", "network", "seed")
 RUNS: dict[str, dict[str, Any]] = {
@@ -207,10 +210,10 @@ def test_a_checkpoint_told_together_follows_its_rows_and_goes_after_its_result(s
         store.on_epoch(row("a", 1))
         store.on_checkpoint(Checkpoint(("a",), 1, b"state"))
         assert len(read_rows(store.folder / "metrics.csv")) == 1
-        assert len(list(store.checkpoints.iterdir())) == 1
+        assert len(list(store.checkpoints.folder.iterdir())) == 1
         store.on_result(result("a", row("a", 1)))
-        assert len(list(store.checkpoints.iterdir())) == 1
-    assert list(store.checkpoints.iterdir()) == []
+        assert len(list(store.checkpoints.folder.iterdir())) == 1
+    assert list(store.checkpoints.folder.iterdir()) == []
 
 
 def test_a_disk_that_fails_under_rows_keeps_their_results_from_being_written(

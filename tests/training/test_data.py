@@ -18,16 +18,9 @@ from experiments import datasets
 from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
-from runner.training.data.datasets import (
-    Batches,
-    batch_order,
-    held_out_split,
-    load,
-    normalise,
-    prepare,
-    scaling,
-    train_size,
-)
+from runner.training.data.batches import Batches, batch_order
+from runner.training.data.datasets import load
+from runner.training.data.preprocessing import held_out_split, normalise, prepare, scaling, train_size
 
 CPU = torch.device("cpu")
 

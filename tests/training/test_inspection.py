@@ -20,9 +20,11 @@ from runner.interfaces.cli.main import main
 from runner.reporting.inspection_table import histogram
 from runner.storage.checkpoints import Every, file_name, to_bytes
 from runner.storage.rows import Checkpoint, RunResult
-from runner.training.data.datasets import RunData, batch_order, prepare
-from runner.training.loop import Checkpointing, train
+from runner.training.checkpointing import Checkpointing
+from runner.training.data.batches import batch_order
+from runner.training.data.preprocessing import RunData, prepare
 from runner.training.networks import build_network
+from runner.training.train import train
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -409,7 +411,8 @@ def test_changed_code_is_told(bnbench: Bnbench, trained: Path, monkeypatch: pyte
 def test_without_its_data_all_but_the_batch_is_shown(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     write(
         "far.py",
-        "from runner.data import load\nfrom runner.errors import UserError\nfrom runner.registry import dataset\n\n\n"
+        "from runner.training.data.datasets import load\nfrom runner.errors import UserError\n"
+        "from runner.registry import dataset\n\n\n"
         "@dataset('far')\ndef far(root, download):\n    if not (root / 'there').exists():\n"
         "        raise UserError('far: the files are not there')\n    return load('digits', root)\n",
     )

@@ -17,14 +17,16 @@ from torch.nn import functional as F
 from runner import registry
 from runner.config.run_spec import ProbeName, RunSpec
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-from runner.training.data.datasets import RunData, prepare
+from runner.training.data.preprocessing import RunData, prepare
 from runner.training.evaluation import evaluate
-from runner.training.loop import reading_steps, train
+from runner.training.loop import reading_steps
 from runner.training.networks import is_norm
-from runner.training.probes.probe import SAMPLES, Look, measure
+from runner.training.probes.probe import SAMPLES, Look
+from runner.training.probes.registry import PROBES, probe_values
+from runner.training.train import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
-PROBES = get_args(ProbeName)
+NAMES = get_args(ProbeName)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def numbers(run: RunSpec) -> list[tuple[float, ...]]:
 )
 def test_a_run_is_the_same_with_and_without_being_looked_at(network: str, arguments: dict[str, object]) -> None:
     run = RUN.changed(network=network, network_args=arguments, batch_size=250)
-    looked_at = numbers(run.changed(evaluations_per_epoch=2, probes=PROBES))
+    looked_at = numbers(run.changed(evaluations_per_epoch=2, probes=NAMES))
     for seen, unseen in zip(looked_at, numbers(run), strict=True):
         assert seen[0] == unseen[0]
         assert seen[1] == pytest.approx(unseen[1], rel=1e-12)  # the same sum, its terms grouped by reading
@@ -85,7 +87,7 @@ def test_gradients_are_autograds(data: RunData) -> None:
     torch.manual_seed(0)
     first, last = nn.Linear(784, 20), nn.Linear(20, 10)
     network = nn.Sequential(nn.Flatten(), first, nn.Tanh(), last)
-    found = measure(network, Look(data, 0.1), ["gradients"])
+    found = probe_values(network, Look(data, 0.1), ["gradients"])
     images, labels = data.train.images[:SAMPLES], data.train.labels[:SAMPLES]
     hidden = first(images.flatten(1))
     logits = last(torch.tanh(hidden))
@@ -101,7 +103,7 @@ def test_activations_and_dead_relus(data: RunData) -> None:
     with torch.no_grad():
         linear.bias[1] = -1e6  # this unit is dead
     network = nn.Sequential(nn.Flatten(), linear, nn.ReLU(), nn.Linear(4, 10))
-    found = measure(network, Look(data, 0.1), ["activations"])
+    found = probe_values(network, Look(data, 0.1), ["activations"])
     values = linear(data.train.images[:SAMPLES].flatten(1)).relu()
     assert found["2", "dead_share"] == 0.25
     assert found["2", "mean"] == pytest.approx(values.mean().item(), rel=1e-5)
@@ -112,7 +114,7 @@ def test_the_gap_between_batch_and_moving_averages(data: RunData) -> None:
     norm = nn.BatchNorm2d(1, momentum=1.0)
     network = nn.Sequential(norm, nn.Flatten(), nn.Linear(784, 10))
     network(data.train.images[:SAMPLES])  # the moving averages are now this batch's
-    found = measure(network, Look(data, 0.1), ["norms"])
+    found = probe_values(network, Look(data, 0.1), ["norms"])
     assert found["0", "mean_gap"] == pytest.approx(0, abs=1e-6)
     assert found["0", "var_gap"] == pytest.approx(0, abs=1e-4)
     assert (found["0", "gamma_mean"], found["0", "beta_mean"]) == (1, 0)
@@ -120,7 +122,7 @@ def test_the_gap_between_batch_and_moving_averages(data: RunData) -> None:
     assert norm.running_var is not None
     norm.running_mean += 2 * norm.running_var.sqrt()
     norm.running_var *= 4
-    found = measure(network, Look(data, 0.1), ["norms"])
+    found = probe_values(network, Look(data, 0.1), ["norms"])
     assert found["0", "mean_gap"] == pytest.approx(1, rel=1e-3)  # two old deviations are one new
     assert found["0", "var_gap"] == pytest.approx(1.3863, rel=1e-3)  # log 4
 
@@ -129,7 +131,7 @@ def test_a_layer_that_asks_for_gradients_is_in_training_mode_too(data: RunData) 
     """The third document's layer takes no_grad as evaluation: the layers after it would see another batch."""
     torch.manual_seed(0)
     network = registry.network["mlp"](hidden=[30, 30], norm="d2l")
-    found = measure(network, Look(data, 0.1), ["norms"])
+    found = probe_values(network, Look(data, 0.1), ["norms"])
     first, second = (
         module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features == 30
     )
@@ -145,7 +147,7 @@ def test_precise_averages_are_torchs_update_bn(data: RunData) -> None:
     theirs = copy.deepcopy(network)
     torch.optim.swa_utils.update_bn(data.train.images.split(1000), theirs)
     loss, accuracy = evaluate(theirs, data.valid)
-    found = measure(network, Look(data, 0.1), ["precise"])
+    found = probe_values(network, Look(data, 0.1), ["precise"])
     assert found["", "precise_valid_loss"] == pytest.approx(loss, rel=1e-6)
     assert found["", "precise_valid_accuracy"] == accuracy
 
@@ -153,7 +155,7 @@ def test_precise_averages_are_torchs_update_bn(data: RunData) -> None:
 @pytest.mark.parametrize("norm", ["hand_written", "notebook"])
 def test_precise_averages_of_hand_written_layers(data: RunData, norm: str) -> None:
     network = registry.network["notebook_mlp"](norm=norm)
-    found = measure(network, Look(data, 0.1), ["precise"])
+    found = probe_values(network, Look(data, 0.1), ["precise"])
     images = network[1](data.train.images.flatten(1))
     batches = images.split(1000)
     mean = torch.stack([batch.mean(0) for batch in batches]).mean(0)
@@ -174,7 +176,7 @@ def test_the_statistics_of_batches_at_test_time(data: RunData, norm: str) -> Non
         optimizer.zero_grad()
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
-    found = measure(network, Look(data, 0.1), ["batch_statistics"])
+    found = probe_values(network, Look(data, 0.1), ["batch_statistics"])
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     norms = [module for module in network.modules() if is_norm(module)]
     for size in (2, 8, 64, 256):
@@ -194,7 +196,7 @@ def test_the_statistics_of_batches_at_test_time(data: RunData, norm: str) -> Non
 
 def test_train_accuracy_is_the_evaluated_one(data: RunData) -> None:
     network = registry.network["batch_norm"]()
-    found = measure(network, Look(data, 0.1), ["train"])
+    found = probe_values(network, Look(data, 0.1), ["train"])
     loss, accuracy = evaluate(copy.deepcopy(network), data.train)
     assert (found["", "eval_train_loss"], found["", "eval_train_accuracy"]) == (loss, accuracy)
 
@@ -202,7 +204,7 @@ def test_train_accuracy_is_the_evaluated_one(data: RunData) -> None:
 def test_curvature_against_the_whole_hessian(data: RunData) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 10))
-    found = measure(network, Look(data, 0.5), ["curvature"])
+    found = probe_values(network, Look(data, 0.5), ["curvature"])
     images, labels = data.train.images[:SAMPLES], data.train.labels[:SAMPLES]
     inputs = network[1](network[0](images))
     weight, bias = (p.detach().clone() for p in network[2].parameters())
@@ -244,17 +246,17 @@ def test_a_sweep_writes_curves_and_probes_and_resumes_them(
 
 
 def test_every_probe_can_be_asked_for() -> None:
-    assert set(PROBES) == set(registry.probe)
+    assert set(NAMES) == set(PROBES)
 
 
-@pytest.mark.parametrize("name", PROBES)
-def test_contract_of_every_probe(name: str, data: RunData) -> None:
-    assert registry.summary(registry.probe[name])
+@pytest.mark.parametrize("name", NAMES)
+def test_contract_of_every_probe(name: ProbeName, data: RunData) -> None:
+    assert registry.summary(PROBES[name])
     for network in ("batch_norm", "no_batch_norm"):
         built = registry.network[network]()
         before = {key: value.clone() for key, value in built.state_dict().items()}
         state = torch.get_rng_state()
-        found = measure(built, Look(data, 0.1), [name])
+        found = probe_values(built, Look(data, 0.1), [name])
         assert all(isinstance(value, float) for value in found.values())
         assert all(torch.equal(before[key], value) for key, value in built.state_dict().items())
         assert torch.equal(state, torch.get_rng_state())

@@ -18,14 +18,19 @@ from torch.nn import functional as F
 from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.storage.rows import EpochRow, ProbeRow, RunResult
-from runner.training.data.datasets import RunData, Split, batch_order, prepare
+from runner.training.data.batches import batch_order
+from runner.training.data.datasets import Split
+from runner.training.data.preprocessing import RunData, prepare
 from runner.training.learners import stacked_layers as layers
 from runner.training.learners.cuda_graph import rehearse
-from runner.training.learners.selection import CannotStackError, Solo, learner_for
-from runner.training.learners.stack import Stack, bytes_per_run, cross_entropy, obstacle, stacked_tensors
+from runner.training.learners.selection import CannotStackError, learner_for
+from runner.training.learners.solo import Solo
+from runner.training.learners.stack import Stack, cross_entropy, stacked_tensors
+from runner.training.learners.stack_check import bytes_per_run, obstacle
 from runner.training.learners.stacked_layers import FORMS, Mode
-from runner.training.loop import train, use_settings
 from runner.training.networks import build_network
+from runner.training.settings import use_settings
+from runner.training.train import train
 
 CPU = torch.device("cpu")
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)

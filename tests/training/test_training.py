@@ -15,11 +15,13 @@ from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.storage.rows import EpochRow, RunResult
-from runner.training.data.datasets import batch_order, prepare
+from runner.training.data.batches import batch_order
+from runner.training.data.preprocessing import prepare
 from runner.training.data.seeding import stream
 from runner.training.evaluation import evaluate
-from runner.training.loop import train
-from runner.training.networks import build_network, is_norm, learning_rate, make_optimizer, resolve_device, weights_hash
+from runner.training.networks import build_network, is_norm, resolve_device, weights_hash
+from runner.training.optimizers import learning_rate, make_optimizer
+from runner.training.train import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
 

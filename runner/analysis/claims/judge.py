@@ -1,190 +1,28 @@
-"""A sentence that can be put to the test: declared, run, and judged by a rule fixed beforehand.
-
-A claim is a function `(name) -> Claim` under `@claim("name")` (`runner.registry`), in a module of `experiments/claims/`
-or in a plugin. Its config is the `full` budget; the others are `--set` overrides of it.
-"""
+"""What the runs say about a claim, by a rule fixed beforehand."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from runner import registry
+from runner.analysis.claims.claim import Claim, Finding
 from runner.analysis.metrics import check, read_runs
 from runner.analysis.pairing import Arms, pairs
-from runner.analysis.stats import (
-    Interval,
-    Values,
-    Verdict,
-    equivalence_p,
-    holm,
-    paired_interval,
-    seeds_needed,
-    sign_flip_p,
-    verdict,
-)
-from runner.config import reader as config
-from runner.config.sweep import Sweep
-from runner.errors import UserError, unknown
-from runner.execution.driver import Options, run_sweep
-from runner.storage.folder import sweep_folder
+from runner.analysis.stats.intervals import paired_interval
+from runner.analysis.stats.significance import equivalence_p, holm, sign_flip_p
+from runner.analysis.stats.values import Values
+from runner.analysis.stats.verdicts import Verdict, seeds_needed, verdict
+from runner.storage.folder import METRICS, sweep_folder
 from runner.storage.results import Results, load
-from runner.storage.store import METRICS
-
-Budget = Literal["smoke", "small", "full"]
-BUDGETS: tuple[Budget, ...] = ("smoke", "small", "full")
-
-Measure = Callable[[Results], Values]
-"""A sweep → one paired difference per planned seed [S], NaN where a run of that seed has no result; of a claim of
-equivalence also [K, S], K differences all of which have to be small."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One sentence, the experiment that tests it, and the rule. Nothing here may depend on a result."""
-
-    name: str
-    sentence: str
-    source: str
-    """Who says it."""
-    config: Path
-    """The full budget; its name is the sweep's, and claims may share it."""
-    metric: str
-    """What one difference is, in words: arm minus baseline."""
-    unit: str
-    smallest_effect: float
-    """The smallest difference of interest, in the unit; of an equivalence the margin."""
-    claimed: Literal[1, -1, "equivalence"]
-    """The sign of the difference that the sentence claims."""
-    measure: Measure
-    budgets: Mapping[str, Sequence[str]]
-    """`smoke` and `small` as `--set` overrides."""
-    table: str = "runs.csv"
-    """Where the numbers lie, in the sweep's folder."""
-    contradicts: str = ""
-    """The document that says otherwise, where one does."""
-    remarks: Callable[[Results], tuple[str, ...]] | None = None
-    """What else a reader has to know of the runs, beside what is noted of every claim's."""
-
-    def sweep(self, budget: Budget) -> Sweep:
-        """What is trained for this budget. Errors: UserError where the config is wrong."""
-        return config.load(self.config, tuple(self.budgets.get(budget, ())))
-
-    @property
-    def sweep_name(self) -> str:
-        return self.config.stem
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the runs say about a claim. `n` of `planned` seeds gave a difference."""
-
-    claim: Claim
-    planned: int = 0
-    n: int = 0
-    interval: Interval | None = None
-    p: float | None = None
-    """Of the sign-flip test that there is no difference."""
-    p_equivalence: float | None = None
-    """Of TOST that the difference is within the smallest effect; of several differences the largest p."""
-    p_adjusted: float | None = None
-    """The claim's own p, by Holm: of TOST where equivalence is claimed, else of the sign-flip test."""
-    verdict: Verdict | None = None
-    """None where nothing was run."""
-    notes: tuple[str, ...] = ()
-    differences: tuple[float | None, ...] = ()
-    """One a seed; None where a run of it has no result. Of several, those that decide."""
-
-    @property
-    def deciding_p(self) -> float | None:
-        """Of two one-sided tests where equivalence is claimed and not refuted, else of a sign-flip test."""
-        equivalence = self.claim.claimed == "equivalence" and self.word != "REFUTED"
-        return self.p_equivalence if equivalence else self.p
-
-    @property
-    def word(self) -> str:
-        return self.verdict.word if self.verdict else "NOT RUN"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The finding as one row of verdicts.csv."""
-        claim, interval = self.claim, self.interval or Interval(float("nan"))
-        return {
-            "claim": claim.name,
-            "sweep": claim.sweep_name,
-            "sentence": claim.sentence,
-            "source": claim.source,
-            "metric": claim.metric,
-            "unit": claim.unit,
-            "claimed": "=" if claim.claimed == "equivalence" else "+" if claim.claimed == 1 else "-",
-            "smallest_effect": claim.smallest_effect,
-            "n": self.n,
-            "planned": self.planned,
-            "difference": None if self.interval is None else interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "p": self.p,
-            "p_equivalence": self.p_equivalence,
-            "p_adjusted": self.p_adjusted,
-            "verdict": self.word,
-            "seeds_needed": self.verdict.seeds if self.verdict else None,
-            "notes": "; ".join(self.notes),
-            "table": claim.table,
-            "differences": json.dumps([None if d is None else float(f"{d:.6g}") for d in self.differences]),
-        }
-
-
-# Which
-
-
-def claims(names: Iterable[str] = ()) -> tuple[Claim, ...]:
-    """The claims of these names, all where none is given, in the order of their declaration.
-
-    Errors: UserError with every unknown name.
-    """
-    wanted = list(dict.fromkeys(names))
-    if faults := [unknown("claim", name, list(registry.claim)) for name in wanted if name not in registry.claim]:
-        raise UserError(*faults)
-    return tuple(registry.claim[name](name) for name in registry.claim if not wanted or name in wanted)
-
-
-# Running
-
-
-def run(chosen: Sequence[Claim], budget: Budget, options: Options, say: Callable[[str], None]) -> int:
-    """Train what the claims need and is not trained yet, each config once; returns the driver's worst exit code.
-
-    `options.out` is the budget's folder. Errors: UserError before anything is trained where a config is wrong, or two
-    claims want different runs of one sweep.
-    """
-    sweeps: dict[str, Sweep] = {}
-    for claim in chosen:
-        sweep = claim.sweep(budget)
-        known = sweeps.setdefault(sweep.name, sweep)
-        if [run.run_id for run in known.runs] != [run.run_id for run in sweep.runs]:
-            raise UserError(f"claim '{claim.name}': other claims have another sweep '{sweep.name}'; rename its config")
-    worst = 0
-    for number, sweep in enumerate(sweeps.values(), start=1):
-        say(f"[{number}/{len(sweeps)}] {sweep.name}: {len(sweep.runs)} runs")
-        code = run_sweep(sweep, replace(options, existing="resume"))
-        if code > 1:
-            return code  # interrupted; the same command goes on
-        worst = max(worst, code)
-    return worst
-
-
-# Judging
 
 
 def evaluate(chosen: Sequence[Claim], folder: Path) -> tuple[Finding, ...]:
     """What the sweeps in `folder` say about the claims, p adjusted over all of them that were run.
 
-    SUPPORTED, REFUTED, EQUIVALENT and INCONCLUSIVE are `runner.analysis.stats.verdict`'s; a claim of equivalence is
+    SUPPORTED, REFUTED, EQUIVALENT and INCONCLUSIVE are the words of `stats.verdicts`; a claim of equivalence is
     never SUPPORTED: EQUIVALENT is what it claims, and a difference of either sign is REFUTED.
     Errors: UserError where tables cannot be compared.
     """

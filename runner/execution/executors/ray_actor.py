@@ -12,7 +12,8 @@ from typing import Any
 
 from runner.config.jobs import Job
 from runner.errors import UserError
-from runner.execution.executors.executor import Context, Worker
+from runner.execution.executors.executor import Context
+from runner.execution.executors.worker import Worker
 from runner.storage.checkpoints import SUFFIX, Every
 from runner.storage.rows import Single
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.config.jobs import Job, remaining
 from runner.errors import UserError
-from runner.execution.executors.executor import Context, executor
+from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import Answer, Luggage, Trainer
 from runner.execution.executors.ray_attempts import Ledger
 from runner.execution.executors.ray_cluster import Cluster, packages
@@ -32,7 +32,6 @@ ATTEMPTS = 5
 """How often in a row a job may be lost without a row more: it may be what its nodes die of."""
 
 
-@executor("ray")
 def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     """Jobs spread over a cluster; one whose node is lost goes on elsewhere, from its last checkpoint."""
     crew = _Crew(jobs, context)

@@ -29,14 +29,16 @@ def calibrate(out: Path, data_dir: str | None, executor: str, workers: int | Non
     Exit code: 0 where every check passes, 1 where one does not, 130 or 143 when interrupted; the same command goes on.
     """
     from runner.analysis import calibration
-    from runner.execution.driver import Options
+    from runner.execution.options import Options
+    from runner.execution.sweeps import run_sweeps
+    from runner.reporting.claim_table import as_table
     from runner.storage.folder import data_folder
 
     folder = out / "calibration"
     options = Options(out=folder, root=data_folder(data_dir), executor=executor, workers=workers, quiet=quiet)
-    code = calibration.run(options, lambda line: None if quiet else click.echo(line, err=True))
+    code = run_sweeps(calibration.sweeps(), options, lambda line: None if quiet else click.echo(line, err=True))
     if code not in (0, 1):
         sys.exit(code)
     checks = calibration.judge(folder)
-    click.echo(calibration.as_csv(checks) if style == "csv" else calibration.as_table(checks), nl=False)
+    click.echo(calibration.as_csv(checks) if style == "csv" else as_table(checks), nl=False)
     sys.exit(0 if code == 0 and all(check.passed for check in checks) else 1)

@@ -27,9 +27,9 @@ def claims(context: click.Context, plugins: tuple[str, ...]) -> None:
 
     registry.load_plugins(plugins)
     if context.invoked_subcommand is None:
-        from runner.analysis.claims.judge import claims as chosen
+        from runner.analysis.claims.claim import chosen_claims
 
-        for claim in chosen():
+        for claim in chosen_claims():
             click.echo(f"{claim.name}\n    {claim.sentence}\n    {claim.source}")
 
 
@@ -62,16 +62,18 @@ def run(
 
     Exit code: 0, 1 where some runs failed, 2 for a wrong name, 130 or 143 when interrupted; the same command goes on.
     """
-    from runner.analysis.claims import judge as claims
-    from runner.execution.driver import Options
+    from runner.analysis.claims.claim import chosen_claims, sweeps_of
+    from runner.analysis.claims.judge import evaluate
+    from runner.execution.options import Options
+    from runner.execution.sweeps import run_sweeps
     from runner.reporting.claim_table import render
     from runner.storage.folder import data_folder
 
-    chosen = claims.claims(names)
+    chosen = chosen_claims(names)
     options = Options(out=out / budget, root=data_folder(data_dir), executor=executor, workers=workers, quiet=quiet)
-    code = claims.run(chosen, budget, options, lambda line: None if quiet else click.echo(line, err=True))
+    code = run_sweeps(sweeps_of(chosen, budget), options, lambda line: None if quiet else click.echo(line, err=True))
     if code in (0, 1):
-        click.echo(render(claims.evaluate(chosen, out / budget), "table"), nl=False)
+        click.echo(render(evaluate(chosen, out / budget), "table"), nl=False)
     sys.exit(code)
 
 
@@ -82,7 +84,7 @@ def run(
 @_format
 def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None:
     """Judge what lies in RESULTS/BUDGET/, or in RESULTS/ where it has no such folder; trains nothing."""
-    from runner.analysis.claims.judge import claims as chosen
+    from runner.analysis.claims.claim import chosen_claims
     from runner.analysis.claims.judge import evaluate
     from runner.errors import UserError
     from runner.reporting.claim_table import render
@@ -90,4 +92,4 @@ def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None
     folder = results / budget if (results / budget).is_dir() else results
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; bnbench claims run --budget {budget} makes one")
-    click.echo(render(evaluate(chosen(names), folder), style), nl=False)
+    click.echo(render(evaluate(chosen_claims(names), folder), style), nl=False)

@@ -25,8 +25,8 @@ _target = click.option(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The page (default: RESULTS/report.html).")
 def report(results: Path, where: tuple[str, ...], target: float | None, output: Path | None) -> None:
     """Write RESULTS as one HTML page: verdict, table, pictures, config; it opens offline."""
-    from runner.reporting.page import report
-    from runner.storage.store import write_atomically
+    from runner.reporting.page.report import report
+    from runner.storage.files import write_atomically
 
     if output and not output.parent.is_dir():
         raise UserError(f"{output}: its folder does not exist")
@@ -47,13 +47,13 @@ def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None,
     """Draw one KIND of picture of RESULTS: accuracy, loss, differences, pairs, learning-rate, target, gradients,
     activations or norms.
     """
-    from runner.reporting import figures
+    from runner.reporting.figures.kinds import draw
+    from runner.reporting.figures.study import study, timed_study
+    from runner.reporting.figures.style import save
 
-    of = figures.study(results, _parameters(where), target)
-    if target is None and kind == "target" and (found := figures.default_target(of.comparison)) is not None:
-        of = figures.study(results, _parameters(where), found)
+    of = (timed_study if kind == "target" else study)(results, _parameters(where), target)
     output = output or results / f"{kind}.svg"
-    figures.save(figures.draw(of, kind), output)
+    save(draw(of, kind), output)
     click.echo(output)
 
 

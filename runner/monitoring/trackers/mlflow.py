@@ -11,10 +11,9 @@ import os
 import time
 from typing import Any
 
-from runner.monitoring.sinks import Opener, TrackedSweep, require
-from runner.registry import tracker
-from runner.storage.rows import EPOCH_FIELDS, CurveRow, EpochRow, ProbeRow, RunResult
-from runner.storage.store import CONFIG, CURVES, ENVIRONMENT, FAILED, LOG, METRICS, PROBES, RUNS
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
+from runner.storage.folder import CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS
+from runner.storage.rows import EPOCH_FIELDS, FAILED, CurveRow, EpochRow, ProbeRow, RunResult
 
 SCALARS = tuple(name for name in EPOCH_FIELDS if name != "epoch")
 ARTIFACTS = (CONFIG, ENVIRONMENT, METRICS, RUNS, CURVES, PROBES, LOG)
@@ -31,7 +30,6 @@ FOLDER, RUN_ID, DIGEST, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.di
 NUMBER, PARENT = "bnbench.run", "mlflow.parentRunId"
 
 
-@tracker("mlflow")
 def mlflow() -> Opener:
     """Runs in MLflow: the server that MLFLOW_TRACKING_URI names, else mlflow.db in the results folder."""
     for name, value in SETTINGS.items():

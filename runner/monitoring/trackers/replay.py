@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import UserError
-from runner.monitoring.sinks import Opener, Told, TrackedRun, TrackedSweep, tell, texts
+from runner.monitoring.sinks import Told, tell
+from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, texts
+from runner.storage.folder import CURVES, METRICS, PROBES, RUNS, sole_writer
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-from runner.storage.store import CURVES, METRICS, PROBES, RUNS, read_rows, sole_writer
+from runner.storage.tables import read_rows
 
 if TYPE_CHECKING:
     from runner.storage.results import Results

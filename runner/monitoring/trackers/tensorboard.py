@@ -13,8 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from runner.errors import UserError
-from runner.monitoring.sinks import Opener, TrackedSweep, require
-from runner.registry import tracker
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
 from runner.storage import histograms
 from runner.storage.histograms import Histogram
 from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, CurveRow, EpochRow, ProbeRow, RunResult
@@ -25,7 +24,6 @@ CURVES = tuple(name for name in CURVE_FIELDS if name not in ("epoch", "step", "d
 MODULES = ("tensorboard.summary.writer.record_writer", "tensorboard.compat.proto.event_pb2", "torch.utils.tensorboard")
 
 
-@tracker("tensorboard")
 def tensorboard() -> Opener:
     """Event files for TensorBoard, in RESULTS/tensorboard/."""
     require("TensorBoard", "tensorboard", MODULES)

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from runner.analysis.metrics import is_share
 from runner.analysis.pairing import group
 from runner.analysis.records import Row
-from runner.analysis.stats import Values, mean_band
-from runner.reporting.columns import difference_text, shown, who
+from runner.analysis.stats.intervals import mean_band
+from runner.analysis.stats.values import Values
 from runner.reporting.figures.curves import MANY
 from runner.reporting.figures.study import Study, percent
 from runner.reporting.figures.style import BASELINE, INK, RULE, Draw, Panel, Series, wrapped
+from runner.reporting.formats import difference_text, shown
+from runner.reporting.notes import who
 
 
 def pairs(study: Study) -> list[Panel]:

@@ -11,10 +11,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from runner.analysis.stats import Values, mean_band, time_to_target
-from runner.reporting.columns import NOTHING
+from runner.analysis.stats.effects import time_to_target
+from runner.analysis.stats.intervals import mean_band
+from runner.analysis.stats.values import Values
 from runner.reporting.figures.study import Study, percent
 from runner.reporting.figures.style import Draw, Panel, Series
+from runner.reporting.formats import NOTHING
 
 MANY = 60
 """Of more runs than this the lines would be a blot: the range of the middle 90% is drawn instead."""

@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from runner.analysis.stats import Values, mean_band
+from runner.analysis.stats.intervals import mean_band
+from runner.analysis.stats.values import Values
 from runner.reporting.figures.study import Study
 from runner.reporting.figures.style import Draw, Panel
+from runner.storage.folder import PROBES
 from runner.storage.results import readings
-from runner.storage.store import PROBES
 
 
 @dataclass(frozen=True)

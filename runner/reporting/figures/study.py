@@ -16,10 +16,10 @@ from runner.analysis.comparison import compare
 from runner.analysis.metrics import MEASURED, Curve, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, pairs, plain
 from runner.analysis.records import Comparison, Row
-from runner.analysis.stats import Values
+from runner.analysis.stats.values import Values
 from runner.errors import UserError, unknown
-from runner.reporting.columns import shown
 from runner.reporting.figures.style import Series, series
+from runner.reporting.formats import shown
 from runner.storage import results as tables
 from runner.storage.results import Results
 
@@ -115,6 +115,13 @@ def study(folder: Path, where: Mapping[str, object] | None = None, target: float
         line=np.argsort(order)[line],
         lines=series([names[code] for code in order], baseline_first=comparison.axis is not None),
     )
+
+
+def timed_study(folder: Path, where: Mapping[str, object] | None = None, target: float | None = None) -> Study:
+    """A `study` with a target: the one given, else `default_target`, where there is one."""
+    found = study(folder, where, target)
+    default = default_target(found.comparison) if target is None else None
+    return found if default is None else study(folder, where, default)
 
 
 def default_target(comparison: Comparison) -> float | None:

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from runner.errors import UserError
-from runner.storage.store import write_atomically
+from runner.storage.files import write_atomically
 
 INK, RULE, PAPER = "#1f2328", "#d1d9e0", "#ffffff"
 """Text, grid and background."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from runner.config.run_spec import RunSpec
-from runner.training.networks import learning_rate
+from runner.training.optimizers import learning_rate
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 """torch.optim.Adam's defaults."""

@@ -1,0 +1,19 @@
+"""The trackers by name. Each module imports its package only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from runner.monitoring.trackers.mlflow import mlflow
+from runner.monitoring.trackers.tensorboard import tensorboard
+from runner.monitoring.trackers.tracker import Opener
+from runner.registry import Registry
+
+tracker: Registry[Callable[[], Opener]] = Registry("tracker")
+tracker("mlflow")(mlflow)
+tracker("tensorboard")(tensorboard)
+
+
+def openers(names: Iterable[str]) -> dict[str, Opener]:
+    """What opens each tracker. Errors: UserError where one is unknown or its package is absent."""
+    return {name: tracker[name]() for name in names}
