@@ -27,7 +27,7 @@ from runner.execution.driver import run_sweep
 from runner.execution.executors import ray_executor as remote
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import Answer
-from runner.execution.executors.ray_cluster import Cluster
+from runner.execution.executors.ray_cluster import Cluster, RayContext
 from runner.execution.executors.ray_executor import ray as on_ray
 from runner.execution.executors.registry import executor
 from runner.execution.options import Options
@@ -58,7 +58,7 @@ class Simulated:
         while len(list(meeting.iterdir())) < workers:
             sleep(0.1)
 
-    def tell(self, job: Job = (), _: Any = None) -> Answer:
+    def next_events(self, job: Job = (), _: Any = None) -> Answer:
         return Answer(tuple(made_up(job)))
 
 
@@ -108,8 +108,9 @@ def driver_alone(batch: int, runs: int, epochs: int) -> dict[str, float]:
         while together := tuple(islice(events, batch)):
             yield Batch(together)
 
-    executor._factories["handed"] = lambda jobs, context: timed(handed(jobs, context))
-    return measured(runs, epochs, "handed")
+    with executor.temporary():
+        executor("handed")(lambda jobs, context: timed(handed(jobs, context)))
+        return measured(runs, epochs, "handed")
 
 
 def simulated(workers: int, runs: int, epochs: int) -> dict[str, float]:
@@ -128,8 +129,10 @@ def simulated(workers: int, runs: int, epochs: int) -> dict[str, float]:
         ray.init(address=nodes.address, log_to_driver=False, logging_level="error", runtime_env={"py_modules": paths})
         with tempfile.TemporaryDirectory() as meeting:
             cluster = SimulatedCluster(ray, 1, 0, workers, Path(meeting))
-            executor._factories["spread"] = lambda jobs, context: timed(on_ray(jobs, replace(context, cluster=cluster)))
-            return measured(runs, epochs, "spread")
+            on_cluster = RayContext(cluster, {}, Path(meeting))
+            with executor.temporary():
+                executor("spread")(lambda jobs, context: timed(on_ray(jobs, replace(context, ray=on_cluster))))
+                return measured(runs, epochs, "spread")
     finally:
         ray.shutdown()
         nodes.shutdown()

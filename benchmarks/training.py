@@ -30,6 +30,7 @@ from runner.execution.executors.registry import executor
 from runner.storage.rows import RunResult
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.networks import resolve_device
+from runner.training.options import TrainingOptions
 
 Contestant = Callable[[Path], float]
 
@@ -133,7 +134,7 @@ def lightning(run: RunSpec) -> Contestant:
         from lightning import LightningModule, Trainer
         from lightning.pytorch.loggers import CSVLogger
 
-        class Module(LightningModule):
+        class Module(LightningModule):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
                 self.network = registry.network[run.network]()
@@ -200,7 +201,7 @@ def bnbench(run: RunSpec, runs: int, name: str, stack: StackMode = "auto", worke
     def whole_grid(root: Path) -> float:
         specs = [run.changed(seed=seed) for seed in range(runs)]
         began = perf_counter()
-        for event in executor[name](jobs(specs, stack, workers), Context(root, workers=workers)):
+        for event in executor[name](jobs(specs, stack, workers), Context(TrainingOptions(root), workers=workers)):
             if isinstance(event, RunResult) and event.status != "ok":
                 raise SystemExit(f"a benchmark run failed: {event.error}")
         return (perf_counter() - began) / runs / run.epochs

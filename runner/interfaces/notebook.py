@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from runner.config.reader import from_mapping
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.execution.driver import run_sweep
-from runner.execution.options import Options
+from runner.execution.options import EVERY_MINUTE, Options
 from runner.reporting.columns import columns, target_columns
 from runner.reporting.figures.kinds import draw
 from runner.reporting.figures.study import study, timed_study
@@ -33,6 +32,7 @@ from runner.storage import results
 from runner.storage.files import write_atomically
 from runner.storage.folder import CONFIG, data_folder
 from runner.storage.results import Results
+from runner.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,16 +176,13 @@ def run(
         )
     options = Options(
         out=Path(out),
-        root=data_folder(data_dir),
         executor="inline" if own else "process",
         workers=workers,
         existing="fresh" if fresh else "resume",
         quiet=quiet,
+        training=TrainingOptions(data_folder(data_dir), checkpoint_every=EVERY_MINUTE),
     )
-    interrupt = signal.getsignal(signal.SIGINT)
-    code = run_sweep(sweep, options)
-    if code > 1:
-        signal.signal(signal.SIGINT, interrupt)  # a command would end here; a notebook's kernel must live on
+    if run_sweep(sweep, options) > 1:
         raise KeyboardInterrupt
     return load(folder)
 

@@ -1,130 +1,161 @@
-"""Training: a job's runs in, their rows out. Nothing here writes a file or knows who is listening."""
+"""The training loop of one job: one run, or a stack of R runs."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runner.config.jobs import Job
-from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult, Status
-from runner.training.checkpointing import Checkpointing, Unpacked
+from runner.training.checkpointing import TrainingState
 from runner.training.data.batches import Batches, batch_order
-from runner.training.data.preprocessing import RunData, prepare
+from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import means
-from runner.training.learners.learner import Learner, State
 from runner.training.learners.selection import learner_for
 from runner.training.networks import build_network, parameter_count, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate
+from runner.training.options import TrainingOptions
 from runner.training.probes.probe import Look
 from runner.training.probes.registry import probe_values
 
+LoopEvent = EpochRow | CurveRow | ProbeRow | RunResult | TrainingState
 
-def _train(
-    job: Job, root: Path, note: str, checkpointing: Checkpointing, saved: dict[str, Any] | None
-) -> Iterator[Told]:
-    shared = job[0]  # what the runs of a job do not differ in is read from the first
-    device = resolve_device(shared.device)
-    data = prepare(shared.dataset, root, shared.trainset, shared.validate_on, shared.train_samples, device)
-    began = perf_counter()  # the data are read once for all of a process's runs
-    networks = [build_network(run) for run in job]
-    weights = [weights_hash(network) for network in networks]
-    learner = learner_for(job, networks, data, device, note)
-    batches = Batches(shared, data, device)
-    hashes: list[list[str]] = [[] for _ in job]
-    live = dict(enumerate(job))
-    step, trained = 0, 0.0
 
-    if saved:
-        here = [saved["runs"].index(run.run_id) for run in job]
-        learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(here))
-        hashes = [list(saved["hashes"][index]) for index in here]
-        step, trained = saved["step"], saved["trained"]
-        began -= saved["elapsed"] * len(job)
-    else:
-        yield from _probe(live, learner, data, 0, 0)
-    last_saved = perf_counter()
-    for epoch in range(saved["epoch"] + 1 if saved else 1, shared.epochs + 1):
-        learner.begin_epoch(epoch)
-        orders = [batch_order(run, len(data.train), epoch) for run in (job[:1] if shared.share_batches else job)]
-        for index, of_run in enumerate(hashes):
-            of_run.append(_digest(orders[index % len(orders)]))
-        readings = reading_steps(batches.count(len(data.train)), shared.evaluations_per_epoch)
-        whole = torch.zeros(len(job), 3, dtype=torch.float64)
-        before, resumed = trained, perf_counter()
-        for index, batch in enumerate(batches(torch.stack(orders)), start=1):
-            learner.step(batch)
-            step += 1
-            if index in readings:
-                since = learner.reading()  # waits for the device
-                whole += since
-                trained += (perf_counter() - resumed) / len(job)
-                valid = learner.evaluate(data.valid)
-                now = epoch - 1 + index / max(readings)
-                if shared.evaluations_per_epoch > 1:
-                    for number, run in live.items():
-                        yield CurveRow(run.run_id, now, step, *means(since[number]), *valid[number], trained)
-                yield from _probe(live, learner, data, now, step)
+class TrainingLoop:
+    """The runs of a job while they train. They differ only in what a stack allows, so the first run speaks for all.
+
+    `note` says why a run was taken out of a stack; empty where it was not.
+    """
+
+    def __init__(self, job: Job, options: TrainingOptions, note: str = "") -> None:
+        self.job, self.options, self.run = job, options, job[0]
+        self.device = resolve_device(self.run.device)
+        run = self.run
+        self.data = prepare(
+            run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
+        )
+        self.began = perf_counter()  # The data are read once for all runs of a process, so reading is not timed.
+        networks = [build_network(run) for run in job]
+        self.weights_hashes = [weights_hash(network) for network in networks]
+        self.parameter_counts = [parameter_count(network) for network in networks]
+        self.learner = learner_for(job, networks, self.data, self.device, note)
+        self.batches = Batches(run, self.data, self.device)
+        self.batch_digests: list[list[str]] = [[] for _ in job]
+        self.live = dict(enumerate(job))  # position in the job → a run that has not ended
+        self.epoch, self.step = 0, 0
+        self.trained, self.elapsed = 0.0, 0.0  # seconds per run: of training, of everything
+
+    def continue_from(self, state: TrainingState) -> None:
+        """Go on after the epoch of a checkpoint."""
+        self.learner.restore(state.learner)
+        self.batch_digests = [list(digests) for digests in state.batch_digests]
+        self.epoch, self.step, self.trained = state.epoch, state.step, state.trained
+        self.began -= state.elapsed * len(self.job)
+
+    def events(self) -> Iterator[LoopEvent]:
+        """Train until every run has ended."""
+        if self.epoch == 0:
+            yield from self._probe(0.0)
+        last_saved = perf_counter()
+        while self.live:
+            self.epoch += 1
+            yield from self._train_epoch()
+            yield from self._end_epoch()
+            if self.live and self.options.checkpoint_every.due(self.epoch, perf_counter() - last_saved):
+                yield self._state()
+                last_saved = perf_counter()
+
+    def _train_epoch(self) -> Iterator[LoopEvent]:
+        """Take an optimizer step per batch. Evaluate after some of the steps, always after the last one."""
+        self.learner.begin_epoch(self.epoch)
+        orders = self._batch_orders()
+        steps = self.batches.count(len(self.data.train))
+        evaluated = reading_steps(steps, self.run.evaluations_per_epoch)
+        self.sums = torch.zeros(len(self.job), 3, dtype=torch.float64)
+        trained_before, resumed = self.trained, perf_counter()
+        for index, batch in enumerate(self.batches(orders), start=1):
+            self.learner.step(batch)
+            self.step += 1
+            if index in evaluated:
+                sums = self.learner.reading()  # This waits for the device.
+                self.trained += (perf_counter() - resumed) / len(self.job)
+                yield from self._evaluate(sums, self.epoch - 1 + index / steps)
                 resumed = perf_counter()
-        duration = trained - before, (perf_counter() - began) / len(job)
+        self.epoch_seconds = self.trained - trained_before
+        self.elapsed = (perf_counter() - self.began) / len(self.job)
+
+    def _batch_orders(self) -> Tensor:
+        """The order [R, N] in which each run visits the training samples; [1, N] where they share it."""
+        runs = self.job[:1] if self.run.share_batches else self.job
+        orders = [batch_order(run, len(self.data.train), self.epoch) for run in runs]
+        for index, digests in enumerate(self.batch_digests):
+            order = orders[index % len(orders)]
+            digests.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
+        return torch.stack(orders)
+
+    def _evaluate(self, sums: Tensor, epoch: float) -> Iterator[LoopEvent]:
+        """A reading: `sums` [R, 3] of the training since the last one, and the validation now."""
+        self.sums += sums
+        self.valid = self.learner.evaluate(self.data.valid)
+        if self.run.evaluations_per_epoch > 1:
+            for number, run in self.live.items():
+                readings = *means(sums[number]), *self.valid[number]
+                yield CurveRow(run.run_id, epoch, self.step, *readings, self.trained)
+        yield from self._probe(epoch)
+
+    def _probe(self, epoch: float) -> Iterator[ProbeRow]:
+        for number, run in self.live.items():
+            if run.probes:
+                look = Look(self.data, learning_rate(run, max(1, math.ceil(epoch))))
+                found = probe_values(self.learner.member(number), look, run.probes)
+                for (layer, name), value in found.items():
+                    yield ProbeRow(run.run_id, epoch, self.step, layer, name, value)
+
+    def _end_epoch(self) -> Iterator[LoopEvent]:
+        """A row per run; a result for each run that has ended."""
         ended: dict[int, Status] = {}
-        for number, run in live.items():
-            row = EpochRow(run.run_id, epoch, step, *means(whole[number]), *valid[number], *duration)
+        for number, run in self.live.items():
+            readings = *means(self.sums[number]), *self.valid[number]
+            row = EpochRow(run.run_id, self.epoch, self.step, *readings, self.epoch_seconds, self.elapsed)
             yield row
-            if epoch == shared.epochs or not row.finite:  # no later step can bring NaN weights back
+            if self.epoch == run.epochs or not row.finite:  # No later step can repair NaN weights.
                 ended[number] = "ok" if row.finite else "diverged"
-        tested = learner.evaluate(data.test) if data.test and ended else [(None, None)] * len(job)
+        tested = self.learner.evaluate(self.data.test) if self.data.test and ended else [(None, None)] * len(self.job)
         for number, status in ended.items():
+            run = self.live.pop(number)
             yield RunResult(
-                run_id=live.pop(number).run_id,
+                run_id=run.run_id,
                 status=status,
-                parameters=parameter_count(networks[number]),
+                parameters=self.parameter_counts[number],
                 test_loss=tested[number][0],
                 test_accuracy=tested[number][1],
-                weights_hash=weights[number],
-                batches_hash=" ".join(hashes[number]),
-                trained_as=learner.how,
-                weights=_final_weights(learner.member(number)) if checkpointing.final else None,
+                weights_hash=self.weights_hashes[number],
+                batches_hash=" ".join(self.batch_digests[number]),
+                trained_as=self.learner.how,
+                weights=_packed_weights(self.learner.member(number)) if self.options.save_weights else None,
             )
-        if not live:
-            return
-        if checkpointing.every.due(epoch, perf_counter() - last_saved):
-            yield Unpacked(job, epoch, step, trained, duration[1], hashes, learner.state())
-            last_saved = perf_counter()
+
+    def _state(self) -> TrainingState:
+        run_ids = tuple(run.run_id for run in self.job)
+        progress = self.epoch, self.step, self.trained, self.elapsed
+        return TrainingState(run_ids, *progress, self.batch_digests, self.learner.state())
 
 
-def _final_weights(network: nn.Module) -> bytes:
+def _packed_weights(network: nn.Module) -> bytes:
     """The network's `state_dict`, on the CPU, as bytes."""
     state = network.state_dict()
     for name, value in state.items():
         if isinstance(value, Tensor):
-            state[name] = value.detach().cpu().clone()  # of a view, its own numbers and not what it is a view of
+            state[name] = value.detach().cpu().clone()  # A view would be saved with all that it is a view of.
     return checkpoints.pack(state)
 
 
-Told = EpochRow | CurveRow | ProbeRow | RunResult | Unpacked
-
-
-def _probe(live: dict[int, RunSpec], learner: Learner, data: RunData, epoch: float, step: int) -> Iterator[ProbeRow]:
-    for number, run in live.items():
-        if run.probes:
-            look = Look(data, learning_rate(run, max(1, math.ceil(epoch))))
-            for (layer, name), value in probe_values(learner.member(number), look, run.probes).items():
-                yield ProbeRow(run.run_id, epoch, step, layer, name, value)
-
-
-def _digest(order: Tensor) -> str:
-    return hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8]
-
-
-def reading_steps(batches: int, readings: int) -> set[int]:
-    """After which batches of an epoch (from 1) to evaluate: evenly spread, the last one always."""
-    return {math.ceil(batches * reading / readings) for reading in range(1, readings + 1)}
+def reading_steps(steps: int, readings: int) -> set[int]:
+    """The steps of an epoch (from 1) after which to evaluate: evenly spread, the last one always."""
+    return {math.ceil(steps * reading / readings) for reading in range(1, readings + 1)}

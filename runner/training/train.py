@@ -1,12 +1,12 @@
-"""A job's runs in, their events out. A stack that fails is halved until each run is alone."""
+"""A job's runs in, their events out. Nothing here writes a file or knows who receives the events."""
 
 from __future__ import annotations
 
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,60 +14,64 @@ from runner.config.jobs import Job, even_parts
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
 from runner.storage.rows import EpochRow, Event, RunResult, Status
-from runner.training.checkpointing import Checkpointing, Unpacked
+from runner.training.checkpointing import TrainingState
 from runner.training.learners.selection import CannotStackError
-from runner.training.loop import _train
-from runner.training.settings import use_settings
+from runner.training.loop import LoopEvent, TrainingLoop
+from runner.training.options import TrainingOptions
+from runner.training.repeats import Repeats
+from runner.training.settings import settings_of
 
 
-def train(job: Sequence[RunSpec], root: Path, checkpointing: Checkpointing | None = None) -> Iterator[Event]:
-    """Train a job's runs; yields an `EpochRow` per run per epoch and a `RunResult` at the end of each run.
+def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | None = None) -> Iterator[Event]:
+    """Train a job's runs: an `EpochRow` per run per epoch, and a `RunResult` at the end of each run.
 
-    A stack that raises or runs out of memory is halved until what fails is one run, whose result says so; what was told
-    of the others is not told again. `root` is the data folder. The runs of a job go on from the same checkpoint, or
-    all from the start.
+    A stack that fails or runs out of memory is halved, until a part that fails is one run; its result says why. No
+    event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there is none.
     """
-    checkpointing = checkpointing or Checkpointing()
-    file = checkpointing.files.get(job[0].run_id)
-    saved = checkpoints.load(file) if file else None
+    saved = checkpoints.load(checkpoint) if checkpoint else None
     rows: dict[str, list[EpochRow]] = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
-    told: Counter[str] = Counter()
-    finished: set[str] = set()
+    repeats = Repeats()
+    ended: set[str] = set()
     waiting: list[tuple[Job, str]] = [(tuple(job), "")]
     while waiting:
         part, note = waiting.pop()
-        part = tuple(run for run in part if run.run_id not in finished)
-        again = told.copy()  # what these runs said before they were taken out of a larger stack
+        part = tuple(run for run in part if run.run_id not in ended)
+        run_ids = [run.run_id for run in part]
+        repeats.start_over(run_ids)
         try:
-            use_settings(part[0])
-            for event in _train(part, root, note, checkpointing, saved):
-                if isinstance(event, Unpacked):
-                    if not any(again.values()):
+            for event in _loop_events(part, options, note, saved):
+                if isinstance(event, TrainingState):
+                    if not repeats.are_to_come(run_ids):
                         yield event.checkpoint(rows)
                     continue
-                if again[event.run_id]:
-                    again[event.run_id] -= 1
+                if repeats.is_repeated(event.run_id):
                     continue
-                told[event.run_id] += 1
                 if isinstance(event, EpochRow):
                     rows[event.run_id].append(event)
                 elif isinstance(event, RunResult):
-                    finished.add(event.run_id)
+                    ended.add(event.run_id)
                     event = replace(event, rows=tuple(rows[event.run_id]))
                 yield event
         except CannotStackError as cannot:
             waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
-        except (Exception, SystemExit) as error:  # a network that calls sys.exit() is a failed run too
+        except (Exception, SystemExit) as error:  # A network that calls sys.exit() is a failed run, too.
             if len(part) > 1:
                 waiting += [(half, "") for half in reversed(even_parts(part, 2))]
             else:
                 yield _failure(part[0], error, rows[part[0].run_id])
-        finally:
-            torch.set_flush_denormal(False)  # scipy's noncentral t, and with it "seeds needed", changes under it
+
+
+def _loop_events(part: Job, options: TrainingOptions, note: str, saved: dict[str, Any] | None) -> Iterator[LoopEvent]:
+    with settings_of(part[0]):
+        loop = TrainingLoop(part, options, note)
+        if saved:
+            loop.continue_from(TrainingState.of(saved, [run.run_id for run in part]))
+        yield from loop.events()
 
 
 def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
+    # torch's CPU allocator raises a plain RuntimeError.
     of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    status: Status = "oom" if of_memory else "failed"  # torch's CPU allocator raises a plain RuntimeError
+    status: Status = "oom" if of_memory else "failed"
     message = f"{type(error).__name__}: {error}"
     return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())

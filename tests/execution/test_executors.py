@@ -20,6 +20,7 @@ from runner.execution.executors.registry import executor
 from runner.registry import load_plugins
 from runner.storage.checkpoints import Every, to_bytes
 from runner.storage.rows import Checkpoint, RunResult
+from runner.training.options import TrainingOptions
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -174,11 +175,11 @@ def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, 
     load_plugins((plugin,))
     fixed: dict[str, Any] = {"dataset": "digits", "device": "cpu", "train_samples": 200, "batch_size": 20}
     run = RunSpec(network="mortal", epochs=5, **fixed)  # ten steps an epoch
-    events = list(executor["inline"]([(run,)], Context(tmp_path, (plugin,), every=Every(epochs=2))))
+    events = list(executor["inline"]([(run,)], Context(TrainingOptions(tmp_path, (plugin,), Every(epochs=2)))))
     saved = next(event for event in events if isinstance(event, Checkpoint))
     (tmp_path / "two.ckpt").write_bytes(to_bytes(saved))
     write("die", "")
-    context = Context(tmp_path, (plugin,), checkpoints={run.run_id: tmp_path / "two.ckpt"})
+    context = Context(TrainingOptions(tmp_path, (plugin,)), checkpoints={run.run_id: tmp_path / "two.ckpt"})
     result = list(executor["process"]([(run,)], context))[-1]
     assert isinstance(result, RunResult)
     assert (result.status, [row.epoch for row in result.rows]) == ("failed", [1, 2, 3, 4])

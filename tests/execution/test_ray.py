@@ -15,10 +15,11 @@ from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.execution.executors import ray_executor as remote
 from runner.execution.executors.executor import Context
-from runner.execution.executors.ray_actor import Answer, Luggage
-from runner.execution.executors.ray_cluster import Cluster
+from runner.execution.executors.ray_actor import Answer
+from runner.execution.executors.ray_cluster import Cluster, RayContext
 from runner.storage import checkpoints
 from runner.storage.rows import Batch, Checkpoint, CurveRow, EpochRow, Note, RunResult, Single
+from runner.training.options import TrainingOptions
 
 EPOCHS = 5
 RUNS = [RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed) for seed in range(5)]
@@ -64,7 +65,7 @@ class Played:
             state["left"] -= 1
             return state
 
-        return SimpleNamespace(tell=SimpleNamespace(remote=lambda *asked: _Question(tell(*asked))))
+        return SimpleNamespace(next_events=SimpleNamespace(remote=lambda *asked: _Question(tell(*asked))))
 
     def put(self, value: Any) -> Any:
         return value
@@ -103,7 +104,7 @@ class PlayedCluster(Cluster):
 
 @pytest.fixture(autouse=True)
 def _time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_pack", lambda _: Luggage)
+    monkeypatch.setattr(remote, "_actor_options", lambda *_: None)
 
 
 def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Single]:
@@ -113,7 +114,7 @@ def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         "runner.execution.executors.ray_executor.time.sleep",
         lambda seconds: setattr(played, "now", played.now + seconds),
     )
-    for batch in remote.ray(JOBS, Context(folder, checkpoint_folder=folder, cluster=played.cluster())):
+    for batch in remote.ray(JOBS, Context(TrainingOptions(), ray=RayContext(played.cluster(), {}, folder))):
         for event in batch.events if isinstance(batch, Batch) else (batch,):
             if isinstance(event, Checkpoint):
                 (folder / checkpoints.file_name(event.run_ids, event.epoch)).write_bytes(checkpoints.to_bytes(event))
@@ -202,5 +203,5 @@ def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypa
 
 
 def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"no slot comes to life in the cluster: RayError: Its node is gone"):
+    with pytest.raises(UserError, match=r"no worker starts in the cluster: RayError: Its node is gone"):
         list(play(Played(0, (0,) * 100), tmp_path, monkeypatch))

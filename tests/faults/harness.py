@@ -32,6 +32,7 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
 from runner.storage.rows import Batch, Checkpoint, EpochRow, Event, RunResult
+from runner.training.options import TrainingOptions
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
@@ -66,11 +67,11 @@ def stub(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             for epoch in range(done + 1, run.epochs + 1):
                 rows.append(row(run, epoch))
                 yield rows[-1]
-                if epoch < run.epochs and context.every.due(epoch, 0):
+                if epoch < run.epochs and context.training.checkpoint_every.due(epoch, 0):
                     yield Checkpoint((run.run_id,), epoch, b"state of " + str(epoch).encode())
             failed = run.seed % 3 == 1
             status, error = ("failed", "ValueError: one") if failed else ("ok", "")
-            weights = f"weights of {run.seed}".encode() if context.save_weights and not failed else None
+            weights = f"weights of {run.seed}".encode() if context.training.save_weights and not failed else None
             yield RunResult(run.run_id, status, tuple(rows), 10, 0.5, 0.5, "w", "b", error, weights=weights)  # type: ignore[arg-type]
 
 
@@ -93,7 +94,15 @@ def sweep_of(runs: int, epochs: int) -> Sweep:
 
 def finish(sweep: Sweep, out: Path) -> int:
     return run_sweep(
-        sweep, Options(out=out, executor=HOW, existing="resume", quiet=True, every=Every(epochs=1), workers=1)
+        sweep,
+        Options(
+            out=out,
+            executor=HOW,
+            existing="resume",
+            quiet=True,
+            workers=1,
+            training=TrainingOptions(checkpoint_every=Every(epochs=1)),
+        ),
     )
 
 

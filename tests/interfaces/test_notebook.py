@@ -97,7 +97,7 @@ def test_a_wrong_dictionary_is_a_wrong_config(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*over TCP without encryption")
 def test_the_example_runs_and_is_committed_with_what_it_shows(tmp_path: Path) -> None:
     path = ROOT / "docs/example.ipynb"
-    committed, anew = (nbformat.read(path, as_version=4) for _ in range(2))  # type: ignore[no-untyped-call]
+    committed, anew = (nbformat.read(path, as_version=4) for _ in range(2))
     NotebookClient(anew, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     for old, new in zip(committed.cells, anew.cells, strict=True):
         if old.cell_type == "code":

@@ -20,10 +20,10 @@ from runner.interfaces.cli.main import main
 from runner.reporting.inspection_table import histogram
 from runner.storage.checkpoints import Every, file_name, to_bytes
 from runner.storage.rows import Checkpoint, RunResult
-from runner.training.checkpointing import Checkpointing
 from runner.training.data.batches import batch_order
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.networks import build_network
+from runner.training.options import TrainingOptions
 from runner.training.train import train
 
 Bnbench = Callable[..., Result]
@@ -265,18 +265,20 @@ def test_the_tables_are_the_same_with_and_without(
 def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_file(seeds: int, tmp_path: Path) -> None:
     runs = [RUN.changed(seed=seed) for seed in range(seeds)]
 
-    def files(keeping: Checkpointing) -> tuple[dict[str, bytes | None], list[Checkpoint]]:
-        events = list(train(runs, Path(), keeping))
+    def files(
+        options: TrainingOptions, checkpoint: Path | None = None
+    ) -> tuple[dict[str, bytes | None], list[Checkpoint]]:
+        events = list(train(runs, options, checkpoint))
         results = {event.run_id: event.weights for event in events if isinstance(event, RunResult)}
         return results, [event for event in events if isinstance(event, Checkpoint)]
 
-    whole, (checkpoint,) = files(Checkpointing(Every(epochs=1), final=True))
+    whole, (checkpoint,) = files(TrainingOptions(checkpoint_every=Every(epochs=1), save_weights=True))
     path = tmp_path / file_name(checkpoint.run_ids, 1)
     path.write_bytes(to_bytes(checkpoint))
-    again, _ = files(Checkpointing(files={run.run_id: path for run in runs}, final=True))
+    again, _ = files(TrainingOptions(save_weights=True), path)
     assert None not in whole.values()
     assert again == whole
-    assert set(files(Checkpointing())[0].values()) == {None}
+    assert set(files(TrainingOptions())[0].values()) == {None}
 
 
 def test_stacked_runs_leave_the_files_of_lone_ones(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from runner.training.data.preprocessing import RunData, prepare
 from runner.training.evaluation import evaluate
 from runner.training.loop import reading_steps
 from runner.training.networks import is_norm
+from runner.training.options import TrainingOptions
 from runner.training.probes.probe import SAMPLES, Look
 from runner.training.probes.registry import PROBES, probe_values
 from runner.training.train import train
@@ -35,7 +36,7 @@ def data() -> RunData:
 
 
 def numbers(run: RunSpec) -> list[tuple[float, ...]]:
-    rows = [row for row in train([run], Path()) if isinstance(row, EpochRow)]
+    rows = [row for row in train([run], TrainingOptions()) if isinstance(row, EpochRow)]
     return [(row.step, row.train_loss, row.train_accuracy, row.valid_loss, row.valid_accuracy) for row in rows]
 
 
@@ -67,7 +68,7 @@ def test_readings_are_spread_evenly_and_end_with_the_epoch(batches: int, reading
 
 
 def test_the_last_reading_of_an_epoch_is_the_epochs_row() -> None:
-    events = list(train([RUN.changed(evaluations_per_epoch=4)], Path()))
+    events = list(train([RUN.changed(evaluations_per_epoch=4)], TrainingOptions()))
     curves = [event for event in events if isinstance(event, CurveRow)]
     rows = [event for event in events if isinstance(event, EpochRow)]
     assert [round(curve.epoch, 6) for curve in curves[:4]] == [round(step / 13, 6) for step in (4, 7, 10, 13)]
@@ -264,6 +265,8 @@ def test_contract_of_every_probe(name: ProbeName, data: RunData) -> None:
 
 
 def test_rows_of_a_run_end_with_its_result() -> None:
-    *_, last = train([RUN.changed(probes=("train",), epochs=1)], Path())
+    *_, last = train([RUN.changed(probes=("train",), epochs=1)], TrainingOptions())
     assert isinstance(last, RunResult)
-    assert any(isinstance(event, ProbeRow) for event in train([RUN.changed(probes=("train",), epochs=1)], Path()))
+    assert any(
+        isinstance(event, ProbeRow) for event in train([RUN.changed(probes=("train",), epochs=1)], TrainingOptions())
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from runner.training.learners.stack import Stack, cross_entropy, stacked_tensors
 from runner.training.learners.stack_check import bytes_per_run, obstacle
 from runner.training.learners.stacked_layers import FORMS, Mode
 from runner.training.networks import build_network
-from runner.training.settings import use_settings
+from runner.training.options import TrainingOptions
+from runner.training.settings import settings_of
 from runner.training.train import train
 
 CPU = torch.device("cpu")
@@ -150,13 +151,18 @@ OPTIMIZERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    with settings_of(RUN):
+        yield
+
+
 def worst(runs: Sequence[RunSpec], dtype: torch.dtype, steps: int = 50, *, together: bool = False) -> float:
     """The largest relative difference of a training loss over the first steps of a stack and of its runs alone.
 
     Every tenth batch is a ragged one. `together`: each step starts from the stack's weights, so that one step's
     rounding is not grown by the next ones.
     """
-    use_settings(runs[0])
     data = in_precision(prepare("digits", Path(), "normal", "held_out", None, CPU), dtype)
     alone = [build_network(run).to(dtype) for run in runs]
     stack = Stack(runs, [copy.deepcopy(network) for network in alone], data, CPU)
@@ -245,7 +251,7 @@ def test_a_stack_of_any_size_is_its_runs(count: int) -> None:
 def events(job: Sequence[RunSpec]) -> tuple[dict[str, list[EpochRow]], dict[str, RunResult]]:
     rows: dict[str, list[EpochRow]] = {run.run_id: [] for run in job}
     results: dict[str, RunResult] = {}
-    for event in train(job, Path()):
+    for event in train(job, TrainingOptions()):
         if isinstance(event, EpochRow):
             assert event.run_id not in results
             rows[event.run_id].append(event)
@@ -407,8 +413,8 @@ def test_probes_of_a_stacked_run_are_its_own() -> None:
     job = members(
         RUN.changed(network="notebook_mlp", network_args={"norm": "batch"}, optimizer="sgd", probes=("norms",)), 2
     )
-    together = [event for event in train(job, Path()) if isinstance(event, ProbeRow)]
-    alone = [event for run in job for event in train([run], Path()) if isinstance(event, ProbeRow)]
+    together = [event for event in train(job, TrainingOptions()) if isinstance(event, ProbeRow)]
+    alone = [event for run in job for event in train([run], TrainingOptions()) if isinstance(event, ProbeRow)]
 
     def key(row: ProbeRow) -> tuple[Any, ...]:
         return row.run_id, row.step, row.layer, row.measure
@@ -480,7 +486,6 @@ def test_a_rehearsal_changes_nothing() -> None:
 def test_a_graph_is_the_plain_step(network: str, count: int) -> None:
     device = torch.device("cuda")
     runs = members(RUN.changed(network=network, device="cuda", optimizer="sgd", lr=0.01), count)
-    use_settings(runs[0])
     data = prepare("digits", Path(), "normal", "held_out", None, device)
     graphed, plain = (Stack(runs, [build_network(run) for run in runs], data, device) for _ in range(2))
     plain.captures = False

@@ -21,13 +21,14 @@ from runner.training.data.seeding import stream
 from runner.training.evaluation import evaluate
 from runner.training.networks import build_network, is_norm, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate, make_optimizer
+from runner.training.options import TrainingOptions
 from runner.training.train import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
 
 
 def rows_of(run: RunSpec, root: Path = Path()) -> tuple[list[EpochRow], RunResult]:
-    *rows, result = train([run], root)
+    *rows, result = train([run], TrainingOptions(root))
     assert isinstance(result, RunResult)
     assert all(isinstance(row, EpochRow) for row in rows)
     return [row for row in rows if isinstance(row, EpochRow)], result
@@ -169,7 +170,7 @@ def test_divergence_ends_the_run_with_the_epoch_that_shows_it() -> None:
 )
 def test_a_faulty_network_is_a_failed_run_and_the_next_one_goes_on(output: Any, message: str) -> None:
     registry.network("faulty")(output)
-    failed, *_, ok = train([RUN.changed(network="faulty"), RUN.changed(epochs=1)], Path())
+    failed, *_, ok = train([RUN.changed(network="faulty"), RUN.changed(epochs=1)], TrainingOptions())
     assert isinstance(failed, RunResult)
     assert failed.status == "failed"
     assert "Traceback" in failed.traceback
@@ -187,7 +188,7 @@ def test_a_network_that_exits_or_asks_too_much_is_that_runs_status(error: BaseEx
     def raises() -> nn.Module:
         raise error
 
-    (result,) = train([RUN.changed(network="raises")], Path())
+    (result,) = train([RUN.changed(network="raises")], TrainingOptions())
     assert isinstance(result, RunResult)
     assert result.status == status
 
@@ -258,7 +259,7 @@ def test_one_runs_arguments_do_not_reach_the_next() -> None:
 
     run = RUN.changed(network="keeps", network_args={"sizes": [1]}, epochs=1)
     assert run.factory_kwargs["sizes"] is not run.network_args["sizes"]
-    list(train([run, run.changed(seed=1)], Path()))
+    list(train([run, run.changed(seed=1)], TrainingOptions()))
     assert seen == [[1], [1]]
 
 
@@ -273,9 +274,9 @@ def test_a_last_step_that_ruins_the_network_is_divergence() -> None:
 
 def test_training_leaves_denormals_to_the_statistics_that_follow() -> None:
     tiny = torch.tensor(1e-40)
-    list(train([RUN.changed(epochs=1)], Path()))
+    list(train([RUN.changed(epochs=1)], TrainingOptions()))
     assert (tiny * 1).item() > 0
-    half_way = train([RUN], Path())
+    half_way = train([RUN], TrainingOptions())
     next(half_way)
     assert (tiny * 1).item() == 0  # while it trains they are flushed
     half_way.close()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""Where jobs run. An executor takes jobs and yields their events; it writes nothing.
+"""What an executor is: a function that takes jobs and yields their events. It writes nothing.
 
-`inline` trains in this process (debugger-friendly, the reference for the others); `process` in spawned workers that
-survive one another's death. `ray` (`ray_cluster`) has such a worker in every slot of a cluster.
+`inline` trains in this process, which suits a debugger. `process` trains in worker processes that survive one another's
+death. `ray` has such workers on the nodes of a cluster. All give the same rows.
 """
 
 from __future__ import annotations
@@ -9,36 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.config.jobs import Job
-from runner.execution.executors.ray_cluster import Cluster
-from runner.storage.checkpoints import NEVER, Every
+from runner.execution.executors.ray_cluster import RayContext
 from runner.storage.rows import Event
+from runner.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a job needs besides itself.
+    """What an executor gets besides the jobs.
 
-    The data folder, the plugin files, how many workers there may be, how often to checkpoint and what to go on from,
-    and the seconds a run may take (of a stack, each of its runs), and whether results carry the final weights. For a
-    `cluster`, also where checkpoints come to lie and whether its nodes read them there; on a node, the `packages` to
-    import and the `versions` it must have.
+    At most `workers` jobs train at a time. `checkpoints` maps a run's id to the file that it continues from. `ray` is
+    for the executor of that name.
     """
 
-    root: Path
-    plugins: tuple[str, ...] = ()
+    training: TrainingOptions
     workers: int = 1
-    every: Every = NEVER
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    run_timeout: float | None = None
-    save_weights: bool = False
-    packages: tuple[str, ...] = ()
-    versions: Mapping[str, Any] | None = None
-    checkpoint_folder: Path = Path()
-    checkpoints_shared: bool = False
-    cluster: Cluster | None = None
+    ray: RayContext | None = None
 
 
 Executor = Callable[[Sequence[Job], Context], Iterator[Event]]

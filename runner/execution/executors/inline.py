@@ -12,10 +12,9 @@ from runner.storage.rows import Event
 
 def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     """One job after the other, in this process."""
-    from runner.training.checkpointing import Checkpointing
     from runner.training.train import train
 
-    if context.run_timeout is not None:
+    if context.training.run_timeout is not None:
         raise UserError("a run in the driver's own process cannot be stopped: --run-timeout needs --executor process")
     for job in jobs:
-        yield from train(job, context.root, Checkpointing(context.every, context.checkpoints, context.save_weights))
+        yield from train(job, context.training, context.checkpoints.get(job[0].run_id))

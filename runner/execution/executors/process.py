@@ -13,29 +13,34 @@ from runner.storage.rows import Event
 
 
 def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """Jobs spread over spawned worker processes; a worker that dies fails its own job's unfinished runs alone."""
+    """Jobs spread over worker processes. When a worker dies, only the unfinished runs of its own job fail."""
     waiting = list(reversed(jobs))
     workers: list[Worker] = []
+
+    def next_job(worker: Worker) -> None:
+        job = waiting.pop()
+        worker.start(job, context.checkpoints.get(job[0].run_id))
+
     try:
         while waiting or workers:
             while waiting and len(workers) < context.workers:
-                workers.append(Worker(context))
-                workers[-1].give(waiting.pop())
-            patience = min((worker.patience() for worker in workers), default=None)
-            ready = wait([worker.pipe for worker in workers], None if patience == math.inf else patience)
+                workers.append(Worker(context.training))
+                next_job(workers[-1])
+            seconds_left = min((worker.seconds_left() for worker in workers), default=math.inf)
+            ready = wait([worker.pipe for worker in workers], None if seconds_left == math.inf else seconds_left)
             for worker in list(workers):
                 if worker.pipe in ready:
                     yield from worker.receive()
-                elif worker.patience() <= 0:
-                    yield from worker.expire()
+                elif worker.seconds_left() <= 0:
+                    yield from worker.time_out()
                 else:
                     continue
                 if worker.dead:
                     workers.remove(worker)
                 elif worker.idle and waiting:
-                    worker.give(waiting.pop())
+                    next_job(worker)
                 elif worker.idle:
-                    worker.dismiss()
+                    worker.stop()
                     workers.remove(worker)
     finally:
         for worker in workers:

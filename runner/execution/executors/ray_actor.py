@@ -1,104 +1,94 @@
-"""A slot's end on a node of a cluster: one worker process, as `process` has them at home, for one job after another."""
+"""The actor of the executor `ray`: a worker process on a node of the cluster, for one job after another."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from runner.config.jobs import Job
 from runner.errors import UserError
-from runner.execution.executors.executor import Context
 from runner.execution.executors.worker import Worker
-from runner.storage.checkpoints import SUFFIX, Every
+from runner.execution.executors.worker_process import NodeCheck
+from runner.storage.checkpoints import SUFFIX
 from runner.storage.rows import Single
+from runner.training.options import TrainingOptions
 
 HEARTBEAT = 5.0
-"""Seconds after which a slot answers although it has nothing to tell."""
+"""Seconds after which an actor answers, even without an event."""
 
 MOST = 2000
-"""Events of one answer."""
+"""Events in one answer."""
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """What a slot needs besides its jobs. A plugin is (file name, source)."""
+class ActorOptions:
+    """What an actor needs besides its jobs. `plugins` has the name and the content of each plugin file."""
 
-    root: Path
-    every: Every
-    run_timeout: float | None
-    packages: tuple[str, ...]
+    training: TrainingOptions
     plugins: tuple[tuple[str, bytes], ...]
-    versions: dict[str, Any]
-    save_weights: bool
+    node: NodeCheck
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a slot has to tell; whether it is free; and why its node will not do, where it will not."""
+    """The events since the last answer, whether the actor is idle, and why its node cannot train the jobs, if so."""
 
     events: tuple[Single, ...] = ()
-    free: bool = True
+    idle: bool = True
     refusal: str = ""
 
 
-class Trainer:
-    """A Ray actor. It answers when asked, and tells nobody anything by itself."""
+class RayActor:
+    """Answers when the driver asks, and sends nothing by itself."""
 
-    def __init__(self, luggage: Luggage) -> None:
+    def __init__(self, options: ActorOptions) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="bnbench-")
-        plugins = []
-        for index, (name, source) in enumerate(luggage.plugins):
-            plugins.append(Path(self.folder.name) / str(index) / name)
-            plugins[-1].parent.mkdir()
-            plugins[-1].write_bytes(source)
-        self.context = Context(
-            luggage.root,
-            tuple(map(str, plugins)),
-            every=luggage.every,
-            run_timeout=luggage.run_timeout,
-            packages=luggage.packages,
-            versions=luggage.versions,
-            save_weights=luggage.save_weights,
-        )
+        files = []
+        for index, (name, content) in enumerate(options.plugins):
+            files.append(Path(self.folder.name) / str(index) / name)
+            files[-1].parent.mkdir()
+            files[-1].write_bytes(content)
+        self.training, self.node = replace(options.training, plugins=tuple(map(str, files))), options.node
         self.worker: Worker | None = None
 
-    def tell(self, job: Job = (), checkpoint: Path | bytes | None = None) -> Answer:
-        """Begin a job where one is given, and wait for events; an answer without any is a sign of life."""
+    def next_events(self, job: Job = (), checkpoint: Path | bytes | None = None) -> Answer:
+        """Begin a job where one is given, and wait for events. An answer without events is a sign of life."""
         try:
             if job:
-                self._begin(job, checkpoint)
+                self._start(job, checkpoint)
             events = tuple(self._events())
         except UserError as error:
             return Answer(refusal=str(error))
         if self.worker is not None and self.worker.dead:
             self.worker = None
-            time.sleep(1)  # a node that goes down ends its processes in any order; a lost one is not a failed run
+            # A node that goes down ends its processes in any order. With this delay, it is gone before the driver hears
+            # of failed runs.
+            time.sleep(1)
         return Answer(events, self.worker is None or self.worker.idle)
 
-    def _begin(self, job: Job, checkpoint: Path | bytes | None) -> None:
+    def _start(self, job: Job, checkpoint: Path | bytes | None) -> None:
         if isinstance(checkpoint, bytes):
             file = Path(self.folder.name) / f"checkpoint{SUFFIX}"
             file.write_bytes(checkpoint)
             checkpoint = file
-        self.worker = self.worker or Worker(self.context)
-        self.worker.give(job, checkpoint)
+        self.worker = self.worker or Worker(self.training, self.node)
+        self.worker.start(job, checkpoint)
 
     def _events(self) -> Iterator[Single]:
-        until, told = monotonic() + HEARTBEAT, 0
-        while self.worker is not None and not self.worker.idle and not self.worker.dead and told < MOST:
-            patience = self.worker.patience()
-            if self.worker.pipe.poll(0 if told else max(0, min(until - monotonic(), patience))):
-                heard = list(self.worker.receive())
-            elif patience <= 0:
-                heard = list(self.worker.expire())
-            elif told or monotonic() >= until:
+        until, count = monotonic() + HEARTBEAT, 0
+        while self.worker is not None and not self.worker.idle and not self.worker.dead and count < MOST:
+            seconds_left = self.worker.seconds_left()
+            if self.worker.pipe.poll(0 if count else max(0, min(until - monotonic(), seconds_left))):
+                events = list(self.worker.receive())
+            elif seconds_left <= 0:
+                events = list(self.worker.time_out())
+            elif count or monotonic() >= until:
                 return
             else:
                 continue
-            told += len(heard)
-            yield from heard  # type: ignore[misc]
+            count += len(events)
+            yield from events  # type: ignore[misc]

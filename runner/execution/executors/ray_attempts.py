@@ -1,68 +1,66 @@
-"""What has been told of each run of a sweep whose jobs may start again elsewhere."""
+"""What the attempts at each run have reported, where a job may start over on another node."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from runner.config.jobs import Job
-from runner.execution.executors.executor import Context
+from runner.execution.executors.ray_cluster import RayContext
 from runner.storage.checkpoints import file_name
 from runner.storage.rows import Checkpoint, EpochRow, Note, RunResult, Single
+from runner.training.repeats import Repeats
 
 
-class Ledger:
-    """So that a run which starts again tells nothing twice.
+class Attempts:
+    """The runs of a sweep: their rows so far, the checkpoint that the next attempt continues, and lost attempts.
 
-    A run's events are the same at every attempt, so it is enough to count those beyond the checkpoint gone on from.
+    `checkpoints` maps a run's id to the file that its first attempt continues.
     """
 
-    def __init__(self, context: Context) -> None:
-        self.folder, self.shared = context.checkpoint_folder, context.checkpoints_shared
-        self.files = dict(context.checkpoints)
-        self.finished: set[str] = set()
+    def __init__(self, context: RayContext, checkpoints: Mapping[str, Path]) -> None:
+        self.context = context
+        self.checkpoints = dict(checkpoints)
+        self.ended: set[str] = set()
         self.rows: dict[str, list[EpochRow]] = defaultdict(list)
-        self.beyond: Counter[str] = Counter()
-        self.again: Counter[str] = Counter()
+        self.repeats = Repeats()
         self.losses: Counter[str] = Counter()
 
-    def begin(self, job: Job) -> Path | bytes | None:
-        """What an attempt goes on from: a file that its node can read, or the file's content."""
-        for run in job:
-            self.again[run.run_id] = self.beyond[run.run_id]
-        file = self.files.get(job[0].run_id)
-        return file.read_bytes() if file is not None and not self.shared else file
+    def start(self, job: Job) -> Path | bytes | None:
+        """Begin an attempt. Returns the checkpoint that it continues: a file that its node sees, or its content."""
+        self.repeats.start_over(run.run_id for run in job)
+        file = self.checkpoints.get(job[0].run_id)
+        return file.read_bytes() if file is not None and not self.context.shared else file
 
-    def enter(self, event: Single) -> Single | None:
-        """The event, where it is new."""
-        if isinstance(event, Checkpoint):
-            for run_id in event.run_ids:
-                self.files[run_id] = self.folder / file_name(event.run_ids, event.epoch)
-                self.beyond[run_id] = self.again[run_id]
-            return event
+    def new(self, event: Single) -> Single | None:
+        """The event; None where an earlier attempt has reported it."""
         assert not isinstance(event, Note)
+        if isinstance(event, Checkpoint):
+            file = self.context.checkpoint_folder / file_name(event.run_ids, event.epoch)
+            self.checkpoints |= dict.fromkeys(event.run_ids, file)
+            self.repeats.checkpointed(event.run_ids)
+            return event
         if isinstance(event, RunResult):
-            return self.close(event)
-        if self.again[event.run_id]:
-            self.again[event.run_id] -= 1
+            return self.end(event)
+        if self.repeats.is_repeated(event.run_id):
             return None
-        self.beyond[event.run_id] += 1
         self.losses[event.run_id] = 0
         if isinstance(event, EpochRow):
             self.rows[event.run_id].append(event)
         return event
 
-    def close(self, result: RunResult) -> RunResult:
-        """A run's end, with the rows that were told of it, whichever attempt they came from."""
-        self.finished.add(result.run_id)
-        for counter in (self.again, self.beyond, self.losses):
-            counter.pop(result.run_id, None)
-        told = self.rows.pop(result.run_id, [])
-        return replace(result, rows=tuple(told)) if len(told) >= len(result.rows) else result
+    def end(self, result: RunResult) -> RunResult:
+        """A run's result, with the rows that were passed on, whichever attempt they came from."""
+        self.ended.add(result.run_id)
+        self.repeats.ended(result.run_id)
+        self.losses.pop(result.run_id, None)
+        rows = self.rows.pop(result.run_id, [])
+        return replace(result, rows=tuple(rows)) if len(rows) >= len(result.rows) else result
 
     def count_loss(self, job: Job) -> int:
-        """How often in a row this job has been lost without a row more."""
+        """Count a lost attempt: how many attempts in a row have brought no new row of one of the job's runs."""
         for run in job:
             self.losses[run.run_id] += 1
         return min(self.losses[run.run_id] for run in job)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Resources
 from runner.errors import UserError
+from runner.execution.options import usable_cpus
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ _LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @dataclass(frozen=True)
 class Cluster:
-    """Connected. A job asks for `num_cpus` and `num_gpus`, `most` jobs run at a time where that is given."""
+    """A connected cluster. A job asks for `num_cpus` and `num_gpus`; at most `most` jobs run at a time."""
 
     ray: Any
     num_cpus: float
@@ -56,7 +57,7 @@ class Cluster:
         return min(math.floor(has.get(name, 0) / wanted + 1e-9) for name, wanted in asked.items() if wanted)
 
     def lacking(self) -> str:
-        """What to tell a person where no job fits."""
+        """The message where no job fits."""
         there = [
             f"{node['NodeManagerHostname']}: {node['Resources'].get('CPU', 0):g} CPUs, "
             f"{node['Resources'].get('GPU', 0):g} GPUs"
@@ -87,6 +88,20 @@ class Cluster:
         return remote.remote(*arguments)
 
 
+@dataclass(frozen=True)
+class RayContext:
+    """What the executor `ray` gets besides the jobs.
+
+    Every node must have these `versions`. The driver writes checkpoints to `checkpoint_folder`, which the nodes see,
+    too, where it is `shared`.
+    """
+
+    cluster: Cluster
+    versions: dict[str, Any]
+    checkpoint_folder: Path
+    shared: bool = False
+
+
 @contextmanager
 def connected(
     address: str | None, runs: Sequence[RunSpec], resources: Resources, most: int | None
@@ -112,7 +127,7 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError:
         raise UserError("--executor ray needs ray: pip install 'bnbench[ray]'") from None
-    own = {"num_cpus": _cpus(), "include_dashboard": False, "object_store_memory": 100_000_000} if local else {}
+    own = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": 100_000_000} if local else {}
     heard = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
@@ -127,10 +142,6 @@ def _connect(address: str) -> Any:
     finally:
         signal.signal(signal.SIGTERM, heard)  # Ray takes it; what it means is the driver's to say
     return ray
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
-"""The `ray` executor: jobs on the nodes of a cluster, with what is promised at home.
+"""The executor `ray`: jobs on the nodes of a cluster, with the same promises as on one machine.
 
-Ray places processes and carries bytes. Retries, time-outs and what counts as told are ours: a slot is asked for its
-events and sends none by itself, so an attempt given up, whose node may still be at it, has nobody to tell.
+Ray places processes and carries bytes. Retries, time-outs, and which events are new, are decided here. An actor sends
+nothing by itself. So an attempt that was given up, and whose node may still train, has nobody to report to.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,166 +18,173 @@ from typing import Any
 from runner.config.jobs import Job, remaining
 from runner.errors import UserError
 from runner.execution.executors.executor import Context
-from runner.execution.executors.ray_actor import Answer, Luggage, Trainer
-from runner.execution.executors.ray_attempts import Ledger
-from runner.execution.executors.ray_cluster import Cluster, packages
+from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
+from runner.execution.executors.ray_attempts import Attempts
+from runner.execution.executors.ray_cluster import Cluster, RayContext, packages
+from runner.execution.executors.worker_process import NodeCheck
 from runner.storage.rows import Batch, Event, Note, RunResult, Single
+from runner.training.options import TrainingOptions
 
 SILENCE = 60.0
-"""Seconds without an answer, not even a sign of life, after which a slot is given up."""
+"""Seconds without an answer after which an actor is given up."""
 
 PATIENCE = 300.0
-"""Seconds that a sweep waits for a node, once it has lost the last that could take a job."""
+"""Seconds to wait for a node when no node can take a job."""
 
 ATTEMPTS = 5
-"""How often in a row a job may be lost without a row more: it may be what its nodes die of."""
+"""How many attempts in a row may be lost without a new row. The job itself may kill its nodes."""
 
 
 def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """Jobs spread over a cluster; one whose node is lost goes on elsewhere, from its last checkpoint."""
-    crew = _Crew(jobs, context)
+    """Jobs spread over a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
+    assert context.ray is not None
+    pool = _Pool(jobs, context.ray, context.training, context.checkpoints)
     try:
-        while crew.waiting or crew.slots:
-            yield from crew.hire()
-            yield from crew.hear()
-            yield from crew.give_up_the_silent()
-    except ConnectionError as error:  # an OSError, but not the disk's
+        while pool.waiting or pool.actors:
+            yield from pool.start_actors()
+            yield from pool.collect()
+            yield from pool.give_up_silent_actors()
+    except ConnectionError as error:  # an OSError, but not one of the disk
         raise UserError(f"the Ray cluster is gone: {error}") from None
     finally:
-        for slot in crew.slots:
-            slot.end()
+        for actor in pool.actors:
+            actor.end()
 
 
-class _Slot:
-    """Room for one job somewhere in the cluster, and the question it was asked last."""
+class _Actor:
+    """The driver's end of an actor: its job, and the question that it has not answered yet."""
 
-    def __init__(self, cluster: Cluster, luggage: Any) -> None:
+    def __init__(self, cluster: Cluster, options: Any) -> None:
         self.ray = cluster.ray
-        self.actor = cluster.actor(Trainer, luggage)
+        self.remote = cluster.actor(RayActor, options)
         self.placed, self.job = False, Job()
         self.ask()
 
     def ask(self, job: Job = (), checkpoint: Path | bytes | None = None) -> None:
-        self.asked = self.actor.tell.remote(job, checkpoint)
-        self.heard = monotonic()
+        self.question = self.remote.next_events.remote(job, checkpoint)
+        self.last_answer = monotonic()
 
     def end(self) -> None:
-        self.ray.kill(self.actor)
+        self.ray.kill(self.remote)
 
 
-class _Crew:
-    """The slots, the jobs that wait for one, and what has been told."""
+class _Pool:
+    """The actors, and the jobs that wait for one."""
 
-    def __init__(self, jobs: Sequence[Job], context: Context) -> None:
-        assert context.cluster is not None
-        self.cluster, self.ray, self.context = context.cluster, context.cluster.ray, context
-        self.waiting, self.ledger = deque(jobs), Ledger(context)
-        self.slots: list[_Slot] = []
-        self.luggage = self.ray.put(_pack(context))
-        self.room, self.counted = 0, -math.inf
-        self.without: float | None = None  # since when no slot is to be had
-        self.turned_away = 0
-        self.introduced: set[Note] = set()
+    def __init__(
+        self, jobs: Sequence[Job], context: RayContext, training: TrainingOptions, checkpoints: Mapping[str, Path]
+    ) -> None:
+        self.cluster, self.ray = context.cluster, context.cluster.ray
+        self.waiting, self.attempts = deque(jobs), Attempts(context, checkpoints)
+        self.actors: list[_Actor] = []
+        self.options = self.ray.put(_actor_options(context, training))
+        self.slots, self.counted = 0, -math.inf
+        self.no_room_since: float | None = None
+        self.failed_starts = 0
+        self.notes: set[Note] = set()
 
-    def hire(self) -> Iterator[Event]:
-        """A slot for every waiting job there is room for; and where there is none at all, a word, and in time the end.
+    def start_actors(self) -> Iterator[Event]:
+        """An actor for every waiting job that the cluster has room for. A note, where it has room for none.
 
-        Errors: UserError where no node has come for `PATIENCE` seconds.
+        Errors: UserError where there was no room for `PATIENCE` seconds.
         """
         if monotonic() - self.counted > 2:
-            self.room, self.counted = self.cluster.slots(), monotonic()
-        coming = sum(not slot.placed for slot in self.slots)
-        for _ in range(min(self.room - len(self.slots), len(self.waiting) - coming)):
-            self.slots.append(_Slot(self.cluster, self.luggage))
-        if self.slots:
-            self.without = None
-        elif self.without is None:
-            self.without = monotonic()
+            self.slots, self.counted = self.cluster.slots(), monotonic()
+        coming = sum(not actor.placed for actor in self.actors)
+        for _ in range(min(self.slots - len(self.actors), len(self.waiting) - coming)):
+            self.actors.append(_Actor(self.cluster, self.options))
+        if self.actors:
+            self.no_room_since = None
+        elif self.no_room_since is None:
+            self.no_room_since = monotonic()
             yield Note(f"{len(self.waiting)} jobs wait: {self.cluster.lacking()}")
-        elif monotonic() - self.without > PATIENCE:
+        elif monotonic() - self.no_room_since > PATIENCE:
             raise UserError(f"{self.cluster.lacking()}; none has come for {PATIENCE:g} seconds")
         else:
             time.sleep(0.5)
 
-    def hear(self) -> Iterator[Event]:
-        """What the slots have to tell, together; each is asked on before the disk is waited for."""
-        asked = {slot.asked: slot for slot in self.slots}
+    def collect(self) -> Iterator[Event]:
+        """The new events of all actors that have answered, as one batch.
+
+        Each of these actors is asked for its next events first. Then the driver writes the batch to the disk.
+        """
+        asked = {actor.question: actor for actor in self.actors}
         ready = asked and self.ray.wait(list(asked), num_returns=1, timeout=1)[0]
-        if ready:  # who else has an answer by now
+        if ready:  # Take the other answers that have come by now, too.
             ready = self.ray.wait(list(asked), num_returns=len(asked), timeout=0)[0]
         events: list[Single] = []
         for question in ready:
-            slot = asked[question]
+            actor = asked[question]
             try:
                 answer: Answer = self.ray.get(question)
             except self.ray.exceptions.RayError as error:
-                events += self.lost(slot, _cause(error))
+                events += self.attempt_lost(actor, _cause(error))
             else:
-                events += self.heard(slot, answer)
+                events += self.take(actor, answer)
         if events:
             yield Batch(tuple(events))
 
-    def heard(self, slot: _Slot, answer: Answer) -> Iterator[Single]:
-        """Errors: UserError where the slot's node cannot train what the driver would."""
-        slot.heard = monotonic()
-        slot.placed, self.turned_away = True, 0
+    def take(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
+        """An answer's new events; the actor gets its next question.
+
+        Errors: UserError where the actor's node cannot train what the driver would.
+        """
+        actor.last_answer = monotonic()
+        actor.placed, self.failed_starts = True, 0
         if answer.refusal:
             raise UserError(answer.refusal)
         for event in answer.events:
             if isinstance(event, Note):
-                if event not in self.introduced:
-                    self.introduced.add(event)
+                if event not in self.notes:
+                    self.notes.add(event)
                     yield event
-            elif (new := self.ledger.enter(event)) is not None:
+            elif (new := self.attempts.new(event)) is not None:
                 yield new
-        if not answer.free:
-            slot.ask()
-        elif left := remaining([slot.job], self.ledger.finished, {}):
-            yield from self.lost(slot, f"it ended without a word of {len(left[0])} runs")
+        if not answer.idle:
+            actor.ask()
+        elif left := remaining([actor.job], self.attempts.ended, {}):
+            yield from self.attempt_lost(actor, f"it ended without a result of {len(left[0])} runs")
         elif self.waiting:
-            slot.job = self.waiting.popleft()
-            slot.ask(slot.job, self.ledger.begin(slot.job))
+            actor.job = self.waiting.popleft()
+            actor.ask(actor.job, self.attempts.start(actor.job))
         else:
-            self.slots.remove(slot)
-            slot.end()
+            self.actors.remove(actor)
+            actor.end()
 
-    def give_up_the_silent(self) -> Iterator[Event]:
-        for slot in list(self.slots):
-            if monotonic() - slot.heard > SILENCE:
-                yield from self.lost(slot, f"no answer for {SILENCE:g} seconds")
+    def give_up_silent_actors(self) -> Iterator[Event]:
+        for actor in list(self.actors):
+            if monotonic() - actor.last_answer > SILENCE:
+                yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
-    def lost(self, slot: _Slot, cause: str) -> Iterator[Single]:
-        """Give an attempt up and put what is left of its job back to the front.
+    def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
+        """End an actor, and put the unfinished runs of its job at the front of the queue.
 
-        Errors: UserError where slot after slot comes to nothing before it has had a job.
+        Errors: UserError where one actor after another is lost before it has had a job.
         """
-        self.slots.remove(slot)
-        slot.end()
+        self.actors.remove(actor)
+        actor.end()
         self.counted = -math.inf
-        if not slot.job:
-            self.turned_away += 1
-            if self.turned_away >= ATTEMPTS:
-                raise UserError(f"no slot comes to life in the cluster: {cause}")
-            yield Note(f"a slot was not to be had: {cause}")
+        if not actor.job:
+            self.failed_starts += 1
+            if self.failed_starts >= ATTEMPTS:
+                raise UserError(f"no worker starts in the cluster: {cause}")
+            yield Note(f"a worker did not start: {cause}")
             return
-        left = remaining([slot.job], self.ledger.finished, self.ledger.files)
-        for part in left:
-            attempts = self.ledger.count_loss(part)
+        for part in remaining([actor.job], self.attempts.ended, self.attempts.checkpoints):
+            lost = self.attempts.count_loss(part)
             runs = f"{len(part)} run{'s' if len(part) > 1 else ''}"
-            if attempts < ATTEMPTS:
-                yield Note(f"{runs} lost ({cause}); they go on elsewhere, attempt {attempts + 1}")
+            if lost < ATTEMPTS:
+                yield Note(f"{runs} lost ({cause}); they go on elsewhere, attempt {lost + 1}")
                 self.waiting.appendleft(part)
             else:
-                error = f"lost {attempts} times in a row ({cause})"
-                yield from (self.ledger.close(RunResult(run.run_id, "failed", error=error)) for run in part)
+                error = f"lost {lost} times in a row ({cause})"
+                yield from (self.attempts.end(RunResult(run.run_id, "failed", error=error)) for run in part)
 
 
-def _pack(context: Context) -> Luggage:
-    plugins = tuple((Path(file).name, Path(file).read_bytes()) for file in context.plugins)
-    root = context.root.resolve()
-    versions = dict(context.versions or {})
-    own = tuple(packages())
-    return Luggage(root, context.every, context.run_timeout, own, plugins, versions, context.save_weights)
+def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:
+    plugins = tuple((Path(file).name, Path(file).read_bytes()) for file in training.plugins)
+    training = replace(training, data_dir=training.data_dir.resolve())
+    return ActorOptions(training, plugins, NodeCheck(tuple(packages()), context.versions))
 
 
 def _cause(error: BaseException) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from runner.interfaces.cli.options import options_of
+
 
 @click.command()
 @click.option(
@@ -29,13 +31,11 @@ def calibrate(out: Path, data_dir: str | None, executor: str, workers: int | Non
     Exit code: 0 where every check passes, 1 where one does not, 130 or 143 when interrupted; the same command goes on.
     """
     from runner.analysis import calibration
-    from runner.execution.options import Options
     from runner.execution.sweeps import run_sweeps
     from runner.reporting.claim_table import as_table
-    from runner.storage.folder import data_folder
 
     folder = out / "calibration"
-    options = Options(out=folder, root=data_folder(data_dir), executor=executor, workers=workers, quiet=quiet)
+    options = options_of(data_dir=data_dir, out=folder, executor=executor, workers=workers, quiet=quiet)
     code = run_sweeps(calibration.sweeps(), options, lambda line: None if quiet else click.echo(line, err=True))
     if code not in (0, 1):
         sys.exit(code)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from runner.interfaces.cli.options import options_of
+
 BUDGETS = ("smoke", "small", "full")
 
 _names = click.argument("names", metavar="[NAME]...", nargs=-1)
@@ -64,13 +66,11 @@ def run(
     """
     from runner.analysis.claims.claim import chosen_claims, sweeps_of
     from runner.analysis.claims.judge import evaluate
-    from runner.execution.options import Options
     from runner.execution.sweeps import run_sweeps
     from runner.reporting.claim_table import render
-    from runner.storage.folder import data_folder
 
     chosen = chosen_claims(names)
-    options = Options(out=out / budget, root=data_folder(data_dir), executor=executor, workers=workers, quiet=quiet)
+    options = options_of(data_dir=data_dir, out=out / budget, executor=executor, workers=workers, quiet=quiet)
     code = run_sweeps(sweeps_of(chosen, budget), options, lambda line: None if quiet else click.echo(line, err=True))
     if code in (0, 1):
         click.echo(render(evaluate(chosen, out / budget), "table"), nl=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from runner.execution.options import Options as ExecutionOptions
     from runner.storage.checkpoints import Every
 
 
@@ -43,7 +45,7 @@ def _every(_: click.Context, __: click.Parameter, text: str) -> Every:
 
 
 def finite(_: click.Context, __: click.Parameter, seconds: float | None) -> float | None:
-    if seconds != seconds:  # NaN is in every range
+    if seconds is not None and math.isnan(seconds):  # click's range lets it pass
         raise click.BadParameter("'nan'; allowed: seconds")
     return seconds
 
@@ -57,60 +59,72 @@ def _statuses(_: click.Context, __: click.Parameter, text: str | None) -> tuple[
     return chosen
 
 
+_EXECUTION = (
+    data_dir_option,
+    stack_option,
+    click.option("--executor", default="process", show_default=True, help="inline, process or ray."),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Of a Ray cluster: auto, HOST:PORT, ray://…, or local: one on this machine (default).",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 1024),
+        help="Worker processes (default: what the CPUs, or the cluster, have room for).",
+    ),
+    click.option(
+        "--checkpoint-every",
+        default="60s",
+        show_default=True,
+        callback=_every,
+        metavar="EPOCHS|SECONDSs",
+        help="How much training an interruption may cost.",
+    ),
+    click.option(
+        "--run-timeout",
+        type=click.FloatRange(min=0, min_open=True, max=1e9),
+        callback=finite,
+        metavar="SECONDS",
+        help="Give up a run that takes longer.",
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
+    click.option(
+        "--retry",
+        is_flag=False,
+        flag_value="failed,oom,timeout",
+        callback=_statuses,
+        metavar="STATUS,…",
+        help="When resuming, train runs of these statuses again (without any: failed,oom,timeout).",
+    ),
+    click.option("--allow-changed", is_flag=True, help="Resume although code, data or packages changed; recorded."),
+    click.option(
+        "--track", multiple=True, metavar="TRACKER", help="Tell tensorboard or mlflow too; can be given more than once."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too."),
+)
+
+
 def execution_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that trains; they reach it as `how`, the fields of `Options`."""
-    for option in reversed(
-        [
-            data_dir_option,
-            stack_option,
-            click.option("--executor", default="process", show_default=True, help="inline, process or ray."),
-            click.option(
-                "--ray-address",
-                metavar="ADDRESS",
-                help="Of a Ray cluster: auto, HOST:PORT, ray://…, or local: one on this machine (default).",
-            ),
-            click.option(
-                "--workers",
-                type=click.IntRange(1, 1024),
-                help="Worker processes (default: what the CPUs, or the cluster, have room for).",
-            ),
-            click.option(
-                "--checkpoint-every",
-                "every",
-                default="60s",
-                show_default=True,
-                callback=_every,
-                metavar="EPOCHS|SECONDSs",
-                help="How much training an interruption may cost.",
-            ),
-            click.option(
-                "--run-timeout",
-                type=click.FloatRange(min=0, min_open=True, max=1e9),
-                callback=finite,
-                metavar="SECONDS",
-                help="Give up a run that takes longer.",
-            ),
-            click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
-            click.option(
-                "--retry",
-                is_flag=False,
-                flag_value="failed,oom,timeout",
-                callback=_statuses,
-                metavar="STATUS,…",
-                help="When resuming, train runs of these statuses again (without any: failed,oom,timeout).",
-            ),
-            click.option(
-                "--allow-changed", is_flag=True, help="Resume although code, data or packages changed; recorded."
-            ),
-            click.option(
-                "--track",
-                multiple=True,
-                metavar="TRACKER",
-                help="Tell tensorboard or mlflow too; can be given more than once.",
-            ),
-            click.option("-q", "--quiet", is_flag=True, help="No progress."),
-            click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too."),
-        ]
-    ):
+    """Add the options of a command that trains. The command passes them to `options_of`."""
+    for option in reversed(_EXECUTION):
         command = option(command)
     return command
+
+
+def options_of(
+    *,
+    data_dir: str | None,
+    checkpoint_every: Every | None = None,
+    run_timeout: float | None = None,
+    **others: Any,
+) -> ExecutionOptions:
+    """The options of a command that trains, as the driver takes them; `others` are fields of its `Options`."""
+    from runner.execution.options import EVERY_MINUTE, Options
+    from runner.storage.folder import data_folder
+    from runner.training.options import TrainingOptions
+
+    every = checkpoint_every or EVERY_MINUTE
+    training = TrainingOptions(data_folder(data_dir), checkpoint_every=every, run_timeout=run_timeout)
+    return Options(training=training, **others)

@@ -10,7 +10,7 @@ import click
 
 from runner.errors import UserError
 from runner.interfaces.cli.compare import print_comparison
-from runner.interfaces.cli.options import config_argument, device_option, execution_options, set_option
+from runner.interfaces.cli.options import config_argument, device_option, execution_options, options_of, set_option
 from runner.interfaces.cli.plan import print_plan
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def run(
     resume: bool,
     fresh: bool,
     dry_run: bool,
-    data_dir: str | None,
     **how: Any,
 ) -> None:
     """Train every run of CONFIG and print the comparison.
@@ -54,15 +53,15 @@ def run(
             raise UserError(f"--{option.replace('_', '-')} goes with --resume")
     sweep = load(config, overrides, device)
     if dry_run:
-        print_plan(sweep, how["stack"], data_dir, how["workers"], out / sweep.name)
+        print_plan(sweep, how["stack"], how["data_dir"], how["workers"], out / sweep.name)
         return
-    _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", data_dir, how)
+    _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", how)
 
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @execution_options
-def resume(results: Path, data_dir: str | None, **how: Any) -> None:
+def resume(results: Path, **how: Any) -> None:
     """Finish the sweep in RESULTS, from the config that lies there, and print the comparison."""
     from runner.config.reader import load
     from runner.storage.folder import CONFIG, sole_writer
@@ -73,15 +72,13 @@ def resume(results: Path, data_dir: str | None, **how: Any) -> None:
     sweep = load(results / CONFIG, (), None)
     if sweep.name != results.resolve().name:
         raise UserError(f"{results}: its config is of a sweep named '{sweep.name}'; the folder must bear that name")
-    _train(sweep, results.resolve().parent, "resume", data_dir, how)
+    _train(sweep, results.resolve().parent, "resume", how)
 
 
-def _train(sweep: Sweep, out: Path, existing: Existing, data_dir: str | None, how: dict[str, Any]) -> None:
+def _train(sweep: Sweep, out: Path, existing: Existing, how: dict[str, Any]) -> None:
     from runner.execution.driver import run_sweep
-    from runner.execution.options import Options
-    from runner.storage.folder import data_folder
 
-    code = run_sweep(sweep, Options(out=out, root=data_folder(data_dir), existing=existing, **how))
+    code = run_sweep(sweep, options_of(out=out, existing=existing, **how))
     if code in (0, 1) and not how["fail_fast"]:
         print_comparison([out / sweep.name], "valid_accuracy", "last", (), None, "table")
     sys.exit(code)

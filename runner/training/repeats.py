@@ -1,0 +1,44 @@
+"""Events that a run reports again because it started over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+
+class Repeats:
+    """Recognises repeated events, so that no event is passed on twice.
+
+    A run's events are the same at every attempt, so counting them is enough.
+    """
+
+    def __init__(self) -> None:
+        self._passed: Counter[str] = Counter()  # run id → events passed on since the checkpoint that it starts from
+        self._to_come: Counter[str] = Counter()  # run id → repeated events that are still to come
+
+    def start_over(self, run_ids: Iterable[str]) -> None:
+        """These runs begin another attempt."""
+        for run_id in run_ids:
+            self._to_come[run_id] = self._passed[run_id]
+
+    def is_repeated(self, run_id: str) -> bool:
+        """Whether the run's next event was passed on before; counts it."""
+        if self._to_come[run_id]:
+            self._to_come[run_id] -= 1
+            return True
+        self._passed[run_id] += 1
+        return False
+
+    def are_to_come(self, run_ids: Iterable[str]) -> bool:
+        """Whether one of these runs still has repeated events to come."""
+        return any(self._to_come[run_id] for run_id in run_ids)
+
+    def checkpointed(self, run_ids: Iterable[str]) -> None:
+        """The next attempt of these runs starts from here."""
+        for run_id in run_ids:
+            self._passed[run_id] = self._to_come[run_id]
+
+    def ended(self, run_id: str) -> None:
+        """The run reports nothing more."""
+        self._passed.pop(run_id, None)
+        self._to_come.pop(run_id, None)
