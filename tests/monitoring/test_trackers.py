@@ -7,121 +7,41 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from click.testing import CliRunner, Result
-from torch import nn
-from torch.nn import functional as F
+from click.testing import Result
 
 from runner import registry
-from runner.errors import UserError
-from runner.interfaces.cli.main import main
-from runner.monitoring.sinks import Told
 from runner.monitoring.trackers.registry import openers, tracker
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-from runner.training.data.preprocessing import prepare
-from runner.training.probes.probe import SAMPLES, Look
-from runner.training.probes.registry import probe_values
+from tests.monitoring.tracking import (
+    CONFIG,
+    OPTIONS,
+    SCALARS,
+    SMALL,
+    Points,
+    Recorder,
+    accumulated,
+    by_epoch,
+    children_of_mlflow,
+    installed,
+    runs_of_mlflow,
+    scalars_of_mlflow,
+    scalars_of_tensorboard,
+    table_of,
+    tracked,
+    untimed,
+)
 
 Bnbench = Callable[..., Result]
+
 Write = Callable[[str, str], Path]
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's SQLAlchemy
-
-CONFIG = """\
-name: t
-contrast: {axis: network, baseline: no_batch_norm}
-fixed: {dataset: digits, batch_size: 250, epochs: 2, device: cpu, evaluations_per_epoch: 2, probes: [histograms, norms]}
-grid: {network: [no_batch_norm, batch_norm], lr: [0.01]}
-"""
-SMALL = CONFIG.replace(", probes: [histograms, norms]", "")
-OPTIONS = ("--executor", "inline", "-q", "--out")
-SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoch_duration", "run_duration")
-TIMING = ["epoch_duration", "run_duration"]
-
-Points = dict[tuple[int, str, int], list[float]]
-"""(run, name, step) → every value that stands there."""
-
-
-def scalars_of_tensorboard(folder: Path) -> Points:
-    pytest.importorskip("tensorboard")
-    points: Points = defaultdict(list)
-    for run in sorted(folder.glob("run-*")):
-        for event in accumulated(run).Tags()["scalars"]:
-            for point in accumulated(run).Scalars(event):
-                points[int(run.name[4:]), event, point.step].append(point.value)
-    return points
-
-
-def accumulated(run: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    return EventAccumulator(str(run), {"scalars": 0, "histograms": 0}).Reload()
-
-
-def children_of_mlflow(out: Path) -> tuple[Any, Any, dict[int, Any]]:
-    """(client, the sweep's run, the runs in it by number)"""
-    client, runs = runs_of_mlflow(out)
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == 1
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-    numbers = [int(run.data.tags["bnbench.run"]) for run in children]
-    assert len(set(numbers)) == len(numbers) == len(runs) - 1
-    return client, parents[0], dict(zip(numbers, children, strict=True))
-
-
-def runs_of_mlflow(out: Path) -> tuple[Any, list[Any]]:
-    pytest.importorskip("mlflow")
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("t")
-    assert experiment is not None
-    return client, list(client.search_runs([experiment.experiment_id]))
-
-
-def scalars_of_mlflow(out: Path) -> Points:
-    client, _, children = children_of_mlflow(out)
-    points: Points = defaultdict(list)
-    for number, run in children.items():
-        for name in run.data.metrics:
-            for point in client.get_metric_history(run.info.run_id, name):
-                points[number, name, point.step].append(point.value)
-    return points
-
-
-def by_epoch(points: Points) -> Points:
-    return {key: values for key, values in points.items() if key[1] in SCALARS}
-
-
-def table_of(folder: Path, kind: type = float) -> Points:
-    """metrics.csv as points."""
-    metrics = pd.read_csv(folder / "metrics.csv")
-    return {
-        (int(row["run"]), name, int(row["epoch"])): [float(kind(row[name]))]
-        for _, row in metrics.iterrows()
-        for name in SCALARS
-    }
-
-
-def untimed(folder: Path) -> str:
-    metrics = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).drop(columns=TIMING)
-    return str(metrics.to_csv()) + (folder / "runs.csv").read_text()
-
-
-def installed(name: str) -> Opener:
-    try:
-        return openers([name])[name]
-    except UserError:
-        pytest.skip(f"{name} is not installed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,39 +68,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], No
         shutil.copy(store, folder)
 
     return put
-
-
-class Recorder:
-    """A tracker that remembers; at the call named by `fails` it raises."""
-
-    def __init__(self, sweep: TrackedSweep, fails: str = "") -> None:
-        self.sweep, self.fails, self.where = sweep, fails, "nowhere"
-        self.events: list[Told] = []
-        self.calls: list[str] = []
-        self._call("open")
-
-    def _call(self, name: str) -> None:
-        self.calls.append(name)
-        if name == self.fails:
-            raise RuntimeError("no connection")
-
-    def on_epoch(self, row: EpochRow) -> None:
-        self._call("on_epoch")
-        self.events.append(row)
-
-    def on_reading(self, row: CurveRow | ProbeRow) -> None:
-        self._call("on_reading")
-        self.events.append(row)
-
-    def on_result(self, result: RunResult) -> None:
-        self._call("on_result")
-        self.events.append(result)
-
-    def caught_up(self) -> None:
-        self._call("caught_up")
-
-    def close(self) -> None:
-        self._call("close")
 
 
 @pytest.fixture
@@ -216,15 +103,6 @@ def test_an_export_is_told_what_a_live_tracker_was(
     assert live.events == exported.events
     assert (live.calls[1], live.calls[-1]) == ("caught_up", "close")
     assert exported.calls[-2:] == ["caught_up", "close"]
-
-
-def tracked(out: Path, text: str, *names: str) -> tuple[Path, Result]:
-    """Train a config, told to these trackers: (its folder, what the command said)."""
-    (out / "t.yaml").write_text(text)
-    options = [option for name in names for option in ("--track", name)]
-    done = CliRunner().invoke(main, ["run", str(out / "t.yaml"), *OPTIONS, str(out), *options], catch_exceptions=False)
-    assert done.exit_code == 0, done.stderr
-    return out / "t", done
 
 
 @pytest.fixture(scope="module")
@@ -515,34 +393,3 @@ def test_a_sweep_that_starts_over_or_grows_leaves_no_other_point_behind(
     assert by_epoch(scalars_of_mlflow(tmp_path)) == table
     rounded = {key: [float(np.float32(value)) for value in values] for key, values in table.items()}
     assert by_epoch(scalars_of_tensorboard(tmp_path / "t/tensorboard")) == rounded
-
-
-# The probe
-
-
-def test_the_histograms_are_counts_of_values_and_of_autograds_gradients() -> None:
-    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
-    torch.manual_seed(0)
-    layer = nn.Linear(784, 10)
-    network = nn.Sequential(nn.Flatten(), layer)
-    found = probe_values(network, Look(data, 0.1), ["histograms"])
-    loss = F.cross_entropy(network(data.train.images[:SAMPLES]), data.train.labels[:SAMPLES])
-    gradient = torch.autograd.grad(loss, layer.weight)[0]
-    for name, values in (("weight", layer.weight.detach()), ("weight_gradient", gradient)):
-        counts, edges = np.histogram(values.double().numpy(), 32)
-        assert (found["1", f"{name}_low"], found["1", f"{name}_high"]) == pytest.approx((edges[0], edges[-1]), rel=1e-4)
-        bins = [found["1", f"{name}_bin_{index:02}"] for index in range(32)]
-        assert sum(bins) == 7840
-        assert np.abs(np.array(bins) - counts).sum() <= (0 if name == "weight" else 40)  # rounding moves an edge
-
-
-def test_histograms_of_one_value_and_of_none() -> None:
-    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
-    layer = nn.Linear(784, 10)
-    network = nn.Sequential(nn.Flatten(), layer)
-    nn.init.constant_(layer.weight, 1e30)
-    nn.init.constant_(layer.bias, torch.nan)
-    found = probe_values(network, Look(data, 0.1), ["histograms"])
-    bins = {name: sum(found["1", f"{name}_bin_{index:02}"] for index in range(32)) for name in ("weight", "bias")}
-    assert bins == {"weight": 7840, "bias": 0}
-    assert found["1", "weight_low"] < 1e30 < found["1", "weight_high"]

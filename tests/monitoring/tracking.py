@@ -1,0 +1,151 @@
+"""Trackers as the tests of trackers see them: what they hold, and one that remembers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from runner.errors import UserError
+from runner.interfaces.cli.main import main
+from runner.monitoring.sinks import Told
+from runner.monitoring.trackers.registry import openers
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+
+CONFIG = """\
+name: t
+contrast: {axis: network, baseline: no_batch_norm}
+fixed: {dataset: digits, batch_size: 250, epochs: 2, device: cpu, evaluations_per_epoch: 2, probes: [histograms, norms]}
+grid: {network: [no_batch_norm, batch_norm], lr: [0.01]}
+"""
+
+SMALL = CONFIG.replace(", probes: [histograms, norms]", "")
+
+OPTIONS = ("--executor", "inline", "-q", "--out")
+
+SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoch_duration", "run_duration")
+
+TIMING = ["epoch_duration", "run_duration"]
+
+Points = dict[tuple[int, str, int], list[float]]
+"""(run, name, step) → every value that stands there."""
+
+
+def scalars_of_tensorboard(folder: Path) -> Points:
+    pytest.importorskip("tensorboard")
+    points: Points = defaultdict(list)
+    for run in sorted(folder.glob("run-*")):
+        for event in accumulated(run).Tags()["scalars"]:
+            for point in accumulated(run).Scalars(event):
+                points[int(run.name[4:]), event, point.step].append(point.value)
+    return points
+
+
+def accumulated(run: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(run), {"scalars": 0, "histograms": 0}).Reload()
+
+
+def children_of_mlflow(out: Path) -> tuple[Any, Any, dict[int, Any]]:
+    """(client, the sweep's run, the runs in it by number)"""
+    client, runs = runs_of_mlflow(out)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    numbers = [int(run.data.tags["bnbench.run"]) for run in children]
+    assert len(set(numbers)) == len(numbers) == len(runs) - 1
+    return client, parents[0], dict(zip(numbers, children, strict=True))
+
+
+def runs_of_mlflow(out: Path) -> tuple[Any, list[Any]]:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("t")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def scalars_of_mlflow(out: Path) -> Points:
+    client, _, children = children_of_mlflow(out)
+    points: Points = defaultdict(list)
+    for number, run in children.items():
+        for name in run.data.metrics:
+            for point in client.get_metric_history(run.info.run_id, name):
+                points[number, name, point.step].append(point.value)
+    return points
+
+
+def by_epoch(points: Points) -> Points:
+    return {key: values for key, values in points.items() if key[1] in SCALARS}
+
+
+def table_of(folder: Path, kind: type = float) -> Points:
+    """metrics.csv as points."""
+    metrics = pd.read_csv(folder / "metrics.csv")
+    return {
+        (int(row["run"]), name, int(row["epoch"])): [float(kind(row[name]))]
+        for _, row in metrics.iterrows()
+        for name in SCALARS
+    }
+
+
+def untimed(folder: Path) -> str:
+    metrics = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).drop(columns=TIMING)
+    return str(metrics.to_csv()) + (folder / "runs.csv").read_text()
+
+
+def installed(name: str) -> Opener:
+    try:
+        return openers([name])[name]
+    except UserError:
+        pytest.skip(f"{name} is not installed")
+
+
+class Recorder:
+    """A tracker that remembers; at the call named by `fails` it raises."""
+
+    def __init__(self, sweep: TrackedSweep, fails: str = "") -> None:
+        self.sweep, self.fails, self.where = sweep, fails, "nowhere"
+        self.events: list[Told] = []
+        self.calls: list[str] = []
+        self._call("open")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails:
+            raise RuntimeError("no connection")
+
+    def on_epoch(self, row: EpochRow) -> None:
+        self._call("on_epoch")
+        self.events.append(row)
+
+    def on_reading(self, row: CurveRow | ProbeRow) -> None:
+        self._call("on_reading")
+        self.events.append(row)
+
+    def on_result(self, result: RunResult) -> None:
+        self._call("on_result")
+        self.events.append(result)
+
+    def caught_up(self) -> None:
+        self._call("caught_up")
+
+    def close(self) -> None:
+        self._call("close")
+
+
+def tracked(out: Path, text: str, *names: str) -> tuple[Path, Result]:
+    """Train a config, told to these trackers: (its folder, what the command said)."""
+    (out / "t.yaml").write_text(text)
+    options = [option for name in names for option in ("--track", name)]
+    done = CliRunner().invoke(main, ["run", str(out / "t.yaml"), *OPTIONS, str(out), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return out / "t", done
