@@ -11,21 +11,32 @@ import pandas as pd
 from runner.analysis.pairing import Arms, group
 from runner.analysis.runs import Runs
 
-# Each arm at its own best learning rate
+
+def best_lr(accuracy: pd.Series, lr: pd.Series, seed: pd.Series) -> float | None:
+    """The learning rate with the highest mean accuracy; the smallest of several. None where no run has a result.
+
+    All learning rates are compared on the same seeds: those with a result at each of them. A learning rate at which no
+    run has a result is left out. The arguments have an entry per run; NaN is no result.
+    """
+    runs = pd.DataFrame({"accuracy": accuracy.to_numpy(), "lr": lr.to_numpy(float), "seed": seed.to_numpy()})
+    table = runs.pivot_table(index="lr", columns="seed", values="accuracy")  # [L, S]; drops what is all NaN
+    means = table.dropna(axis="columns").mean(axis="columns").dropna()
+    return None if means.empty else float(means.index.to_numpy()[means.argmax()])
 
 
 def at_own_best_lr(runs: Runs, cells: Sequence[str], variants: Sequence[str], baseline: object) -> Runs | None:
-    """The runs of each arm at the lr of its highest mean validation accuracy at the last epoch, as if all had one lr.
+    """The runs of each arm at its best learning rate, by validation accuracy at the last epoch, as if all had one lr.
 
-    None where the cells do not differ in lr, or nothing tells which is the baseline's best.
+    None where the cells do not differ in lr, or the baseline has no best one.
     """
     parameters, facts, axis = runs.parameters, runs.facts, runs.arms.axis
     if axis is None or "lr" not in cells or parameters["lr"].nunique() < 2:
         return None
-    lr = parameters["lr"]
+    lr, accuracy = parameters["lr"], facts["accuracy"]
+    seed = parameters.get("seed", pd.Series(0, index=lr.index))
     arm = pd.Series(group(parameters, [*(name for name in cells if name != "lr"), axis, *variants]), index=lr.index)
-    means = facts["accuracy"].groupby([arm, lr]).mean().dropna()
-    best = arm.map(pd.Series(dict(means.groupby(level=0).idxmax().tolist()), dtype=float))
+    found = {code: best_lr(accuracy[rows], lr[rows], seed[rows]) for code, rows in arm.groupby(arm).groups.items()}
+    best = arm.map(pd.Series(found, dtype=float))
     edge = (best == lr.groupby(arm).transform("min")) | (best == lr.groupby(arm).transform("max"))
     chosen = np.flatnonzero(lr == best)
     if not (runs.arms.code[chosen] == runs.arms.baseline).any():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from runner.analysis.pairing import names
+from runner.analysis.stats.effects import Reach, time_to_target
 from runner.analysis.stats.values import Values
 from runner.errors import UserError, allowed, unknown
 from runner.storage.results import Results
@@ -116,6 +117,21 @@ class Curve:
     seconds: Values
     values: Values
 
+    def seconds_at(self, step: float) -> float:
+        """The seconds at the first reading at or after a step."""
+        return float(self.seconds[np.searchsorted(self.steps, step)])
+
+
+def reach(clock: Values, values: Values, *, metric: str, target: float, horizon: float, diverged: bool) -> Reach:
+    """When a run reached a target of a metric on its clock (steps or seconds), censored at the horizon.
+
+    A diverged run never reached it. More of a share is better, less of any other metric.
+    """
+    if diverged:
+        return Reach(horizon, False)
+    sign = 1 if is_share(metric) else -1
+    return time_to_target(clock, sign * values, sign * target, horizon)
+
 
 def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:
     """The curve of every planned run, in the order of `read_runs`; empty where a run has no epoch.
@@ -155,7 +171,7 @@ def _at(result: Results, metric: str, at: At) -> pd.Series:
     """run → the metric at the chosen epoch."""
     curve = result.metrics[["run", "epoch", metric]]
     if at == "best":
-        best = "max" if metric.endswith("accuracy") else "min"
+        best = "max" if is_share(metric) else "min"
         # Neither NaN nor the constant guess of a network that has become NaN ranks best; a run that was never
         # anything else stays in with its last epoch.
         sound = np.isfinite(result.metrics["train_loss"]) & ~np.isinf(result.metrics["valid_loss"])

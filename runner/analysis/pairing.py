@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from runner.config.contrast import must_agree, own_arguments
 from runner.errors import UserError, allowed
 
 
@@ -20,27 +21,19 @@ class Arms:
         self.axis = axis
         self.code = group(parameters, [axis] if axis else [])
         self.baseline = _baseline_code(parameters[axis], self.code, baseline) if axis else 0
-        # network.width belongs to network; network.norm_args.eps to network.norm.
-        prefixes = (f"{axis}.", f"{axis}_args.") if axis else ()
-        self._has = (
-            parameters[[name for name in names(parameters) if name.startswith(prefixes)]]
-            .notna()
-            .groupby(self.code)
-            .any()
-        )
+        own = own_arguments(names(parameters), axis) if axis else []
+        has = parameters[own].notna().groupby(self.code).any()
+        self._has = {int(str(code)): {name for name in own if has[name].loc[code]} for code in has.index}
+        self.partial = [name for name in own if not has[name].all()]
+        """The parameters that at least one arm does not have."""
 
     @property
     def others(self) -> list[int]:
         return [code for code in range(self.code.max() + 1) if code != self.baseline] if self.axis else []
 
-    @property
-    def partial(self) -> list[str]:
-        """The parameters that at least one arm does not have."""
-        return [name for name in names(self._has) if not self._has[name].all()]
-
-    def not_shared(self, arm: int) -> list[str]:
-        """The parameters that `arm` or the baseline does not have, and so cannot be equal in."""
-        return [name for name in names(self._has) if not self._has[name].loc[[arm, self.baseline]].all()]
+    def must_agree(self, arm: int, parameters: Sequence[str]) -> list[str]:
+        """The parameters in which a run of `arm` and a run of the baseline must agree to be a pair."""
+        return must_agree(parameters, self.axis or "", self._has[arm], self._has[self.baseline])
 
 
 def _baseline_code(column: pd.Series, code: NDArray[np.int64], baseline: object | None) -> int:
@@ -57,11 +50,10 @@ def _baseline_code(column: pd.Series, code: NDArray[np.int64], baseline: object 
 def pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """The pairs, indexed by the run that is not the baseline's: both values, whether weights and batches differ."""
     finite = facts["value"].notna().to_numpy()
-    varying = [name for name in names(parameters) if parameters[name].nunique(dropna=False) > 1 and name != arms.axis]
+    varying = [name for name in names(parameters) if parameters[name].nunique(dropna=False) > 1]
     found = []
     for arm in arms.others:
-        not_shared = arms.not_shared(arm)
-        key = group(parameters, [name for name in varying if name not in not_shared])
+        key = group(parameters, arms.must_agree(arm, varying))
         runs = facts.assign(key=key, run=facts.index)
         of_arm, of_baseline = (runs[finite & (arms.code == code)] for code in (arm, arms.baseline))
         pairs = of_arm.merge(of_baseline, on="key", suffixes=("", "_base"))

@@ -193,7 +193,7 @@ def _target_record(found: ToTarget | None, axis: str | None) -> dict[str, Any]:
     record: dict[str, Any] = {"reached": found.reached if found else None, "followed": found.n if found else None}
     for unit in ("steps", "seconds"):
         time: Time | None = getattr(found, unit, None)
-        record[f"{unit}to_target"] = time.mean if time else None
+        record[f"{unit}_to_target"] = time.mean if time else None
         if axis:
             record |= _interval_record(f"{unit}_difference", time.difference if time else None)
             record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)

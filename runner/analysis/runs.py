@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from runner.analysis.metrics import Curve, is_share
 from runner.analysis.pairing import Arms, pairs
-from runner.analysis.stats.effects import Reach, time_to_target
-from runner.analysis.stats.values import Values
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,6 @@ class Runs:
     def better(self) -> int:
         """1 where more of the metric is better, else −1."""
         return 1 if is_share(self.metric) else -1
-
-    def reach(self, index: int, clock: Values, horizon: float) -> Reach:
-        """When the run reached the target on its `clock`; a diverged one never did."""
-        if self.curves is None or self.target is None or self.facts["status"].iat[index] == "diverged":
-            return Reach(horizon, False)
-        return time_to_target(clock, self.better * self.curves[index].values, self.better * self.target, horizon)
 
 
 def pairs_by_row(runs: Runs, values: pd.Series, code: NDArray[np.int64]) -> dict[int, pd.DataFrame]:

@@ -8,19 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from runner.analysis.metrics import MEASURED, Curve
+from runner.analysis.metrics import MEASURED, Curve, reach
 from runner.analysis.records import Time, ToTarget
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.stats.intervals import Interval, paired_interval, welch_interval
 from runner.analysis.stats.values import Values
 
-# Steps and seconds to a target
-
 
 def to_target(runs: Runs, cell: NDArray[np.int64], code: NDArray[np.int64]) -> dict[int, ToTarget]:
     if runs.curves is None or runs.target is None:
         return {}
-    steps, reached = _times(runs, cell, [curve.steps for curve in runs.curves])
+    steps, reached = _steps(runs, cell)
     seconds = _seconds(runs.curves, cell, steps, reached)
     by_steps, by_seconds = _time_by_row(runs, code, steps), _time_by_row(runs, code, seconds)
     counts = reached.groupby(code).agg(["count", "sum"])
@@ -30,17 +28,28 @@ def to_target(runs: Runs, cell: NDArray[np.int64], code: NDArray[np.int64]) -> d
     }
 
 
-def _times(runs: Runs, cell: NDArray[np.int64], clocks: Sequence[Values]) -> tuple[pd.Series, pd.Series]:
-    """Each run's min(T, horizon), and whether it got there; NaN where a run does not count.
+def _steps(runs: Runs, cell: NDArray[np.int64]) -> tuple[pd.Series, pd.Series]:
+    """Each run's steps to the target, censored at the horizon, and whether it got there; NaN where it does not count.
 
-    The horizon is the last time that every ok run of the cell got to; a diverged run is there without the target.
+    The horizon is the last step that every ok run of the cell trained. (The claims' horizon is the last planned step,
+    because a claim's runs all have the same plan.)
     """
+    if runs.curves is None or runs.target is None:
+        raise ValueError("there is no target")
     status = runs.facts["status"].to_numpy()
+    clocks = [curve.steps for curve in runs.curves]
     last = np.array([clock[-1] if len(clock) else np.nan for clock in clocks])
     horizon = pd.Series(last).where(status == "ok").groupby(cell).transform("min").to_numpy()
     times, reached = np.full(len(status), np.nan), np.full(len(status), np.nan)
     for index in np.flatnonzero(np.isin(status, MEASURED) & (horizon > 0)).tolist():
-        found = runs.reach(index, clocks[index], float(horizon[index]))
+        found = reach(
+            clocks[index],
+            runs.curves[index].values,
+            metric=runs.metric,
+            target=runs.target,
+            horizon=float(horizon[index]),
+            diverged=status[index] == "diverged",
+        )
         times[index], reached[index] = found.time, found.reached
     table = pd.DataFrame({"times": times, "reached": reached})
     nobody = table["reached"].groupby(cell).transform("max") == 0  # equal times would read as a finding
@@ -55,8 +64,7 @@ def _seconds(curves: Sequence[Curve], cell: NDArray[np.int64], steps: pd.Series,
     longest = pd.Series([curve.seconds[-1] if len(curve.seconds) else np.nan for curve in curves])
     seconds = longest.groupby(cell).transform("max").where(steps.notna())
     for index in np.flatnonzero(reached == 1).tolist():
-        curve = curves[index]
-        seconds.iat[index] = curve.seconds[np.searchsorted(curve.steps, float(steps.to_numpy()[index]))]
+        seconds.iat[index] = curves[index].seconds_at(float(steps.to_numpy()[index]))
     return seconds
 
 

@@ -71,11 +71,8 @@ class Source:
         a mapping.
         """
         place = Place(f"--set {assignment}")
-        key, equals, text = assignment.partition("=")
-        if not equals or not key:
-            raise UserError(Fault("expected key=value, such as --set grid.lr=[0.01,0.1]", place))
-        path = _override_path(key.strip())
-        parsed = read(text, place.file)
+        key, value = read_assignment(assignment, "--set", "grid.lr=[0.01,0.1]")
+        path = _override_path(key)
         where = self.values
         for step in path[:-1]:
             if isinstance(where, list) and isinstance(step, int) and step < len(where):
@@ -86,11 +83,20 @@ class Source:
                 where = None
         if not isinstance(where, dict):
             raise UserError(Fault(f"'{'.'.join(map(str, path[:-1]))}' is not a mapping", place))
-        where[path[-1]] = parsed.values
+        where[path[-1]] = value
         for places in (self.places, self.keys):
             for old in [old for old in places if old[: len(path)] == path]:
                 del places[old]
         self.places[path] = self.keys[path] = place
+
+
+def read_assignment(assignment: str, option: str, example: str) -> tuple[str, Any]:
+    """The key and the value, which is YAML, of an option's `key=value`. Errors: UserError with an example."""
+    place = Place(f"{option} {assignment}")
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UserError(Fault(f"expected key=value, such as {option} {example}", place))
+    return key.strip(), read(text, place.file).values
 
 
 def _override_path(key: str) -> Path:

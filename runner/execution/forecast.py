@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner.config.jobs import STACKABLE, Job, StackMode, jobs, longest_first
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Sweep
+from runner.monitoring.eta import makespan
 from runner.storage.folder import METRICS
 from runner.storage.tables import cell, read_rows
 
@@ -47,14 +47,6 @@ def expected(run: RunSpec, seconds: Mapping[str, float]) -> float | None:
     return None if epoch is None else epoch * run.epochs
 
 
-def makespan(lengths: Sequence[float], workers: int) -> float:
-    """When the last of these jobs ends, given out in their order to whoever is free."""
-    free = [0.0] * workers
-    for length in lengths:
-        heapq.heapreplace(free, free[0] + length)
-    return max(free)
-
-
 def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Iterator[str]:
     """Jobs, what each asks for, and the time expected, as lines of text; of a time nothing where nothing is known."""
     todo = longest_first(jobs(sweep.runs, mode, workers))
@@ -67,10 +59,11 @@ def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Ite
     lengths = [_length(job, seconds) for job in todo]
     known = [length for length in lengths if length is not None]
     if known:
-        without = f"; {len(lengths) - len(known)} of {len(todo)} jobs have no such epochs there" * (known != lengths)
+        unknown = len(lengths) - len(known)
+        without = f"; {unknown} of {len(todo)} jobs have no such epochs there" if unknown else ""
         yield (
             f"expected from the epochs of {measured}: {_time(sum(known))} of training, "
-            f"{_time(makespan(known, workers))} on {workers} worker{'s' if workers > 1 else ''}{without}"
+            f"{_time(makespan((), known, workers))} on {workers} worker{'s' if workers > 1 else ''}{without}"
         )
 
 

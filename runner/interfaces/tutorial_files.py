@@ -47,5 +47,5 @@ def _run_data(results: Results, keys: Sequence[str]) -> list[OrderedDict[str, An
     values = [rows[column].tolist() for column in columns.values()]
     records = [OrderedDict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     for record in records:
-        record.update({key: None for key in keys if record[key] != record[key]})  # NaN: a run without this parameter
+        record.update({key: None for key in keys if pd.isna(record[key])})  # a run without this parameter
     return records

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
-
-Told = EpochRow | CurveRow | ProbeRow | RunResult
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 
 
 class Sink(Protocol):
@@ -19,7 +17,7 @@ class Sink(Protocol):
     def on_result(self, result: RunResult) -> None: ...
 
 
-def tell(sink: Sink, event: Told) -> None:
+def tell(sink: Sink, event: RunEvent) -> None:
     """Hand an event to the method that takes it."""
     if isinstance(event, EpochRow):
         sink.on_epoch(event)

@@ -20,6 +20,7 @@ from runner.config.jobs import STACKABLE
 from runner.errors import UserError
 from runner.monitoring.eta import Pace, makespan
 from runner.storage.folder import CONFIG, METRICS, RUNS, read_config
+from runner.storage.tables import complete_lines
 
 
 @dataclass
@@ -106,8 +107,7 @@ class Watched:
         path = self.folder / name
         file = self._files[path]
         start = file.tell()
-        text = file.read()
-        text = text[: text.rfind(b"\n") + 1]
+        text = complete_lines(file.read())
         file.seek(start + len(text))
         records = list(csv.reader(io.StringIO(text.decode(errors="replace"))))
         if path not in self.headers and records:

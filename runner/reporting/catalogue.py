@@ -54,13 +54,10 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
 def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str, Any]:
     arguments = {}
     for assignment in assignments:
-        place = Place(f"--set {assignment}")
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(Fault("expected key=value, such as --set norm=batch", place))
-        arguments[key] = yaml_source.read(text, place.file).values
-        if "." not in key and (fault := registry.kwarg_fault("network", name, factory, key, arguments[key])):
-            raise UserError(Fault(fault, place))
+        key, value = yaml_source.read_assignment(assignment, "--set", "norm=batch")
+        arguments[key] = value
+        if "." not in key and (fault := registry.kwarg_fault("network", name, factory, key, value)):
+            raise UserError(Fault(fault, Place(f"--set {assignment}")))
     missing = [key for key, (_, default) in registry.signature(factory).items() if default is registry.REQUIRED]
     if absent := [key for key in missing if key not in arguments]:
         raise UserError(f"network '{name}' needs {', '.join(f'--set {key}=…' for key in absent)}")

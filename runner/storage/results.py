@@ -15,7 +15,7 @@ from runner.config import grid as builder
 from runner.errors import UserError
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.rows import EPOCH_FIELDS
-from runner.storage.tables import RUN_FIELDS, read_header
+from runner.storage.tables import RUN_FIELDS, complete_lines, read_header
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def _read(path: Path) -> pd.DataFrame:
     hashes = {"run_id": str, "weights_hash": str, "batches_hash": str}  # "12e45678" is no number
     try:
         text = path.read_text(encoding="utf-8")
-        whole = io.StringIO(text[: text.rfind("\n") + 1])  # the torn last line of a killed sweep is left out
-        return pd.read_csv(whole, keep_default_na=False, na_values=["", "nan"], dtype=hashes)
+        return pd.read_csv(
+            io.StringIO(complete_lines(text)), keep_default_na=False, na_values=["", "nan"], dtype=hashes
+        )
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{path}: cannot be read as this command's table: {error}") from None

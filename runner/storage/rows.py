@@ -133,7 +133,10 @@ class Note:
     text: str
 
 
-Single = EpochRow | CurveRow | ProbeRow | RunResult | Checkpoint | Note
+RunEvent = EpochRow | CurveRow | ProbeRow | RunResult
+"""What a run reports: a row of a table."""
+
+Single = RunEvent | Checkpoint | Note
 
 
 @dataclass(frozen=True)

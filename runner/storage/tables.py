@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 from runner.errors import UserError
 
@@ -37,15 +37,21 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def complete_lines(text: AnyStr) -> AnyStr:
+    """The text without its last line where that is incomplete: a killed sweep, or one that is being written."""
+    end = b"\n" if isinstance(text, bytes) else "\n"
+    return text[: text.rfind(end) + 1]
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The table's complete rows as text; the torn last line of a killed sweep is left out."""
+    """The table's complete rows as text."""
     if not path.exists():
         return []
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as error:
         raise UserError(f"{path}: the table is damaged: {error}") from None
-    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    return list(csv.DictReader(io.StringIO(complete_lines(text))))
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:

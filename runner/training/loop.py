@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from runner.config.jobs import Job
 from runner.storage import checkpoints
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult, Status
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Status
 from runner.training.checkpointing import TrainingState
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import prepare
@@ -24,7 +24,7 @@ from runner.training.options import TrainingOptions
 from runner.training.probes.probe import Look
 from runner.training.probes.registry import probe_values
 
-LoopEvent = EpochRow | CurveRow | ProbeRow | RunResult | TrainingState
+LoopEvent = RunEvent | TrainingState
 
 
 class TrainingLoop:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 from scipy import stats
 
+from runner.analysis.best_lr import best_lr
+from runner.analysis.claims.convergence import best_lrs
 from runner.analysis.comparison import compare
 from runner.analysis.records import Row
 from tests.analysis.planned import NAN, Planned, by_arm, difference, interval, one_epoch, sweep
@@ -41,12 +44,27 @@ def test_each_arm_is_compared_at_its_own_best_lr() -> None:
 
 def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> None:
     runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
-    runs[0] = replace(runs[0], status="failed")
+    runs[1] = replace(runs[1], status="failed")
     comparison = compare([sweep(runs)])
     assert [row.own_best_lr for row in comparison.rows] == [None] * 6 + ["inner", "edge"]
     assert comparison.statuses["ok"] + comparison.statuses["failed"] == 12
     assert [record["own_best_lr"] for record in comparison.records][-2:] == ["inner", "edge"]
     assert sum(row.difference is not None and row.difference.p_adjusted is not None for row in comparison.rows) == 3
+
+
+def test_a_failed_run_leaves_its_seed_out_at_every_lr_in_the_table_and_in_claims() -> None:
+    """At lr 0.01 seed 0 of `none` has failed: lrs are compared on seed 1 alone, where 1.0 is best and not 0.1."""
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    results = sweep([replace(runs[0], status="failed"), *runs[1:]])
+    none, bn = [row for row in compare([results]).rows if row.own_best_lr]
+    assert (none.cell["lr"], bn.cell["lr"]) == (1.0, 1.0)
+    assert best_lrs(results, "bn") == ("best lr of none: 1 (edge of the grid)", "best lr of bn: 1 (edge of the grid)")
+
+
+def test_an_lr_at_which_every_run_failed_does_not_count() -> None:
+    found = best_lr(pd.Series([NAN, NAN, 0.7, 0.5]), pd.Series([1.0, 1.0, 0.1, 0.1]), pd.Series([0, 1, 0, 1]))
+    assert found == 0.1
+    assert best_lr(pd.Series([NAN]), pd.Series([1.0]), pd.Series([0])) is None
 
 
 def test_the_best_lr_is_chosen_by_validation_whatever_is_compared() -> None:

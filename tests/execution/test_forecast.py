@@ -12,7 +12,7 @@ from click.testing import Result
 
 from runner.config.jobs import longest_first
 from runner.config.run_spec import RunSpec
-from runner.execution.forecast import makespan
+from runner.monitoring.eta import makespan
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -106,7 +106,7 @@ def test_a_makespan_is_that_of_jobs_handed_out_second_by_second(workers: int) ->
                 busy.append(waiting.pop(0))
             now += 1
             busy = [left - 1 for left in busy if left > 1]
-        assert makespan(lengths, workers) == now
+        assert makespan((), lengths, workers) == now
 
 
 def test_a_sweep_s_own_folder_is_looked_at_first(

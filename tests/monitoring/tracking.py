@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 
 from runner.errors import UserError
 from runner.interfaces.cli.main import main
-from runner.monitoring.sinks import Told
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 
 CONFIG = """\
 name: t
@@ -114,7 +113,7 @@ class Recorder:
 
     def __init__(self, sweep: TrackedSweep, fails: str = "") -> None:
         self.sweep, self.fails, self.where = sweep, fails, "nowhere"
-        self.events: list[Told] = []
+        self.events: list[RunEvent] = []
         self.calls: list[str] = []
         self._call("open")
 

@@ -68,6 +68,20 @@ def test_any_other_pooling_is_left_alone() -> None:
     network = nn.Sequential(*others)
     quicken(network)
     assert [type(module) for module in network] == [type(module) for module in others]
-    spelt = nn.MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
+    spelt = nn.Sequential(nn.MaxPool2d(kernel_size=(2, 2), stride=(2, 2)))
     quicken(spelt)
-    assert type(spelt) is QuickMaxPool2d
+    assert type(spelt[0]) is QuickMaxPool2d
+
+
+def test_a_pooling_with_a_hook_keeps_it_and_one_in_two_places_is_replaced_in_both() -> None:
+    hooked, shared, seen = nn.MaxPool2d(2), nn.MaxPool2d(2), []
+    hooked.register_forward_hook(lambda *_: seen.append(1))
+    network = nn.Sequential(shared, hooked, nn.Sequential(shared))
+    quicken(network)
+    network(torch.randn(2, 1, 8, 8))
+    assert seen == [1]
+    assert [type(module) for module in (network[0], network[1], network.get_submodule("2.0"))] == [
+        QuickMaxPool2d,
+        nn.MaxPool2d,
+        QuickMaxPool2d,
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from runner.training.evaluation import evaluate
 from runner.training.networks import build_network, is_norm, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate, make_optimizer
 from runner.training.options import TrainingOptions
+from runner.training.settings import settings_of
 from runner.training.train import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
@@ -48,6 +50,13 @@ SPECS = {
 }
 
 
+@pytest.fixture
+def _settings() -> Iterator[None]:
+    with settings_of(RUN):
+        yield
+
+
+@pytest.mark.usefixtures("_settings")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_is_the_plain_loop(name: str) -> None:
     run = SPECS[name]

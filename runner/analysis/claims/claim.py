@@ -82,6 +82,8 @@ class Finding:
     """The claim's own p, by Holm: of TOST where equivalence is claimed, else of the sign-flip test."""
     verdict: Verdict | None = None
     """None where nothing was run."""
+    proven: bool = True
+    """Whether every pair is proven to be one: equal starting weights in the shared layers, equal batches."""
     notes: tuple[str, ...] = ()
     differences: tuple[float | None, ...] = ()
     """One a seed; None where a run of it has no result. Of several, those that decide."""

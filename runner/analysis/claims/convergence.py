@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from runner.analysis.best_lr import best_lr
 from runner.analysis.claims.per_seed import PP, Where, by_seed, measured, per_run, values
-from runner.analysis.stats.effects import time_to_target
+from runner.analysis.metrics import reach
 from runner.analysis.stats.values import Values
 from runner.storage.folder import CURVES
 from runner.storage.results import Results, readings
@@ -37,23 +38,10 @@ def seconds_to_target(results: Results, arm: object, target: float) -> Values:
     return _relative(results, of_run, reached, {results.axis or "": arm}, {results.axis or "": results.baseline})
 
 
-def best_lr(results: Results, arm: object) -> float | None:
-    """The learning rate with the arm's highest mean validation accuracy at the end; the smallest of several.
-
-    The mean over the seeds that have a result at every learning rate; None where there is none.
-    """
-    assert results.axis is not None
-    accuracy = values(results, "valid_accuracy")
-    rates = sorted(float(rate) for rate in results.runs["lr"].unique())
-    table = np.stack([by_seed(results, accuracy, {results.axis: arm, "lr": rate}) for rate in rates])  # [L, S]
-    complete = ~np.isnan(table).any(axis=0)
-    return rates[int(table[:, complete].mean(axis=1).argmax())] if complete.any() else None
-
-
 def best_lrs(results: Results, arm: object) -> tuple[str, ...]:
     """In words, the learning rate chosen for each arm, and whether it lies on the edge of the grid."""
     rates = [float(rate) for rate in results.runs["lr"].unique()]
-    found = [(value, best_lr(results, value)) for value in (results.baseline, arm)]
+    found = [(value, _best_lr(results, value)) for value in (results.baseline, arm)]
     edge = {min(rates): " (edge of the grid)", max(rates): " (edge of the grid)"}
     return tuple(f"best lr of {value}: {lr:g}{edge.get(lr, '')}" for value, lr in found if lr is not None)
 
@@ -105,12 +93,13 @@ def largest_lr(results: Results, arm: object, within: float) -> Values:
 
 
 def _times(results: Results, curves: pd.DataFrame, clock: str, target: float, horizon: float) -> tuple[pd.Series, bool]:
-    """Of every run the time to a validation accuracy, the horizon where it is not reached, and whether any reached."""
+    """Each run's time to a validation accuracy, censored at the horizon, and whether any run got there."""
     diverged = set(results.runs.loc[results.runs["status"] == "diverged", "run"])
     times = {}
     for run, curve in curves.groupby("run"):
         readings = curve[clock].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
-        times[run] = horizon if run in diverged else time_to_target(*readings, target, horizon).time
+        found = reach(*readings, metric="valid_accuracy", target=target, horizon=horizon, diverged=run in diverged)
+        times[run] = found.time
     of_run = measured(results, results.runs["run"].map(times))
     return of_run, bool((of_run < horizon).any())
 
@@ -123,9 +112,16 @@ def _relative(results: Results, of_run: pd.Series, reached: bool, ours: Where, t
     return np.asarray(100 * (by_seed(results, of_run, ours) - baseline) / np.nanmean(baseline))
 
 
+def _best_lr(results: Results, arm: object) -> float | None:
+    """The best learning rate of an arm, by validation accuracy at the last epoch."""
+    chosen = (results.runs[results.axis] == arm).to_numpy()
+    runs, accuracy = results.runs[chosen], values(results, "valid_accuracy").to_numpy()[chosen]
+    return best_lr(pd.Series(accuracy), runs["lr"], runs["seed"])
+
+
 def _at_best_lr(results: Results, arm: object) -> tuple[Where, Where] | None:
     """The parameters of arm and baseline, each at its own best learning rate."""
-    ours, theirs = best_lr(results, arm), best_lr(results, results.baseline)
+    ours, theirs = _best_lr(results, arm), _best_lr(results, results.baseline)
     if ours is None or theirs is None:
         return None
     axis = results.axis or ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.analysis.claims.claim import Claim, Finding
-from runner.analysis.metrics import check, read_runs
+from runner.analysis.metrics import MEASURED, check, read_runs
 from runner.analysis.pairing import Arms, pairs
 from runner.analysis.stats.intervals import paired_interval
 from runner.analysis.stats.significance import equivalence_p, holm, sign_flip_p
@@ -47,8 +47,7 @@ def _judged(finding: Finding, flip: float | None, tost: float | None) -> Finding
     equivalence = finding.claim.claimed == "equivalence"
     finding = replace(finding, p_adjusted=tost if equivalence else flip)
     differences = np.array([d for d in finding.differences if d is not None])
-    proven = not any(note.startswith("not proven") for note in finding.notes)
-    if flip is None or not len(differences) or not proven:
+    if flip is None or not len(differences) or not finding.proven:
         return replace(finding, verdict=Verdict("INCONCLUSIVE"))
     sign = 1 if finding.claim.claimed == "equivalence" else finding.claim.claimed
     found = verdict(differences, finding.claim.smallest_effect, sign, flip)
@@ -75,12 +74,16 @@ def _finding(claim: Claim, folder: Path) -> Finding:
     if not (place / METRICS).exists():
         return Finding(claim, notes=(f"no sweep in {place.name}",))
     results = load(place)
-    if results.runs["status"].isin(["ok", "diverged"]).sum() == 0:
+    unproven, notes = _unproven_pairs(results), _notes(results)
+    if unproven:
+        notes = (*notes, f"not proven to be pairs: {unproven}")
+    if not results.runs["status"].isin(MEASURED).any():
         planned = results.runs["seed"].nunique()
-        return Finding(claim, planned, notes=_notes(results), differences=(None,) * planned)
+        return Finding(claim, planned, notes=notes, differences=(None,) * planned)
     check([results], "valid_accuracy", "last")
     remarks = claim.remarks(results) if claim.remarks else ()
-    return finding(claim, claim.measure(results), (*_notes(results), *remarks))
+    found = finding(claim, claim.measure(results), (*notes, *remarks))
+    return replace(found, proven=not unproven)
 
 
 def finding(claim: Claim, measured: Values, notes: Sequence[str] = ()) -> Finding:
@@ -118,12 +121,14 @@ def _equivalence(differences: Values, margin: float) -> float:
 
 
 def _notes(results: Results) -> tuple[str, ...]:
-    """What a reader has to know of the runs: those without a result, those diverged, pairs not proven."""
+    """Which runs have no result, and which diverged."""
     counts = results.runs["status"].value_counts()
-    notes = [f"{counts[status]} of {len(results.runs)} runs {status}" for status in counts.index if status != "ok"]
+    return tuple(f"{counts[status]} of {len(results.runs)} runs {status}" for status in counts.index if status != "ok")
+
+
+def _unproven_pairs(results: Results) -> str:
+    """How many pairs of how many are not proven to be pairs, in words; empty where all are."""
     parameters, facts = read_runs([results], "valid_accuracy", "last")
     found = pairs(parameters, facts, Arms(parameters, results.axis, results.baseline))
     unproven = int((found["weights"] | found["batches"]).sum()) if len(found) else 0
-    if unproven:
-        notes.append(f"not proven to be pairs: {unproven} of {len(found)}")
-    return tuple(notes)
+    return f"{unproven} of {len(found)}" if unproven else ""

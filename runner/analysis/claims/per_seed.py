@@ -55,7 +55,8 @@ def levels(results: Results, name: str) -> list[object]:
 def least_squares_slopes(x: Values, table: Values) -> Values:
     """Least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
     centred = x - x.mean()
-    return np.asarray(centred @ table / (centred @ centred))
+    # Sums, not BLAS's products, whose last digit depends on the processor.
+    return np.asarray((centred[:, None] * table).sum(axis=0) / (centred**2).sum())
 
 
 def per_run(results: Results) -> pd.Series:

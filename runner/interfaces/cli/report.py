@@ -58,12 +58,6 @@ def plot(results: Path, kind: str, where: tuple[str, ...], target: float | None,
 
 
 def _parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
-    from runner.config import yaml_source
+    from runner.config.yaml_source import read_assignment
 
-    found = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--where {assignment}: expected key=value, such as --where lr=0.1")
-        found[key] = yaml_source.read(text, f"--where {assignment}").values
-    return found
+    return dict(read_assignment(assignment, "--where", "lr=0.1") for assignment in assignments)

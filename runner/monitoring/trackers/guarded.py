@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runner.monitoring.sinks import Told, tell
+from runner.monitoring.sinks import tell
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 
 
 class Guarded:
@@ -22,11 +22,11 @@ class Guarded:
         self.name, self.opener, self.sweep, self.log = name, opener, sweep, log
         self.tracker: Tracker | None = None
 
-    def catch_up(self, events: Iterable[Told]) -> None:
+    def catch_up(self, events: Iterable[RunEvent]) -> None:
         """Open it and tell it what the tables hold."""
         self._guard(self._catch_up, events)
 
-    def _catch_up(self, events: Iterable[Told]) -> None:
+    def _catch_up(self, events: Iterable[RunEvent]) -> None:
         self.tracker = self.opener(self.sweep)
         for event in events:
             tell(self.tracker, event)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import UserError
-from runner.monitoring.sinks import Told, tell
+from runner.monitoring.sinks import tell
 from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, texts
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS, sole_writer
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 from runner.storage.tables import read_rows
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", EpochRow, CurveRow, ProbeRow)
 
 
-def events(folder: Path) -> Iterator[Told]:
+def events(folder: Path) -> Iterator[RunEvent]:
     """Run by run: its epochs and readings in their order, then its result, where it has one.
 
     Errors: UserError where a table is damaged.

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from runner.analysis.stats.effects import time_to_target
+from runner.analysis.metrics import is_share, reach
 from runner.analysis.stats.intervals import mean_band
 from runner.analysis.stats.values import Values
 from runner.reporting.figures.study import Study, percent
@@ -113,7 +113,7 @@ def _name(column: str) -> str:
 
 
 def _label(column: str) -> str:
-    return f"{_name(column).lower()} {'(%)' if column.endswith('accuracy') else '(nats)'}"
+    return f"{_name(column).lower()} {'(%)' if is_share(column) else '(nats)'}"
 
 
 def _heading(what: str, cell: str) -> str:
@@ -127,7 +127,7 @@ def target(study: Study) -> list[Panel]:
 
 def _targets(study: Study) -> Iterator[Panel]:
     goal = study.comparison.target or 0.0
-    share = study.metric.endswith("accuracy")
+    share = is_share(study.metric)
     text = f"{100 * goal:.6g}% {_name(study.metric).lower()}" if share else f"{study.metric} {goal:.6g}"
     for cell, name in enumerate(study.cells):
         for clock in ("steps", "seconds"):
@@ -147,18 +147,13 @@ def _half(times: Values) -> bool:
 
 def _times(study: Study, chosen: NDArray[np.int64], goal: float, clock: str) -> Values:
     """When each run reached the target, infinite where it did not, or diverged."""
-    sign = 1 if study.metric.endswith("accuracy") else -1
     found = []
     for run in chosen.tolist():
-        curve = study.curves[run]
-        reach = study.facts["status"].iat[run] != "diverged" and len(curve.steps) > 0
-        when = time_to_target(curve.steps, sign * curve.values, sign * goal, float(curve.steps[-1])) if reach else None
-        if when is None or not when.reached:
-            found.append(np.inf)
-        elif clock == "steps":
-            found.append(when.time)
-        else:
-            found.append(float(curve.seconds[np.searchsorted(curve.steps, when.time)]))
+        curve, diverged = study.curves[run], str(study.facts["status"].iat[run]) == "diverged"
+        last = float(curve.steps[-1]) if len(curve.steps) else 1.0
+        when = reach(curve.steps, curve.values, metric=study.metric, target=goal, horizon=last, diverged=diverged)
+        step = when.time if when.reached else np.inf
+        found.append(step if clock == "steps" or not when.reached else curve.seconds_at(step))
     return np.array(found)
 
 

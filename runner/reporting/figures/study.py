@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from runner.analysis.comparison import compare
-from runner.analysis.metrics import MEASURED, Curve, read_curves, read_runs
+from runner.analysis.metrics import MEASURED, Curve, is_share, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, pairs, plain
 from runner.analysis.records import Comparison, Row
 from runner.analysis.stats.values import Values
@@ -63,7 +63,7 @@ class Study:
         """A column of metrics.csv, [run, epoch]; a run that diverged keeps the accuracy it ended in."""
         metrics, numbers = self.results.metrics, self.results.runs["run"]
         table = metrics.pivot(index="run", columns="epoch", values=column).reindex(numbers).astype(float)
-        if column.endswith("accuracy"):
+        if is_share(column):
             end = metrics.sort_values("epoch").drop_duplicates("run", keep="last").set_index("run").reindex(numbers)
             diverged = (self.facts["status"] == "diverged").to_numpy()
             beyond = table.columns.to_numpy()[None, :] > end["epoch"].to_numpy()[:, None]
@@ -129,7 +129,7 @@ def default_target(comparison: Comparison) -> float | None:
     baseline = [row for row in comparison.planned_rows if row.difference is None and row.mean is not None]
     best = max((row.mean or 0.0 for row in baseline), default=0.0)
     target = math.floor(100 * best + 1e-9) / 100
-    return target if comparison.metric.endswith("accuracy") and target > 0 else None
+    return target if is_share(comparison.metric) and target > 0 else None
 
 
 def _only(results: Results, where: Mapping[str, object]) -> Results:

@@ -34,6 +34,11 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(network.named_parameters(), network.named_buffers())
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def wrong_shape(logits: object, batch: int, classes: int) -> str | None:
     """What is wrong with a network's output; cross-entropy alone is content with more logits than classes."""
     if isinstance(logits, Tensor) and logits.shape == (batch, classes):

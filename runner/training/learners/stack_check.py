@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.training.learners import stacked_layers as layers
-from runner.training.learners.learner import wrong_shape
+from runner.training.learners.learner import has_hooks, wrong_shape
 from runner.training.learners.stack import stacked_tensors
 from runner.training.learners.stacked_layers import Mode
 
@@ -22,7 +22,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int) -> str | None:
     Tried on a few images [N, C, H, W]: two networks with different weights, alone and stacked, in training and
     evaluation mode; outputs, buffers and gradients must agree.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
+    if any(has_hooks(module) for module in network.modules()):
         return "a layer has hooks"
     if len(list(network.named_parameters(remove_duplicate=False))) != len(list(network.parameters())):
         return "two layers share a parameter"

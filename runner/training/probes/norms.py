@@ -61,7 +61,7 @@ def norm_states(network: nn.Module, images: Tensor | None) -> dict[str, NormStat
     if images is None:
         return states
     network.train()
-    network.requires_grad_(False)  # not by no_grad: the third document's layer takes that as the sign of evaluation
+    network.requires_grad_(False)  # Not no_grad: some hand-written layers take that as the sign of evaluation.
     with _inputs(layers) as inputs:
         network(images)
     for name, given in inputs.items():

@@ -27,7 +27,7 @@ def precise(network: nn.Module, look: Look) -> ProbeValues:
             module.momentum = None  # type: ignore[assignment]
     network.train()
     for images in look.data.train.images[:PRECISE_SAMPLES].split(BATCH):
-        network(images)  # with gradients enabled: the third document's layer takes that as the sign of training
+        network(images)  # Gradients stay enabled: some hand-written layers take that as the sign of training.
     loss, accuracy = evaluate(network, look.data.valid)
     return {("", "precise_valid_loss"): loss, ("", "precise_valid_accuracy"): accuracy}
 
@@ -44,7 +44,7 @@ def batch_statistics(network: nn.Module, look: Look) -> ProbeValues:
         return {}
     split = Split(look.data.valid.images[:count], look.data.valid.labels[:count])
     found: ProbeValues = {("", "moving_valid_accuracy"): evaluate(network, split)[1]}
-    # No gradient, yet not by no_grad: the third document's layer takes gradients enabled as the sign of training.
+    # Not no_grad: some hand-written layers take enabled gradients as the sign of training.
     network.requires_grad_(False)
     for layer in layers:
         layer.train()
