@@ -31,7 +31,7 @@ from runner.execution.executors.ray_cluster import Cluster, RayContext
 from runner.execution.executors.ray_executor import ray as on_ray
 from runner.execution.executors.registry import executor
 from runner.execution.options import Options
-from runner.storage.rows import Batch, EpochRow, Event, RunResult, Single
+from runner.storage.rows import EpochRow, Event, EventBatch, RunResult, Single
 
 BATCHES = (1, 10, 100, 1000)
 WORKERS = (1, 4, 16, 64)
@@ -106,7 +106,7 @@ def driver_alone(batch: int, runs: int, epochs: int) -> dict[str, float]:
     def handed(jobs: Sequence[Job], _: Context) -> Iterator[Event]:
         events = (event for job in jobs for event in made_up(job))
         while together := tuple(islice(events, batch)):
-            yield Batch(together)
+            yield EventBatch(together)
 
     with executor.temporary():
         executor("handed")(lambda jobs, context: timed(handed(jobs, context)))

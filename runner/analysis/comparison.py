@@ -12,7 +12,7 @@ from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.metrics import FOLDER, At, check, is_share, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, names, plain
-from runner.analysis.records import Comparison, Row
+from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
@@ -126,7 +126,7 @@ def _differs(column: pd.Series, arms: Arms, name: str) -> bool:
     return column.nunique(dropna=False) > 1
 
 
-def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tuple[Row, ...]:
+def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tuple[ArmRow, ...]:
     parameters, facts, arms = runs.parameters, runs.facts, runs.arms
     axis = [arms.axis] if arms.axis else []
     cell = group(parameters, cells)
@@ -144,7 +144,7 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
         run, key = parameters.iloc[index], code[index]
         contrasted = arms.axis and arms.code[index] != arms.baseline
         count, mean, sd = moments.loc[key]
-        row = Row(
+        row = ArmRow(
             cell={name: plain(run[name]) for name in cells},
             arm=plain(run[arms.axis]) if arms.axis else None,
             variant={name: plain(run[name]) for name in variants},

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from runner.analysis.records import Difference, Divergence, Row
+from runner.analysis.records import ArmRow, Difference, Divergence
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.stats.effects import cohens_dz, probability_of_improvement
 from runner.analysis.stats.intervals import paired_interval, welch_interval, wilson_interval
@@ -62,7 +62,7 @@ def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
 # Small things
 
 
-def judged(rows: Sequence[Row], smallest_effect: float | None) -> tuple[Row, ...]:
+def judged(rows: Sequence[ArmRow], smallest_effect: float | None) -> tuple[ArmRow, ...]:
     """The rows with p adjusted for their number; with verdicts, where the smallest effect was fixed beforehand."""
     p = [row.difference.p for row in rows if row.difference and row.difference.p is not None]
     adjusted = iter((benjamini_hochberg if smallest_effect is None else holm)(np.array(p)).tolist())

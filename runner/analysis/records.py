@@ -68,7 +68,7 @@ class ToTarget:
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm (or variant of it) in one cell."""
 
     cell: Mapping[str, object]
@@ -110,12 +110,12 @@ class Comparison:
     cell_columns: tuple[str, ...]
     variant_columns: tuple[str, ...]
     constant: Mapping[str, object]  # the run parameters that are the same in every run
-    rows: tuple[Row, ...]
+    rows: tuple[ArmRow, ...]
     smallest_effect: float | None = None  # of this metric, where the config fixed one
     target: float | None = None
 
     @property
-    def planned_rows(self) -> tuple[Row, ...]:
+    def planned_rows(self) -> tuple[ArmRow, ...]:
         """The rows in which every planned run is once."""
         return tuple(row for row in self.rows if row.own_best_lr is None)
 
@@ -134,7 +134,7 @@ class Comparison:
         """The rows as flat records, full precision: the columns of CSV and JSON, and the names `sort` knows."""
         return [self._record(row) for row in self.rows]
 
-    def _record(self, row: Row) -> dict[str, Any]:
+    def _record(self, row: ArmRow) -> dict[str, Any]:
         arm = {self.axis: row.arm} if self.axis else {}
         own_best = any(other.own_best_lr for other in self.rows)
         return {

@@ -18,7 +18,7 @@ from runner.monitoring.sinks import Sink, tell
 from runner.monitoring.trackers import replay
 from runner.monitoring.trackers.guarded import Guarded
 from runner.storage.checkpoints import epoch_of
-from runner.storage.rows import FAILED, Batch, Checkpoint, EpochRow, Event, Note, RunResult, Single
+from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunResult, Single
 from runner.storage.store import Store
 
 
@@ -72,7 +72,7 @@ def drive(
 
 def _handle(event: Event, store: Store, sinks: Sequence[Sink], progress: Progress, unfinished: Unfinished) -> bool:
     """Write an event, then pass it to the other sinks. Whether a run has failed."""
-    singles = event.events if isinstance(event, Batch) else (event,)
+    singles = event.events if isinstance(event, EventBatch) else (event,)
     with store.together():
         for single in singles:
             _store(single, store, unfinished)

@@ -143,7 +143,7 @@ class RunManager:
                 run_id=self._run_id,
                 status="ok",
                 rows=tuple(self._rows),
-                parameters=parameter_count(self.network),
+                parameter_count=parameter_count(self.network),
                 weights_hash=self._weights_hash,
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runner.analysis.metrics import is_share
-from runner.analysis.records import Comparison, Difference, Row, Time
+from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.reporting.formats import NOTHING, difference_text, number_format, p_text, shown
 from runner.reporting.notes import needs_more_seeds, p_values, why_not_paired
 
@@ -17,7 +17,7 @@ class Column:
     """One column of the table a person reads."""
 
     heading: str
-    cell: Callable[[Row], str]
+    cell: Callable[[ArmRow], str]
     number: bool = False
 
 
@@ -68,16 +68,16 @@ def _who_columns(comparison: Comparison) -> list[Column]:
     return table + [_parameter(name, _field("variant", name), comparison) for name in comparison.variant_columns]
 
 
-def _lr(row: Row) -> str:
+def _lr(row: ArmRow) -> str:
     return {None: "", "inner": "best ", "edge": "best! "}[row.own_best_lr] + shown(row.cell["lr"])
 
 
-def _reached(row: Row) -> str:
+def _reached(row: ArmRow) -> str:
     return f"{row.to_target.reached}/{row.to_target.n}" if row.to_target else NOTHING
 
 
-def _time_cell(unit: str, text: Callable[[Time], str]) -> Callable[[Row], str]:
-    def cell(row: Row) -> str:
+def _time_cell(unit: str, text: Callable[[Time], str]) -> Callable[[ArmRow], str]:
+    def cell(row: ArmRow) -> str:
         time = getattr(row.to_target, unit, None)
         return text(time) if time else NOTHING
 
@@ -95,27 +95,27 @@ def _time_ratio(time: Time) -> str:
     return f"{ratio.estimate:.2f}" + ("" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]")
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: ArmRow) -> str:
     if row.difference is None:
         return ""
     return row.difference.verdict.word if row.difference.verdict else NOTHING
 
 
-def _needs(row: Row) -> str:
+def _needs(row: ArmRow) -> str:
     found = row.difference.verdict if row.difference else None
     return str(found.seeds) if found and found.seeds else ""
 
 
-def _field(part: Literal["cell", "variant"], name: str) -> Callable[[Row], object]:
+def _field(part: Literal["cell", "variant"], name: str) -> Callable[[ArmRow], object]:
     return lambda row: row.cell[name] if part == "cell" else row.variant[name]
 
 
-def _parameter(name: str, get: Callable[[Row], object], comparison: Comparison) -> Column:
+def _parameter(name: str, get: Callable[[ArmRow], object], comparison: Comparison) -> Column:
     number = all(isinstance(v := get(row), int | float | None) and not isinstance(v, bool) for row in comparison.rows)
     return Column(name, lambda row: shown(get(row)), number)
 
 
-def _mean(row: Row, metric: str) -> str:
+def _mean(row: ArmRow, metric: str) -> str:
     if row.mean is None:
         return NOTHING
     number = number_format(metric, row.mean)

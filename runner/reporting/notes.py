@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.analysis.metrics import is_share
-from runner.analysis.records import Comparison, Difference, Row
+from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting.formats import p_text, shown
 
 SAID = ("dataset", "train_samples", "validate_on", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
@@ -62,7 +62,7 @@ def _diverged(comparison: Comparison) -> Iterator[str]:
             yield f"{who(row, comparison)} {100 * share.estimate:.0f}% [{low}, {high}]{p}"
 
 
-def who(row: Row, comparison: Comparison) -> str:
+def who(row: ArmRow, comparison: Comparison) -> str:
     """A row by what tells it apart."""
     facts = {**row.cell, **row.variant}
     said = [f"{name} {shown(value)}" for name, value in facts.items() if value is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.analysis.metrics import is_share
-from runner.analysis.records import Comparison, Row
+from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.stats.values import ALPHA
 from runner.reporting.formats import difference_text, p_text, shown
 
@@ -25,7 +25,7 @@ def sentences(comparison: Comparison) -> list[str]:
     rows = [row for row in chosen if row.difference is not None]
     if not rows:
         return [f"Only the baseline {shown(comparison.baseline)} has runs: there is nothing to compare it with."]
-    by_arm: dict[object, list[Row]] = {}
+    by_arm: dict[object, list[ArmRow]] = {}
     for row in rows:
         by_arm.setdefault(row.arm, []).append(row)
     said = [
@@ -37,7 +37,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
-def _one(row: Row, comparison: Comparison) -> str:
+def _one(row: ArmRow, comparison: Comparison) -> str:
     found = row.difference
     arm, baseline = shown(row.arm), shown(comparison.baseline)
     where = ", each at its own best learning rate" if row.own_best_lr else ""
@@ -59,7 +59,7 @@ def _p(p: float) -> str:
     return p_text(p).replace("<", "< ") if p_text(p).startswith("<") else f"= {p_text(p)}"
 
 
-def _several(rows: Sequence[Row], comparison: Comparison) -> str:
+def _several(rows: Sequence[ArmRow], comparison: Comparison) -> str:
     tested = [row for row in rows if row.difference and row.difference.p_adjusted is not None]
     decided = [row for row in tested if row.difference and (row.difference.p_adjusted or 0) < ALPHA]
     better = sum(_word(row, comparison) == "better" for row in decided)
@@ -68,7 +68,7 @@ def _several(rows: Sequence[Row], comparison: Comparison) -> str:
     return f"{arm} against {baseline} in {len(rows)} settings: {counts} ({comparison.adjustment}-adjusted p below .05)."
 
 
-def _word(row: Row, comparison: Comparison) -> str:
+def _word(row: ArmRow, comparison: Comparison) -> str:
     assert row.difference is not None
     assert row.difference.interval is not None
     more = row.difference.interval.estimate > 0

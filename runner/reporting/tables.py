@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.analysis.metrics import is_share
-from runner.analysis.records import Comparison, Row
+from runner.analysis.records import ArmRow, Comparison
 from runner.reporting.columns import Column, columns, target_columns
 from runner.reporting.markup import latex, markdown
 from runner.reporting.notes import notes, target_title, title
@@ -128,15 +128,15 @@ def _rich_table(comparison: Comparison, shown: list[Column], gap: int) -> Table:
     return table
 
 
-def _first_word(cell: Callable[[Row], str]) -> Callable[[Row], str]:
+def _first_word(cell: Callable[[ArmRow], str]) -> Callable[[ArmRow], str]:
     return lambda row: cell(row).partition(" ")[0]
 
 
-def _doubt(row: Row) -> str:
+def _doubt(row: ArmRow) -> str:
     return "yellow" if row.difference and not row.difference.paired else ""
 
 
-def _style(row: Row, metric: str) -> str:
+def _style(row: ArmRow, metric: str) -> str:
     """Green or red where the interval excludes no difference; more is better of accuracy only."""
     interval = row.difference.interval if row.difference else None
     if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:

@@ -27,7 +27,7 @@ class Histogram:
         width = (self.high - self.low) / len(self.counts)
         return [*(self.low + width * index for index in range(1, len(self.counts))), self.high]
 
-    def measures(self, name: str) -> dict[str, float]:
+    def values_by_name(self, name: str) -> dict[str, float]:
         """What the rows of this histogram are called, and their values; the last bin comes last."""
         bins = {f"{name}_bin_{index:02}": count for index, count in enumerate(self.counts)}
         return {f"{name}_low": self.low, f"{name}_high": self.high, **bins}

@@ -43,7 +43,7 @@ class EpochRow:
 class RunResult:
     """How a run ended.
 
-    `parameters` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
+    `parameter_count` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
     `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired. `trained_as`
     says how: alone, or in a stack of how many. `weights`, where a sweep keeps them, is a file that `torch.load` reads.
     """
@@ -51,7 +51,7 @@ class RunResult:
     run_id: str
     status: Status
     rows: tuple[EpochRow, ...] = ()
-    parameters: int | None = None
+    parameter_count: int | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
     weights_hash: str = ""
@@ -72,7 +72,7 @@ class RunResult:
         return max(finite, key=lambda row: row.valid_accuracy, default=None)
 
     @property
-    def measures(self) -> dict[str, float]:
+    def outcomes(self) -> dict[str, float]:
         """What it ended with, by the columns of runs.csv, as far as there is any."""
         last, best = self.last, self.best
         found: dict[str, Any] = {
@@ -140,13 +140,13 @@ Single = RunEvent | Checkpoint | Note
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """Events that came together: their rows are written together, with one fsync a table."""
 
     events: tuple[Single, ...]
 
 
-Event = Single | Batch
+Event = Single | EventBatch
 
 
 def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:

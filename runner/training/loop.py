@@ -132,7 +132,7 @@ class TrainingLoop:
             yield RunResult(
                 run_id=run.run_id,
                 status=status,
-                parameters=self.parameter_counts[number],
+                parameter_count=self.parameter_counts[number],
                 test_loss=tested[number][0],
                 test_accuracy=tested[number][1],
                 weights_hash=self.weights_hashes[number],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.analysis.records import Comparison, Difference, Row
+from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.storage.results import Results
 
 NAN = float("nan")
@@ -59,17 +59,17 @@ def one_epoch(arms: Mapping[str, Sequence[float]], **parameters: Any) -> list[Pl
     ]
 
 
-def by_arm(comparison: Comparison) -> dict[object, Row]:
+def by_arm(comparison: Comparison) -> dict[object, ArmRow]:
     assert len({row.arm for row in comparison.rows}) == len(comparison.rows)
     return {row.arm: row for row in comparison.rows}
 
 
-def difference(row: Row) -> Difference:
+def difference(row: ArmRow) -> Difference:
     assert row.difference is not None
     return row.difference
 
 
-def interval(row: Row) -> tuple[Any, Any, Any]:  # Any: mypy does not see that a number equals an approximate one
+def interval(row: ArmRow) -> tuple[Any, Any, Any]:  # Any: mypy does not see that a number equals an approximate one
     found = difference(row).interval
     assert found is not None
     return found.estimate, found.low, found.high

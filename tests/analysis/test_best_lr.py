@@ -13,13 +13,13 @@ from scipy import stats
 from runner.analysis.best_lr import best_lr
 from runner.analysis.claims.convergence import best_lrs
 from runner.analysis.comparison import compare
-from runner.analysis.records import Row
+from runner.analysis.records import ArmRow
 from tests.analysis.planned import NAN, Planned, by_arm, difference, interval, one_epoch, sweep
 
 # Each arm at its own best learning rate
 
 
-def tuned(accuracy: Mapping[tuple[float, str], Sequence[float]], **changes: Any) -> list[Row]:
+def tuned(accuracy: Mapping[tuple[float, str], Sequence[float]], **changes: Any) -> list[ArmRow]:
     """The own-best rows of a sweep of these accuracies: (lr, arm) → one a seed."""
     runs = [run for (lr, arm), values in accuracy.items() for run in one_epoch({arm: values}, lr=lr, **changes)]
     return [row for row in compare([sweep(runs)]).rows if row.own_best_lr]

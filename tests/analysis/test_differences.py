@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from runner.analysis.comparison import compare
-from runner.analysis.records import Difference, Row
+from runner.analysis.records import ArmRow, Difference
 from runner.analysis.stats.verdicts import Verdict, seeds_needed
 from runner.errors import UserError
 from runner.storage.results import Results
@@ -18,7 +18,7 @@ from tests.analysis.planned import NAN, Planned, by_arm, difference, one_epoch, 
 # p, effects, verdicts
 
 
-def judged(row: Row) -> Verdict:
+def judged(row: ArmRow) -> Verdict:
     found = difference(row).verdict
     assert found is not None
     return found

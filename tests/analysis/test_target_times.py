@@ -11,14 +11,14 @@ import pytest
 from scipy import stats
 
 from runner.analysis.comparison import compare
-from runner.analysis.records import Row
+from runner.analysis.records import ArmRow
 from runner.errors import UserError
 from tests.analysis.planned import NAN, Planned, by_arm, one_epoch, sweep
 
 # Steps and seconds to a target
 
 
-def to_target(curves: Mapping[str, Sequence[Planned]], target: float, **changes: Any) -> dict[object, Row]:
+def to_target(curves: Mapping[str, Sequence[Planned]], target: float, **changes: Any) -> dict[object, ArmRow]:
     return by_arm(compare([sweep([run for runs in curves.values() for run in runs])], target=target, **changes))
 
 

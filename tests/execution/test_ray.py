@@ -18,7 +18,7 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import Answer
 from runner.execution.executors.ray_cluster import Cluster, RayContext
 from runner.storage import checkpoints
-from runner.storage.rows import Batch, Checkpoint, CurveRow, EpochRow, Note, RunResult, Single
+from runner.storage.rows import Checkpoint, CurveRow, EpochRow, EventBatch, Note, RunResult, Single
 from runner.training.options import TrainingOptions
 
 EPOCHS = 5
@@ -115,7 +115,7 @@ def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         lambda seconds: setattr(played, "now", played.now + seconds),
     )
     for batch in remote.ray(JOBS, Context(TrainingOptions(), ray=RayContext(played.cluster(), {}, folder))):
-        for event in batch.events if isinstance(batch, Batch) else (batch,):
+        for event in batch.events if isinstance(batch, EventBatch) else (batch,):
             if isinstance(event, Checkpoint):
                 (folder / checkpoints.file_name(event.run_ids, event.epoch)).write_bytes(checkpoints.to_bytes(event))
             yield event

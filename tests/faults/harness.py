@@ -31,7 +31,7 @@ from runner.errors import UserError
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
-from runner.storage.rows import Batch, Checkpoint, EpochRow, Event, RunResult
+from runner.storage.rows import Checkpoint, EpochRow, Event, EventBatch, RunResult
 from runner.training.options import TrainingOptions
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
@@ -84,7 +84,7 @@ def together(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     """The stub's events in batches, as a cluster's come."""
     events = stub(jobs, context)
     while batch := tuple(islice(events, TOGETHER)):
-        yield Batch(batch)  # type: ignore[arg-type]
+        yield EventBatch(batch)  # type: ignore[arg-type]
 
 
 def sweep_of(runs: int, epochs: int) -> Sweep:

@@ -14,27 +14,29 @@ from typing import Any, get_args
 import pytest
 from click.testing import Result
 
-from runner.analysis.records import Comparison, Difference, Divergence, Row, Time, ToTarget
+from runner.analysis.records import ArmRow, Comparison, Difference, Divergence, Time, ToTarget
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.verdicts import Verdict
 from runner.reporting.tables import Format, render
 
 OK = {"ok": 10}
-BASE = Row({"lr": 0.01}, "no_batch_norm", {}, OK, 10, 0.9011, 0.0015, None)
-BETTER = Row(
+BASE = ArmRow({"lr": 0.01}, "no_batch_norm", {}, OK, 10, 0.9011, 0.0015, None)
+BETTER = ArmRow(
     {"lr": 0.01}, "batch_norm", {}, OK, 10, 0.9163, 0.0012, Difference(10, 0, 0, Interval(0.0152, 0.0131, 0.0173))
 )
-UNPAIRED = Row(
+UNPAIRED = ArmRow(
     {"lr": 0.01}, "other", {}, OK, 10, 0.8911, 0.0012, Difference(10, 10, 3, Interval(-0.01, -0.0123, -0.0077))
 )
-BAD = Row({"lr": 0.1}, "no_batch_norm", {}, {"ok": 6, "diverged": 1, "failed": 2, "missing": 1}, 7, 0.5, 0.25, None)
-ALONE = Row({"lr": 0.1}, "batch_norm", {}, {"ok": 1, "missing": 9}, 1, 0.75, None, Difference(1, 0, 0, Interval(0.125)))
-NEVER = Row({"lr": 0.1}, "other", {}, {"failed": 10}, 0, None, None, Difference(0, 0, 0, None))
+BAD = ArmRow({"lr": 0.1}, "no_batch_norm", {}, {"ok": 6, "diverged": 1, "failed": 2, "missing": 1}, 7, 0.5, 0.25, None)
+ALONE = ArmRow(
+    {"lr": 0.1}, "batch_norm", {}, {"ok": 1, "missing": 9}, 1, 0.75, None, Difference(1, 0, 0, Interval(0.125))
+)
+NEVER = ArmRow({"lr": 0.1}, "other", {}, {"failed": 10}, 0, None, None, Difference(0, 0, 0, None))
 WHY = "weights differ in 10 and batches differ in 3 of 10 pairs"
 ALL = (BASE, BETTER, UNPAIRED, BAD, ALONE, NEVER)
 
 
-def comparison(*rows: Row, **changes: Any) -> Comparison:
+def comparison(*rows: ArmRow, **changes: Any) -> Comparison:
     facts: dict[str, Any] = {
         "metric": "valid_accuracy",
         "at": "last",
@@ -82,7 +84,7 @@ def test_every_kind_of_row() -> None:
 
 
 def test_pairs_are_counted_where_not_every_run_has_one() -> None:
-    nine = Row({"lr": 0.01}, "b", {}, OK, 10, 0.5, 0.1, Difference(9, 0, 0, Interval(0.1, 0.0, 0.2)))
+    nine = ArmRow({"lr": 0.01}, "b", {}, OK, 10, 0.5, 0.1, Difference(9, 0, 0, Interval(0.1, 0.0, 0.2)))
     header, _, *rows = cells(render(comparison(BASE, BETTER, nine), "md"))
     assert header[-3:] == ["difference", "pairs", "paired"]
     assert [row[-2] for row in rows] == ["", "10", "9"]
@@ -120,10 +122,10 @@ def test_the_title_says_metric_epoch_axis_and_baseline(format: Format, at: Any, 
 
 
 def test_losses_and_durations_are_plain_numbers() -> None:
-    loss = Row({}, "b", {}, OK, 10, 0.2345, 0.00012, Difference(10, 0, 0, Interval(-0.0121, -0.0127, -0.01149)))
-    tiny = Row({}, "c", {}, OK, 10, 1.2345e-5, 1e-7, Difference(10, 0, 0, Interval(-1e-05, -2e-05, 0.0)))
-    huge = Row({}, "d", {}, OK, 10, 1.5e12, 1e11, Difference(10, 0, 0, Interval(0.0, 0.0, 0.0)))
-    wide = Row({}, "e", {}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(1e-05, -0.0001, 0.25)))
+    loss = ArmRow({}, "b", {}, OK, 10, 0.2345, 0.00012, Difference(10, 0, 0, Interval(-0.0121, -0.0127, -0.01149)))
+    tiny = ArmRow({}, "c", {}, OK, 10, 1.2345e-5, 1e-7, Difference(10, 0, 0, Interval(-1e-05, -2e-05, 0.0)))
+    huge = ArmRow({}, "d", {}, OK, 10, 1.5e12, 1e11, Difference(10, 0, 0, Interval(0.0, 0.0, 0.0)))
+    wide = ArmRow({}, "e", {}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(1e-05, -0.0001, 0.25)))
     rows = cells(render(comparison(loss, tiny, huge, wide, metric="valid_loss"), "md"))
     assert rows[0][:4] == ["network", "n", "mean ± SD", "difference"]
     assert [row[2] for row in rows[2:]] == ["0.2345 ± 0.0001", "1.23e-05 ± 1e-07", "1.5e+12 ± 1e+11", "0.5000 ± 0.1000"]
@@ -136,15 +138,15 @@ def test_losses_and_durations_are_plain_numbers() -> None:
 
 
 def test_without_a_contrast_there_is_only_a_mean() -> None:
-    rows = [Row({"lr": lr}, None, {}, OK, 10, 0.5, 0.25, None) for lr in (0.01, 0.1)]
+    rows = [ArmRow({"lr": lr}, None, {}, OK, 10, 0.5, 0.25, None) for lr in (0.01, 0.1)]
     text = render(comparison(*rows, axis=None, baseline=None), "md")
     assert text.startswith("valid\\_accuracy at the last epoch, mean ± SD over runs\n")
     assert cells(text)[0] == ["lr", "n", "mean ± SD (%)"]
 
 
 def test_variants_stand_beside_their_arm_and_empty_values_are_dashes() -> None:
-    base = Row({}, "none", {"network.eps": None}, OK, 10, 0.5, 0.1, None)
-    variant = Row({}, "bn", {"network.eps": 1e-05}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(0.0, 0.0, 0.0)))
+    base = ArmRow({}, "none", {"network.eps": None}, OK, 10, 0.5, 0.1, None)
+    variant = ArmRow({}, "bn", {"network.eps": 1e-05}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(0.0, 0.0, 0.0)))
     rows = cells(render(comparison(base, variant), "md"))
     assert [row[:3] for row in rows] == [
         ["network", "network.eps", "n"],
@@ -184,12 +186,12 @@ def test_the_width_is_columns_or_what_it_takes(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_cells_are_set_apart_unless_sorting_mixed_them() -> None:
-    def gaps(*rows: Row) -> int:
+    def gaps(*rows: ArmRow) -> int:
         table = render(comparison(*rows)).split("─\n")[1].partition("\n\nEvery run")[0]
         return table.count("\n\n")
 
-    other = Row({"lr": 0.1}, "batch_norm", {}, OK, 10, 0.75, 0.1, BETTER.difference)
-    first = Row({"lr": 0.1}, "no_batch_norm", {}, OK, 10, 0.75, 0.1, None)
+    other = ArmRow({"lr": 0.1}, "batch_norm", {}, OK, 10, 0.75, 0.1, BETTER.difference)
+    first = ArmRow({"lr": 0.1}, "no_batch_norm", {}, OK, 10, 0.75, 0.1, None)
     assert gaps(BASE, BETTER, first, other) == 1
     assert gaps(BASE, other, first, BETTER) == 0
     assert gaps(BASE, first) == 0
@@ -208,13 +210,13 @@ def test_color_only_when_asked_and_by_the_sign_that_is_better(monkeypatch: pytes
     loss = render(comparison(*ALL, metric="valid_loss"), color=True)
     assert f"{red}+0.0152" in loss
     assert f"{green}-0.0100" in loss
-    open_question = Row({}, "b", {}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(0.1, -0.1, 0.3)))
+    open_question = ArmRow({}, "b", {}, OK, 10, 0.5, 0.1, Difference(10, 0, 0, Interval(0.1, -0.1, 0.3)))
     assert green not in render(comparison(open_question), color=True)
     assert re.sub(r"\x1b\[[0-9;]*m", "", accuracy).split() == render(comparison(*ALL)).split()
 
 
 def test_csv_and_json_parse_back_to_the_records_in_full_precision() -> None:
-    third = Row(
+    third = ArmRow(
         {"lr": 1 / 3}, "batch_norm", {}, OK, 10, 0.1 + 0.2, 1e-17, Difference(10, 0, 0, Interval(2 / 3, 0.0, 1))
     )
     made = comparison(*ALL, third)
@@ -238,7 +240,7 @@ HOSTILE = r"a|b_c*d`e<i>\f&g%h$i#j{k}~l^m [bold]n[/bold] :smile: [1, 2]"
 
 
 def test_hostile_names_come_back_from_every_format() -> None:
-    row = Row({"lr": HOSTILE}, HOSTILE, {}, OK, 10, 0.5, 0.1, None)
+    row = ArmRow({"lr": HOSTILE}, HOSTILE, {}, OK, 10, 0.5, 0.1, None)
     made = comparison(row, baseline=HOSTILE)
     assert next(csv.DictReader(io.StringIO(render(made, "csv"))))["network"] == HOSTILE
     assert json.loads(render(made, "json"))[0]["network"] == HOSTILE
@@ -250,7 +252,7 @@ def test_hostile_names_come_back_from_every_format() -> None:
 
 
 def test_latex_is_escaped_booktabs() -> None:
-    row = Row({"lr": "[1, 2]"}, HOSTILE, {}, OK, 10, 0.5, 0.1, None)
+    row = ArmRow({"lr": "[1, 2]"}, HOSTILE, {}, OK, 10, 0.5, 0.1, None)
     lines = render(comparison(row, BETTER, UNPAIRED, baseline="x"), "latex").splitlines()
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]

@@ -86,7 +86,7 @@ def test_a_run_is_the_plain_loop(name: str) -> None:
         assert row.step == 13 * row.epoch
         assert row.run_duration >= row.epoch_duration > 0
     assert result.status == "ok"
-    assert result.parameters == 33_250
+    assert result.parameter_count == 33_250
     assert result.rows == tuple(rows)
 
 

@@ -22,7 +22,7 @@ from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
 from runner.execution.executors.ray_attempts import Attempts
 from runner.execution.executors.ray_cluster import Cluster, RayContext, packages
 from runner.execution.executors.worker_process import NodeCheck
-from runner.storage.rows import Batch, Event, Note, RunResult, Single
+from runner.storage.rows import Event, EventBatch, Note, RunResult, Single
 from runner.training.options import TrainingOptions
 
 SILENCE = 60.0
@@ -122,7 +122,7 @@ class _Pool:
             else:
                 events += self.take(actor, answer)
         if events:
-            yield Batch(tuple(events))
+            yield EventBatch(tuple(events))
 
     def take(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
         """An answer's new events; the actor gets its next question.

@@ -79,7 +79,7 @@ class MLflow:
             self._waiting.pop(run_id, None)
             return
         child, last = self._send(run_id), result.last
-        found = {"parameters": result.parameters, **result.measures}
+        found = {"parameters": result.parameter_count, **result.outcomes}
         extra = {name: float(value) for name, value in found.items() if value is not None and name not in SCALARS}
         ended = _at(child, last)
         self._metrics(child, [(name, value, ended, last.epoch if last else 0) for name, value in extra.items()])
@@ -182,5 +182,5 @@ def _at(child: Any, row: EpochRow | None) -> int:
 
 
 def _digest(result: RunResult) -> str:
-    kept = (result.status, result.rows, result.parameters, result.test_loss, result.test_accuracy)
+    kept = (result.status, result.rows, result.parameter_count, result.test_loss, result.test_accuracy)
     return hashlib.sha256(repr(kept).encode()).hexdigest()

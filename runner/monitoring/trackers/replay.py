@@ -108,7 +108,7 @@ def _result(cells: Mapping[str, str], rows: tuple[EpochRow, ...], path: Path) ->
         run_id=cells["run_id"],
         status=cells["status"],  # type: ignore[arg-type]
         rows=rows,
-        parameters=None if parameters is None else int(parameters),
+        parameter_count=None if parameters is None else int(parameters),
         test_loss=number("test_loss"),
         test_accuracy=number("test_accuracy"),
         weights_hash=cells["weights_hash"],

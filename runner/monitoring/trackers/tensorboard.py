@@ -67,7 +67,7 @@ class TensorBoard:
             return
         from torch.utils.tensorboard.summary import hparams
 
-        found = {f"result/{name}": value for name, value in result.measures.items()}
+        found = {f"result/{name}": value for name, value in result.outcomes.items()}
         parameters = self.sweep.runs[result.run_id].parameters
         values = {name: _number(parameters[name]) for name in self.sweep.grid_keys if name in parameters}
         for summary in hparams(values, found):

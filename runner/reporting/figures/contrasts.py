@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runner.analysis.metrics import is_share
 from runner.analysis.pairing import group
-from runner.analysis.records import Row
+from runner.analysis.records import ArmRow
 from runner.analysis.stats.intervals import mean_band
 from runner.analysis.stats.values import Values
 from runner.reporting.figures.curves import MANY
@@ -47,7 +47,7 @@ def _pair_panels(study: Study) -> Iterator[Panel]:
             yield Panel(f"{heading}: {told}", f"{heading}: {told}.", _draw_pairs(study, line, ends, row))
 
 
-def _draw_pairs(study: Study, line: Series, ends: Values, row: Row) -> Draw:
+def _draw_pairs(study: Study, line: Series, ends: Values, row: ArmRow) -> Draw:
     scale = 100.0 if is_share(study.metric) else 1.0
     ends = scale * ends
     base = float(ends[:, 0].mean())
@@ -105,12 +105,12 @@ def differences(study: Study) -> list[Panel]:
     ]
 
 
-def _row_label(row: Row, study: Study) -> str:
+def _row_label(row: ArmRow, study: Study) -> str:
     best = " (own best lr)" if row.own_best_lr else ""
     return f"{who(row, study.comparison)}{best}, n\u00a0=\u00a0{row.difference.pairs if row.difference else 0}"
 
 
-def _draw_rows(study: Study, rows: list[Row], labels: list[str]) -> Draw:
+def _draw_rows(study: Study, rows: list[ArmRow], labels: list[str]) -> Draw:
     scale = 100.0 if is_share(study.metric) else 1.0
     colors = {line.label: line.color for line in study.lines}
 

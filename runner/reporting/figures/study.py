@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runner.analysis.comparison import compare
 from runner.analysis.metrics import MEASURED, Curve, is_share, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, pairs, plain
-from runner.analysis.records import Comparison, Row
+from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.stats.values import Values
 from runner.errors import UserError, unknown
 from runner.reporting.figures.style import Series, series
@@ -80,7 +80,7 @@ class Study:
         arms = Arms(self.parameters, self.comparison.axis, self.comparison.baseline)
         return pairs(self.parameters, self.facts, arms)
 
-    def row(self, run: int) -> Row | None:
+    def row(self, run: int) -> ArmRow | None:
         """The comparison's row that a run is in."""
         parameters = self.parameters.iloc[run]
         for row in self.comparison.planned_rows:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 import runner
 from runner.analysis.metrics import is_share
 from runner.analysis.pairing import names, plain
-from runner.analysis.records import Row
+from runner.analysis.records import ArmRow
 from runner.reporting.columns import Column, columns, target_columns
 from runner.reporting.figures.kinds import KINDS
 from runner.reporting.figures.study import Study, timed_study
@@ -159,7 +159,7 @@ def _facts(of: Study) -> list[tuple[str, str]]:
     return [*([("seeds", str(seeds))] if seeds else []), *facts]
 
 
-def _table(shown_columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+def _table(shown_columns: Sequence[Column], rows: Sequence[ArmRow]) -> Table:
     return Table(
         [column.heading for column in shown_columns],
         [column.number for column in shown_columns],

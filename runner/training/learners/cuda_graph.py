@@ -10,7 +10,7 @@ from torch import Tensor
 WARM_UP = 3
 """Steps before a capture, for cuBLAS and cuDNN to choose and allocate (torch's notes on CUDA graphs)."""
 
-Step = Callable[[Tensor], None]
+StepFunction = Callable[[Tensor], None]
 
 
 class Captured:
@@ -20,7 +20,7 @@ class Captured:
     """
 
     def __init__(
-        self, step: Step, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]
+        self, step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]
     ) -> None:
         self.index = index.clone()
         side = torch.cuda.Stream(index.device)
@@ -39,7 +39,7 @@ class Captured:
         self.graph.replay()
 
 
-def rehearse(step: Step, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
+def rehearse(step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
     """Take a few steps, then put everything back as it was."""
     before = [tensor.clone() for tensor in state]
     streams = [generator.get_state() for generator in generators]

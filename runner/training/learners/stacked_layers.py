@@ -33,7 +33,7 @@ class Mode:
 Form = Callable[[Any, Own, Tensor, Mode], Tensor]
 FORMS: dict[type[nn.Module], Form] = {}
 
-Step = tuple[Form, nn.Module, Own]
+StackedLayer = tuple[Form, nn.Module, Own]
 """A form, its layer and its tensors: one line of a stacked network."""
 
 
@@ -47,7 +47,7 @@ def form(*layers: type[nn.Module]) -> Callable[[Form], Form]:
     return declare
 
 
-def program(network: nn.Module, tensors: Own) -> list[Step]:
+def program(network: nn.Module, tensors: Own) -> list[StackedLayer]:
     """A network as its layers' forms in order; `tensors` are its stacked parameters and buffers by name."""
     return [
         (FORMS.get(type(layer), _mapped), layer, {key[len(name) :]: tensors[key] for key in _names(layer, name)})
@@ -55,7 +55,7 @@ def program(network: nn.Module, tensors: Own) -> list[Step]:
     ]
 
 
-def run(steps: Sequence[Step], x: Tensor, mode: Mode) -> Tensor:
+def run(steps: Sequence[StackedLayer], x: Tensor, mode: Mode) -> Tensor:
     """Inputs [B, R or 1, …] through every layer: outputs [B, R, …]."""
     for step, layer, own in steps:
         x = step(layer, own, x, mode)

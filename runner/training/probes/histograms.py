@@ -22,7 +22,7 @@ def histograms(network: nn.Module, look: Look) -> ProbeValues:
         layer, _, name = path.rpartition(".")
         for label, values in ((name, parameter), (f"{name}_gradient", parameter.grad)):
             if values is not None:
-                measures = _histogram(values.detach()).measures(label)
+                measures = _histogram(values.detach()).values_by_name(label)
                 found |= {(layer, measure): value for measure, value in measures.items()}
     return found
 
