@@ -1,7 +1,7 @@
-"""YAML text → plain Python values, and the line and column each of them came from.
+"""YAML text → plain Python values, with the line and column of each.
 
-PyYAML's traps are closed here: duplicate keys, tags and oversized or alias-bombed documents are refused; `1e-3` is a
-float; `on`, `off`, `yes` and `no` are strings; a date is a string.
+This module avoids PyYAML's pitfalls. Duplicate keys, tags, and documents that are too large (also through aliases) are
+refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 """
 
 from __future__ import annotations
@@ -25,30 +25,41 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner and parser with YAML 1.2's core scalars in place of 1.1's."""
+    """PyYAML's parser with the scalars of YAML 1.2's core schema in place of those of YAML 1.1."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
-_NUMBER = list("-+.0123456789")
-_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"^[-+]?[0-9]+$"), _NUMBER)
-_Loader.add_implicit_resolver(
-    _TAG + "float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))  # as Python writes them
+
+
+_SCALARS: dict[str, Callable[[str], object]] = {
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    _TAG + "int": int,
+    _TAG + "float": _float,
+    _TAG + "str": str,
+}
+
+for _name, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+",
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
     ),
-    _NUMBER,
-)
+}.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), None)
 
 
 @dataclass
 class Source:
     """A document's values with their places.
 
-    `values` is plain dicts, lists and scalars; `places` maps a path such as ("grid", "lr", 1) to the value's place,
-    `keys` maps the path of a mapping's entry to its key's place.
+    `values` is made of plain dicts, lists and scalars. `places` maps a path such as ("grid", "lr", 1) to the value's
+    place. `keys` maps the path of a mapping's entry to its key's place.
     """
 
     file: str
@@ -65,25 +76,25 @@ class Source:
         return self.places.get(path, Place(self.file))
 
     def override(self, assignment: str) -> None:
-        """Apply `--set key=value`; the value is YAML. `grid.network.norm=[none, batch]` sets one key of `grid`.
+        """Apply `--set key=value`. The value is YAML: `grid.network.norm=[none, batch]` sets one key of `grid`.
 
-        Errors: UserError when there is no `=`, the value is not YAML, or the key leads through something that is not
+        Errors: UserError where there is no `=`, the value is not YAML, or the key leads through something that is not
         a mapping.
         """
-        place = Place(f"--set {assignment}")
         key, value = read_assignment(assignment, "--set", "grid.lr=[0.01,0.1]")
-        path = _override_path(key)
-        where = self.values
-        for step in path[:-1]:
-            if isinstance(where, list) and isinstance(step, int) and step < len(where):
-                where = where[step]
-            elif isinstance(where, dict) and isinstance(step, str):
-                where = where.setdefault(step, [] if step == "grids" else {})
+        place = Place(f"--set {assignment}")
+        *outer, last = path = _override_path(key)
+        parent = self.values
+        for step in outer:
+            if isinstance(parent, list) and isinstance(step, int) and step < len(parent):
+                parent = parent[step]
+            elif isinstance(parent, dict) and isinstance(step, str):
+                parent = parent.setdefault(step, [] if step == "grids" else {})
             else:
-                where = None
-        if not isinstance(where, dict):
-            raise UserError(Fault(f"'{'.'.join(map(str, path[:-1]))}' is not a mapping", place))
-        where[path[-1]] = value
+                parent = None
+        if not isinstance(parent, dict):
+            raise UserError(Fault(f"'{'.'.join(map(str, outer))}' is not a mapping", place))
+        parent[last] = value
         for places in (self.places, self.keys):
             for old in [old for old in places if old[: len(path)] == path]:
                 del places[old]
@@ -91,7 +102,10 @@ class Source:
 
 
 def read_assignment(assignment: str, option: str, example: str) -> tuple[str, Any]:
-    """The key and the value, which is YAML, of an option's `key=value`. Errors: UserError with an example."""
+    """The key and the value (which is YAML) of an option's `key=value`.
+
+    Errors: UserError with the example where there is no key or no `=`.
+    """
     place = Place(f"{option} {assignment}")
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
@@ -104,22 +118,29 @@ def _override_path(key: str) -> Path:
     head, _, rest = key.partition(".")
     if not rest:
         return (head,)
+    path: Path = (head,)
     if head == "grids":
-        number, _, inner = rest.partition(".")
-        return (head, int(number) if number.isdecimal() else number, *_override_path_inner(inner))
-    return (head, *_override_path_inner(rest))
-
-
-def _override_path_inner(key: str) -> Path:
-    if key.startswith("zip."):
-        return ("zip", key.removeprefix("zip."))
-    return (key,)
+        number, _, rest = rest.partition(".")
+        path = (head, int(number) if number.isdecimal() else number)
+    if rest.startswith("zip."):
+        return (*path, "zip", rest.removeprefix("zip."))
+    return (*path, rest)
 
 
 def read(text: str, file: str) -> Source:
     """Parse one YAML document.
 
-    Errors: UserError with every duplicate key and tag, or the first syntax error, each with its place.
+    file: the name of its file, for messages.
+
+    Errors: UserError with every duplicate key and tag, or with the first syntax error, each with its place.
+
+    >>> source = read("grid:\\n  lr: [0.1, 1e-3]", "a.yaml")
+    >>> source.values, str(source.place(("grid", "lr", 1)))
+    ({'grid': {'lr': [0.1, 0.001]}}, 'a.yaml:2:13')
+    >>> read("lr: 1\\nlr: 2", "a.yaml")
+    Traceback (most recent call last):
+    runner.errors.UserError: a.yaml:2:1: duplicate key 'lr', first on line 1
+    ...
     """
     if len(text.encode()) > MAX_BYTES:
         raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB: not a config", Place(file)))
@@ -141,6 +162,8 @@ def read(text: str, file: str) -> Source:
 
 
 class _Builder:
+    """Turns PyYAML's nodes into plain values, and notes their places and faults in the source."""
+
     def __init__(self, source: Source, lines: list[str]) -> None:
         self.source, self.lines = source, lines
         self.faults: list[Fault] = []
@@ -172,8 +195,9 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         try:
             return _SCALARS[node.tag](node.value)
-        except ValueError:  # an explicit tag on a text it does not fit, or an integer of thousands of digits
-            self.faults.append(Fault(f"'{node.value[:40]}' is no such value", place))
+        except (KeyError, ValueError):  # an explicit tag that does not fit, or an integer of thousands of digits
+            kind = node.tag.removeprefix(_TAG)
+            self.faults.append(Fault(f"'{node.value[:40]}' is not of the type {kind}", place))
             return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> Mapping[str, Any]:
@@ -193,28 +217,8 @@ class _Builder:
         return values
 
 
-def _float(text: str) -> float:
-    special = text.lower().lstrip("+-") in (".inf", ".nan")
-    return float(text.replace(".", "", 1) if special else text)
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-_SCALARS: dict[str, Callable[[str], object]] = {
-    _TAG + "null": lambda _: None,
-    _TAG + "bool": _bool,
-    _TAG + "int": int,
-    _TAG + "float": _float,
-    _TAG + "str": str,
-}
-
-
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would read as something else."""
+    """Quotes a string that `_Loader` would read as another type."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
@@ -223,7 +227,6 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """YAML text that `read` gives the same values back for; keys in order, inner lists on one line."""
-    return yaml.dump(
-        dict(values), Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110
-    )
+    """The values as YAML text, which `read` turns into the same values. Keys keep their order, inner lists one line."""
+    options: Any = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": 110}
+    return yaml.dump(dict(values), Dumper=_Dumper, **options)
