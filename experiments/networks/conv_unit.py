@@ -1,4 +1,4 @@
-"""The fourth document's unit of a convolutional network, in every order."""
+"""A CNN of units with convolution, norm, pooling and activation, in every order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Order = Literal[
     "activation-norm-pool",
     "activation-pool-norm",
 ]
-Units = Annotated[int, Field(strict=True, ge=1, le=4)]  # 28 halves four times
+Units = Annotated[int, Field(strict=True, ge=1, le=4)]  # 28 pixels can be halved four times
 
 
 @network("conv_unit")
@@ -36,12 +36,13 @@ def conv_unit(
     units: Units = 2,
     width: Count = 16,
 ) -> nn.Module:
-    """Units of convolution, norm, pooling and activation, the last three in any order, then one linear layer.
+    """A CNN of units: convolution, then norm, pooling and activation in any order. One linear layer follows.
 
     Source: the fourth document, "a unit in the convolutional neural network: conv2D → batchnorm → pooling → ReLU; the
     last three's order …, inversion doesn't have much effect". Unit i has a 3×3 convolution to width · 2^(i−1) channels
-    and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm. ReLU and maximum
-    pooling commute, so two pairs of orders are one function.
+    and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm.
+
+    order: ReLU and maximum pooling commute, so with them two pairs of orders compute the same function.
     """
     from torch import nn
 

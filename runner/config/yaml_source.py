@@ -228,5 +228,6 @@ class _Dumper(yaml.SafeDumper):
 
 def dump(values: Mapping[str, Any]) -> str:
     """The values as YAML text, which `read` turns into the same values. Keys keep their order, inner lists one line."""
-    options: Any = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": 110}
-    return yaml.dump(dict(values), Dumper=_Dumper, **options)
+    return yaml.dump(
+        dict(values), Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110
+    )
