@@ -3,8 +3,6 @@
 They are strict: a value is not converted, so the text "16" is no count, and the text "no" is no flag.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -7,8 +7,6 @@ A norm layer must not draw from torch's global random stream. Otherwise the laye
 from other weights than in a network without it, and the two networks would not be a pair.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Literal
 
@@ -107,7 +105,8 @@ class BatchNorm(nn.Module):
             var = var * count / (count - 1)
         new: Tensor | float
         if self.momentum is None:
-            new = 1 / self.num_batches_tracked  # a tensor: the CPU does not wait for the device
+            # A tensor, so that the CPU does not wait for the device.
+            new = 1 / self.num_batches_tracked
         else:
             new = self.momentum if self.convention == "pytorch" else 1 - self.momentum
         self.running_mean.copy_((1 - new) * self.running_mean + new * mu)
@@ -122,9 +121,9 @@ class BatchNorm(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         if x.dim() not in self.axes_allowed:
-            allowed = ", ".join(f"{axes}-D" for axes in self.axes_allowed)
-            raise ValueError(f"expected {allowed} input, got {x.dim()}-D")
-        if x.size(1) != self.features:  # with one feature, broadcasting would hide the mistake
+            raise ValueError(f"the number of axes must be one of {self.axes_allowed}, got {x.dim()}")
+        # With one feature, broadcasting would hide the mistake.
+        if x.size(1) != self.features:
             raise ValueError(f"expected {self.features} features on axis 1, got input size {list(x.shape)}")
 
     def extra_repr(self) -> str:

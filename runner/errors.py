@@ -5,11 +5,10 @@ traceback and exits with 2. A `Fault` is one mistake at one place. A `UserError`
 correct a file one error at a time.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 MAX_SHOWN = 50
 
@@ -27,11 +26,15 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def excerpt(self) -> str:
-        """The source line with a caret under the column; empty where there is no line to show."""
+        """The source line with a caret under the column; empty where there is no line.
+
+        A very long line is cut around the caret.
+        """
         if not self.line:
             return ""
-        start = max(0, self.column - 80)  # a very long line is cut around the caret
-        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {' ' * (self.column - 1 - start)}^"
+        start = max(0, self.column - 80)
+        caret = " " * (self.column - 1 - start) + "^"
+        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {caret}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ class UserError(Exception):
             shown.append(f"… and {len(self.faults) - MAX_SHOWN} more")
         super().__init__("\n".join(shown))
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[Fault, ...]]:
-        return type(self), self.faults  # so that a worker's error keeps its faults when it is pickled
+    def __reduce__(self) -> tuple[type[Self], tuple[Fault, ...]]:
+        """Pickle the faults, too: a worker sends its errors to the driver."""
+        return type(self), self.faults
 
 
 def allowed(names: Iterable[str]) -> str:

@@ -4,14 +4,12 @@ Such a function is called a factory. Its keyword-only parameters are the schema 
 table of hyperparameters. `experiments` and a user's own module register their factories when they are imported.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -53,14 +51,14 @@ class Registry(dict[str, Factory]):
 
     def __call__(self, name: str) -> Callable[[Factory], Factory]:
         if not isinstance(name, str) or not name:
-            raise UserError(f"@{self.kind.replace(' ', '_')} takes a name in brackets, such as ('mine'); got {name!r}")
+            raise UserError(f"@{self.kind.replace(' ', '_')} takes a name in brackets: ('mine'), not {name!r}")
 
         def register(factory: Factory) -> Factory:
             if not inspect.isfunction(factory):
                 raise UserError(f"{self.kind} '{name}' must be a function, not a {type(factory).__name__}")
-            places = {_place(other) for other in (self.get(name, factory), factory)}
-            if len(places) > 1:
-                raise UserError(f"two {self.kind}s are called '{name}': {' and '.join(sorted(places))}")
+            known = self.get(name, factory)
+            if _place(known) != _place(factory):
+                raise UserError(f"two {self.kind}s are called '{name}': {_place(known)} and {_place(factory)}")
             self[name] = factory
             return factory
 
@@ -70,21 +68,14 @@ class Registry(dict[str, Factory]):
         raise UserError(unknown(self.kind, name, list(self)))
 
     @contextmanager
-    def temporary(self, factories: Mapping[str, Factory] | None = None) -> Iterator[None]:
-        """Undo, at the end of the block, every change that the block makes to the registry.
-
-        factories: what the registry holds when the block begins; None leaves it as it is.
-        """
+    def temporary(self) -> Iterator[None]:
+        """Undo, at the end of the block, every change that the block makes to the registry."""
         before = dict(self)
         try:
-            self._replace(before if factories is None else factories)
             yield
         finally:
-            self._replace(before)
-
-    def _replace(self, factories: Mapping[str, Factory]) -> None:
-        self.clear()
-        self.update(factories)
+            self.clear()
+            self.update(before)
 
 
 network: Registry[Callable[..., Any]] = Registry("network")
@@ -119,7 +110,7 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
             try:
                 annotation = eval(annotation, factory.__globals__)
             except Exception as error:
-                raise UserError(f"{_place(factory)}: the annotation of '{name}' does not evaluate: {error}") from None
+                raise UserError(f"{_place(factory)}: the annotation of '{name}' is wrong: {error}") from None
         parameters[name] = (annotation, parameter.default)
     return parameters
 
@@ -128,7 +119,8 @@ def coerced(factory: Callable[..., Any], key: str, value: Any) -> Any:
     """The value in the type of the factory's parameter: 1 becomes 1.0 for a float, so that both are the same run."""
     if key not in signature(factory):
         return value
-    with suppress(ValidationError):  # `kwarg_fault` reports it
+    # `kwarg_fault` reports a value that is not valid.
+    with suppress(ValidationError):
         value = _adapter(factory, key).validate_python(value, strict=True)
     return value + 0.0 if isinstance(value, float) else value  # -0.0 becomes 0.0
 
@@ -147,7 +139,8 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
     known = signature(factory)
     if key in known:
         try:
-            _adapter(factory, key).validate_python(value, strict=True)  # strict: the text "no" is not a bool
+            # strict: the text "no" is not a bool
+            _adapter(factory, key).validate_python(value, strict=True)
         except ValidationError as error:
             return f"{kind} '{name}', argument '{key}': {error.errors()[0]['msg']}, got {value!r}"
         return None
@@ -185,7 +178,8 @@ def _load_file(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:  # a plugin may call sys.exit()
+    # A plugin may call sys.exit().
+    except BaseException as error:
         del sys.modules[name]
         if isinstance(error, UserError | KeyboardInterrupt):
             raise

@@ -34,8 +34,7 @@ def vgg(*, norm: NormName = "none", norm_args: NormArgs = None, width: Count = 1
     channels = 1
     for stage in STAGES:
         for multiple in stage:
-            padding = 1 if layers else 3
-            convolution = nn.Conv2d(channels, multiple * width, kernel_size=3, padding=padding)
+            convolution = nn.Conv2d(channels, multiple * width, kernel_size=3, padding=1 if layers else 3)
             layers += normed(convolution, norm, norm_args)
             channels = multiple * width
         layers.append(nn.MaxPool2d(2))

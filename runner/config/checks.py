@@ -1,18 +1,17 @@
 """The checks of a config's parts together: the networks' arguments, the contrast, the exclusions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from runner import registry
 from runner.config import grid as grids
-from runner.config.faults import Faults, lower_first, short
+from runner.config.faults import Faults, refusal
 from runner.config.run_spec import PARAMETERS, RunSpec
-from runner.config.sweep import NAME_RULE, Config, Contrast, Name, Resources
+from runner.config.sweep import NAME_RULE, Config, Contrast, Resources
 from runner.config.yaml_source import Path
 from runner.errors import unknown
 
@@ -23,31 +22,33 @@ def structure(faults: Faults, default_name: str) -> Config:
     if not isinstance(values, dict):
         faults.add(f"a config is a mapping with the keys {', '.join(Config.model_fields)}", ())
         faults.raise_all()
+    if values.get("name") is None:
+        values = {**values, "name": default_name}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         for problem in error.errors():
-            _structural(problem["type"], problem["msg"], problem["loc"], problem["input"], faults)
-        faulty = {problem["loc"][0] for problem in error.errors()}  # the other entries are checked all the same
+            _structural(problem, faults)
+        # The other entries are checked all the same.
+        faulty = {problem["loc"][0] for problem in error.errors()}
         config = Config.model_validate({key: value for key, value in values.items() if key not in faulty})
     if config.grid is not None and config.grids is not None:
-        faults.add("the config has both 'grid' and 'grids'; use one (--set: grids.0.seed=…)", ("grids",), key=True)
-    if not config.name and not TypeAdapter(Name).validator.isinstance_python(default_name):
-        faults.add(f"the file's name '{default_name}' cannot name a sweep; add 'name:' ({NAME_RULE})", ())
+        faults.add("'grid' and 'grids' are both set; use one (--set: grids.0.seed=…)", ("grids",), key=True)
     return config
 
 
-def _structural(kind: str, message: str, path: Path, value: Any, faults: Faults) -> None:
-    if kind == "extra_forbidden":
+def _structural(problem: ErrorDetails, faults: Faults) -> None:
+    path = problem["loc"]
+    if problem["type"] == "extra_forbidden":
         models: dict[Any, type[BaseModel]] = {"contrast": Contrast, "resources": Resources}
         fault = unknown("key", path[-1], list(models.get(path[0], Config).model_fields))
         if path[-1] in PARAMETERS:
             fault += f"; '{path[-1]}' is a run parameter: put it under 'fixed:' or 'grid:'"
         faults.add(fault, path, key=True)
     elif path[0] == "name":
-        faults.add(f"name: must be {NAME_RULE}; got {value!r}", path)
+        faults.add(f"name (default: the file's): must be {NAME_RULE}; got {problem['input']!r}", path)
     else:
-        faults.add(f"{'.'.join(map(str, path))}: {lower_first(message)}, got {short(value)}", path)
+        faults.add(refusal(".".join(map(str, path)), problem), path)
 
 
 def check_grid(fixed: Mapping[str, Any], grid: Mapping[str, Any], path: Path, faults: Faults) -> None:
@@ -102,7 +103,8 @@ def check_contrast(config: Config, listed: Sequence[tuple[Mapping[str, Any], Pat
         fault = "name one of the keys below zip"
     elif axis == "seed":
         fault = "runs are paired by seed, so seed cannot be the axis"
-    elif not arms and axis not in (config.grid or {}):  # otherwise another fault says what is wrong with its values
+    elif not arms and axis not in (config.grid or {}):
+        # An axis that is in the grid, but has no arms, has a fault already.
         fault = unknown("grid key", axis, [key for grid, _ in listed for key in grids.keys(grid)])
     elif arms and baseline not in arms:
         fault, key = unknown(f"value of {axis}", baseline, list(map(str, arms))), "baseline"

@@ -1,7 +1,5 @@
 """Which runs are pairs. Plans and comparisons use the same rule."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable

@@ -1,9 +1,9 @@
 """The faults of a config, collected so that all are reported at once, each with its place."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
+
+from pydantic_core import ErrorDetails
 
 from runner.config.yaml_source import Path, Source
 from runner.errors import Fault, Place, UserError
@@ -40,9 +40,10 @@ class Faults:
             raise UserError(*sorted(distinct, key=lambda fault: fault.place.line if fault.place else 0))
 
 
-def lower_first(message: str) -> str:
-    """The message with a small first letter, to stand after a colon."""
-    return message[:1].lower() + message[1:]
+def refusal(name: str, problem: ErrorDetails) -> str:
+    """The message for a value that pydantic refuses."""
+    reason = problem["msg"]
+    return f"{name}: {reason[:1].lower()}{reason[1:]}, got {short(problem['input'])}"
 
 
 def short(value: Any) -> str:

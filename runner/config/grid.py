@@ -1,7 +1,5 @@
 """Grids → runs, in the order of the file; the last key varies fastest."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -88,11 +86,9 @@ def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: boo
         values = list(dict.fromkeys(_as_yaml(run[name]) for run in runs if name in run))
         if values:
             text = values[0] if len(values) == 1 else f"{values[0]}…{values[-1]}"
-            if not short:
-                text = f"{name}={text}"
-            elif not any(isinstance(run.get(name), str) for run in runs):  # a number says nothing without its name
-                text = f"{name.rpartition('.')[2]}={text}"
-            parts.append(text)
+            title = name.rpartition(".")[2] if short else name
+            is_text = any(isinstance(run.get(name), str) for run in runs)
+            parts.append(text if short and is_text else f"{title}={text}")
     return " ".join(parts)
 
 

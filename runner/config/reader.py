@@ -1,7 +1,5 @@
 """A YAML config → a checked `Sweep`. All faults are reported at once, each with its line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,9 @@ from runner import registry
 from runner.config import checks
 from runner.config import grid as grids
 from runner.config.faults import Faults
-from runner.config.run_spec import PARAMETERS, RunSpec, conflict
+from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep
-from runner.config.values import fixed_values, grids_of
+from runner.config.values import check_value, grids_of
 from runner.config.yaml_source import Source, read
 from runner.errors import UserError
 
@@ -69,24 +67,20 @@ def _set_device(source: Source, device: str) -> None:
     plain = [values.get("grid"), *(several if isinstance(several, list) else [])]
     axes = [grid for grid in plain if isinstance(grid, dict)]
     zips = [grid["zip"] for grid in axes if isinstance(grid.get("zip"), dict)]
-    if not any("device" in grid for grid in axes + zips):
+    if not any("device" in lists for lists in axes + zips):
         source.override(f"fixed.device={device}")
-    for grid in axes:
-        if "device" in grid:
-            grid["device"] = [device]
-    for lists in zips:
+    for lists in axes + zips:
         if "device" in lists:
-            lists["device"] = [device] * len(lists["device"])
+            lists["device"] = [device] * (len(lists["device"]) if lists in zips else 1)
 
 
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults = Faults(source)
     config = checks.structure(faults, default_name)
-    config.name = config.name or default_name
     if config.checkpoint_dir and "://" not in config.checkpoint_dir:
         config.checkpoint_dir = str((folder / config.checkpoint_dir).resolve())
     plugins = _load_plugins(config, folder, faults)
-    fixed = fixed_values(config.fixed, faults)
+    fixed = {key: value for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)}
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
     for grid, path in listed:
@@ -95,14 +89,13 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     checks.check_exclude(config, grid_keys, faults)
     total = sum(grids.count(grid) for grid, _ in listed)
     if total > grids.MAX_RUNS:
-        path = listed[0][1] if len(listed) == 1 else ("grids",)
-        faults.add(f"{total:,} runs; at most {grids.MAX_RUNS:,} in one sweep", path)
+        faults.add(f"{total:,} runs; at most {grids.MAX_RUNS:,} in one sweep", listed[0][1])
     faults.raise_all()
     runs = _runs(fixed, listed, config.exclude, faults)
     checks.check_arms(config, runs, faults)
     faults.raise_all()
     return Sweep(
-        name=config.name,
+        name=config.name or default_name,
         runs=tuple(runs),
         grid_keys=grid_keys,
         **(config.contrast.model_dump() if config.contrast else {}),
@@ -136,8 +129,7 @@ def _runs(fixed: Mapping[str, Any], listed: Any, exclude: Sequence[Mapping[str, 
                 unused.discard(rule)
                 continue
             run = _run({**fixed, **point})
-            if problem := conflict(run):
-                name, message = problem
+            for name, message in conflicts(run):
                 faults.add_for(message, name, run.parameters[name])
             runs.append(run)
             if number.setdefault(run.run_id, len(runs)) != len(runs):
@@ -162,7 +154,7 @@ def _run(values: Mapping[str, Any]) -> RunSpec:
             arguments[key] = registry.coerced(owner, name, value)
     for name in ("weight_decay", "momentum"):
         if name in fields:
-            fields[name] += 0.0  # -0.0 becomes 0.0: it would be another run
+            fields[name] += 0.0  # -0.0 becomes 0.0
     return RunSpec(network_args=arguments, **fields)
 
 

@@ -1,11 +1,9 @@
 """The JSON schema of a config: completion and checks in an editor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from runner import registry
-from runner.config.run_spec import PARAMETERS, RunSpec
+from runner.config.run_spec import RunSpec
 from runner.config.sweep import NAME_RULE, Config
 
 
@@ -13,8 +11,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the YAML file. Registered networks and data sets are given as examples."""
     registry.load_plugins()
     schema = Config.model_json_schema()
-    fields = RunSpec.model_json_schema()["properties"]
-    parameters = {key: fields[key] for key in fields if key in PARAMETERS}
+    parameters = RunSpec.model_json_schema()["properties"]
+    del parameters["network_args"]
     parameters["network"]["examples"] = sorted(registry.network)
     parameters["dataset"]["examples"] = sorted(registry.dataset)
     arguments = {

@@ -1,11 +1,9 @@
 """What a config file is, and what it becomes: a `Sweep`, with its runs in order."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
@@ -89,7 +87,7 @@ class Sweep:
         """Where the config sets `key` to `value`, or else where it sets `key`; None where it does neither."""
         return self.places.get((key, json.dumps(value))) or self.places.get((key, ""))
 
-    def on_device(self, device: str) -> Sweep:
+    def on_device(self, device: str) -> Self:
         """The same sweep with this device in place of `device: auto`.
 
         Errors: UserError where that makes two runs the same.

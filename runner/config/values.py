@@ -1,7 +1,5 @@
 """The entries of `fixed:` and `grid:` as lists of checked values."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,18 +9,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from runner import registry
 from runner.config import grid as grids
-from runner.config.faults import Faults, lower_first, short
+from runner.config.faults import Faults, refusal, short
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Config
 from runner.config.yaml_source import Path
 from runner.errors import unknown
 
 Grid = dict[str, Any]
-
-
-def fixed_values(values: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
-    """The valid entries of `fixed:`."""
-    return {key: value for key, value in values.items() if check_value(key, value, ("fixed", key), faults)}
 
 
 def grids_of(config: Config, faults: Faults) -> Iterator[tuple[Grid, Path]]:
@@ -59,7 +52,8 @@ def _values(key: str, entry: Any, path: Path, faults: Faults, *, distinct: bool 
     distinct: whether it is a fault that a value is listed twice. In a zip it is none.
     """
     if key not in PARAMETERS and not key.startswith("network."):
-        check_value(key, None, path, faults)  # one fault for all of its values
+        # One fault for all of the key's values.
+        check_value(key, None, path, faults)
         return []
     if isinstance(entry, dict):
         values = _helper(entry, path, faults)
@@ -112,7 +106,7 @@ def _check_parameter(key: str, value: Any, path: Path, faults: Faults) -> None:
         if problem["type"] == "literal_error":
             faults.add(unknown(key, value, get_args(RunSpec.model_fields[key].annotation)), path)
         else:
-            faults.add(f"{key}: {lower_first(problem['msg'])}, got {short(value)}", path)
+            faults.add(refusal(key, problem), path)
         return
     names = {"network": registry.network, "dataset": registry.dataset}.get(key)
     if names is not None and value not in names:

@@ -4,8 +4,6 @@ This module avoids PyYAML's pitfalls. Duplicate keys, tags, and documents that a
 refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,27 +29,23 @@ class _Loader(yaml.SafeLoader):
 
 
 def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))  # as Python writes them
+    # Python writes inf and nan without the point.
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-_SCALARS: dict[str, Callable[[str], object]] = {
-    _TAG + "null": lambda _: None,
-    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    _TAG + "int": int,
-    _TAG + "float": _float,
-    _TAG + "str": str,
+_NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+
+_SCALARS: dict[str, tuple[str, Callable[[str], object]]] = {
+    _TAG + "null": (r"~|null|Null|NULL|", lambda _: None),
+    _TAG + "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: {"true": True, "false": False}[text.lower()]),
+    _TAG + "int": (r"[-+]?[0-9]+", int),
+    _TAG + "float": (_NUMBER + r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", _float),
+    _TAG + "str": (r".*", str),
 }
+"""For each tag: the pattern of the plain scalars that have it, and the function that makes the value."""
 
-for _name, _pattern in {
-    "null": r"~|null|Null|NULL|",
-    "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?[0-9]+",
-    "float": (
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-    ),
-}.items():
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), None)
+for _tag, (_pattern, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), None)
 
 
 @dataclass
@@ -150,8 +144,7 @@ def read(text: str, file: str) -> Source:
         node = yaml.compose(text, Loader=_Loader)
         source.values = builder.build(node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise UserError(Fault(f"not YAML: {error.problem or error.context}", builder.at(mark))) from None
+        raise UserError(Fault(f"not YAML: {error.problem}", builder.at(error.problem_mark))) from None
     except yaml.YAMLError as error:
         raise UserError(Fault(f"not YAML: {str(error).splitlines()[0]}", Place(file))) from None
     except RecursionError:
@@ -170,8 +163,6 @@ class _Builder:
         self.nodes = 0
 
     def at(self, mark: Any) -> Place:
-        if mark is None:
-            return Place(self.source.file)
         line = self.lines[mark.line] if mark.line < len(self.lines) else ""
         return Place(self.source.file, mark.line + 1, mark.column + 1, line)
 
@@ -194,8 +185,9 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         try:
-            return _SCALARS[node.tag](node.value)
-        except (KeyError, ValueError):  # an explicit tag that does not fit, or an integer of thousands of digits
+            return _SCALARS[node.tag][1](node.value)
+        # An explicit tag may not fit, and an integer may have thousands of digits.
+        except (KeyError, ValueError):
             kind = node.tag.removeprefix(_TAG)
             self.faults.append(Fault(f"'{node.value[:40]}' is not of the type {kind}", place))
             return None
@@ -206,14 +198,12 @@ class _Builder:
             place = self.at(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 self.faults.append(Fault("a key must be a word, not a list or a mapping", place))
-                continue
-            key = str(key_node.value)
-            if key in values:
+            elif (key := str(key_node.value)) in values:
                 first = self.source.keys[(*path, key)].line
                 self.faults.append(Fault(f"duplicate key '{key}', first on line {first}", place))
-                continue
-            self.source.keys[(*path, key)] = place
-            values[key] = self.build(value_node, (*path, key))
+            else:
+                self.source.keys[(*path, key)] = place
+                values[key] = self.build(value_node, (*path, key))
         return values
 
 
