@@ -65,7 +65,8 @@ def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
     from runner.training.data.seeding import stream
 
     bunch = load_digits()
-    small = torch.from_numpy(bunch.images).float().unsqueeze(1)  # [N, 1, 8, 8], 0..16
+    # [N, 1, 8, 8], values 0..16
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1)
     images = (F.interpolate(small, size=(28, 28), mode="nearest") * (255 / 16)).round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream(0, "digits")))

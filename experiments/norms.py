@@ -12,17 +12,16 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from experiments.arguments import Count, Flag, NotNegative, Positive, Share
-from runner import registry
 from runner.errors import UserError, unknown
-from runner.registry import norm
+from runner.registry import kwarg_fault, norm
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def _registered(name: str) -> str:
-    if name not in registry.norm:
-        reason = unknown(registry.norm.kind, name, list(registry.norm))
+    if name not in norm:
+        reason = unknown(norm.kind, name, list(norm))
         raise PydanticCustomError("unknown_norm", "{reason}", {"reason": reason})
     return name
 
@@ -42,8 +41,8 @@ def build_norm(name: str, features: int, dims: int, norm_args: NormArgs = None) 
     >>> build_norm("batch", 16, 2, {"momentum": 0.5})
     BatchNorm2d(16, eps=1e-05, momentum=0.5, ...)
     """
-    factory, arguments = registry.norm[name], norm_args or {}
-    faults = [registry.kwarg_fault("norm", name, factory, key, value) for key, value in arguments.items()]
+    factory, arguments = norm[name], norm_args or {}
+    faults = [kwarg_fault("norm", name, factory, key, value) for key, value in arguments.items()]
     if any(faults):
         raise UserError(*filter(None, faults))
     layer: nn.Module = factory(features, dims, **arguments)
@@ -51,7 +50,7 @@ def build_norm(name: str, features: int, dims: int, norm_args: NormArgs = None) 
 
 
 @norm("none")
-def none(features: int, dims: int, **ignored: object) -> nn.Module:  # noqa: ARG001
+def none(_features: int, _dims: int, **_arguments: object) -> nn.Module:
     """No norm layer: activations pass unchanged.
 
     It ignores every argument, so that an arm without a norm can share a grid with an arm whose norm has arguments.
@@ -155,7 +154,7 @@ def rms(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True) 
 @norm("hand_written")
 def hand_written(
     features: int,
-    dims: int,  # noqa: ARG001
+    _dims: int,
     *,
     eps: Positive = 1e-5,
     momentum: Share | None = 0.1,
@@ -184,7 +183,7 @@ def hand_written(
 
 
 @norm("notebook")
-def notebook(features: int, dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.1) -> nn.Module:  # noqa: ARG001
+def notebook(features: int, _dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.1) -> nn.Module:
     """Batch normalization with γ and β from N(0, 1), and momentum as the weight of the old value.
 
     It is written by hand in the notebook. experiments.batch_norm.NotebookBatchNorm lists how it differs from 'batch'.
@@ -196,12 +195,7 @@ def notebook(features: int, dims: int, *, eps: Positive = 1e-5, momentum: Share 
 
 @norm("d2l")
 def d2l(
-    features: int,
-    dims: int,  # noqa: ARG001
-    *,
-    eps: Positive = 1e-5,
-    momentum: Share = 0.9,
-    keep_statistics: Flag = False,
+    features: int, _dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.9, keep_statistics: Flag = False
 ) -> nn.Module:
     """Batch normalization with a bug: its moving averages are not kept, so evaluation does not normalise.
 

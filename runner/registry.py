@@ -51,7 +51,7 @@ class Registry(dict[str, Factory]):
 
     def __call__(self, name: str) -> Callable[[Factory], Factory]:
         if not isinstance(name, str) or not name:
-            raise UserError(f"@{self.kind.replace(' ', '_')} takes a name in brackets: ('mine'), not {name!r}")
+            raise UserError(f"a {self.kind}'s decorator takes a name in brackets, not {name!r}")
 
         def register(factory: Factory) -> Factory:
             if not inspect.isfunction(factory):
@@ -110,7 +110,7 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
             try:
                 annotation = eval(annotation, factory.__globals__)
             except Exception as error:
-                raise UserError(f"{_place(factory)}: the annotation of '{name}' is wrong: {error}") from None
+                raise UserError(f"{_place(factory)}: annotation of '{name}': {error}") from None
         parameters[name] = (annotation, parameter.default)
     return parameters
 
@@ -151,7 +151,7 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
         return f"{kind} '{name}': {unknown('argument', key, list(known))}"
     hint = ""
     if parameters and kind == "network":
-        hint = f"; only keyword-only parameters are arguments: put '*, ' before {', '.join(parameters)}"
+        hint = f"; put '*, ' before {', '.join(parameters)} to make them arguments"
     return f"{kind} '{name}' takes no arguments, so '{key}' is not allowed{hint}"
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Init = Literal["default", "he", "xavier", "normal"]
-Dropout = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 @network("mlp")
@@ -30,7 +29,7 @@ def mlp(
     init: Init = "default",
     std: Positive = 0.05,
     bias: Flag = True,
-    dropout: Dropout = 0.0,
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0,
 ) -> nn.Module:
     """A multilayer perceptron with any hidden layers, activation and initialisation, and any norm.
 
@@ -49,8 +48,9 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = 784
     for width in hidden:
-        linear, normalise, activate = normed(_linear(inputs, width, bias, init, std), norm, norm_args, activation)
-        layers += [linear, normalise, activate] if norm_position == "before" else [linear, activate, normalise]
+        linear = _linear(inputs, width, bias, init, std)
+        parts = normed(linear, norm, norm_args, activation)
+        layers += parts if norm_position == "before" else [parts[0], parts[2], parts[1]]
         if dropout:
             layers.append(nn.Dropout(dropout))
         inputs = width

@@ -31,7 +31,7 @@ def structure(faults: Faults, default_name: str) -> Config:
             _structural(problem, faults)
         # The other entries are checked all the same.
         faulty = {problem["loc"][0] for problem in error.errors()}
-        config = Config.model_validate({key: value for key, value in values.items() if key not in faulty})
+        config = Config.model_validate({key: values[key] for key in values if key not in faulty})
     if config.grid is not None and config.grids is not None:
         faults.add("'grid' and 'grids' are both set; use one (--set: grids.0.seed=…)", ("grids",), key=True)
     return config
@@ -51,14 +51,14 @@ def _structural(problem: ErrorDetails, faults: Faults) -> None:
         faults.add(refusal(".".join(map(str, path)), problem), path)
 
 
-def check_grid(fixed: Mapping[str, Any], grid: Mapping[str, Any], path: Path, faults: Faults) -> None:
+def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults) -> None:
     """Check a grid together with `fixed`: each key is set once, there is a network, and its arguments are valid."""
     keys = grids.keys(grid)
     for key in keys:
         if key in fixed:
-            faults.add(f"'{key}' is under 'fixed' as well; use one of the two", (*path, key), key=True)
+            faults.add(f"'{key}' is under 'fixed' as well; use one", (*path, key), key=True)
         if keys.count(key) > 1:
-            faults.add(f"'{key}' is in the grid and in its zip; use one of the two", (*path, key), key=True)
+            faults.add(f"'{key}' is in the grid and in its zip; use one", (*path, key), key=True)
     values = {**{key: [value] for key, value in fixed.items()}, **grids.flat(grid)}
     # Where the config has the key 'network' without a valid value, another fault says what is wrong with it.
     if "network" not in values and not any(place[-1:] == ("network",) for place in faults.source.keys):
@@ -92,7 +92,7 @@ def _argument_fault(network: str, key: str, value: Any, norms: Sequence[str] | N
     return next(filter(None, faults), None)
 
 
-def check_contrast(config: Config, listed: Sequence[tuple[Mapping[str, Any], Path]], faults: Faults) -> None:
+def check_contrast(config: Config, listed: Sequence[tuple[grids.Grid, Path]], faults: Faults) -> None:
     """Check that the contrast's axis is a key of a grid, and its baseline a value of the axis."""
     if config.contrast is None:
         return
@@ -120,7 +120,7 @@ def check_arms(config: Config, runs: Sequence[RunSpec], faults: Faults) -> None:
     if config.contrast.baseline not in map(json.loads, arms):
         faults.add("contrast: every run of the baseline is excluded", ("contrast", "baseline"))
     elif len(arms) < 2:
-        faults.add("contrast: the baseline is the only arm; there is nothing to compare", ("contrast", "axis"))
+        faults.add("contrast: the baseline is the only arm", ("contrast", "axis"))
 
 
 def check_exclude(config: Config, grid_keys: Sequence[str], faults: Faults) -> None:

@@ -10,8 +10,14 @@ MAX_RUNS = 200_000
 ZIP = "zip"
 """The entry of a grid whose lists advance together."""
 
+Grid = Mapping[str, Any]
+"""For each run parameter a list of its values; under `zip` a mapping of such lists."""
 
-def points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+Point = Mapping[str, Any]
+"""For each run parameter a value."""
+
+
+def points(grid: Grid) -> Iterator[dict[str, Any]]:
     """Every point of a grid as {key: value}, in the order of `itertools.product` over the grid's entries.
 
     The entry `zip` is a single axis: its keys take their i-th values together.
@@ -27,18 +33,18 @@ def points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {key: value for part in combination for key, value in part.items()}
 
 
-def _axes(grid: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+def _axes(grid: Grid) -> Iterator[list[dict[str, Any]]]:
     for key, values in grid.items():
         lists = values if key == ZIP else {key: values}
         yield [dict(zip(lists, together, strict=True)) for together in zip(*lists.values(), strict=True)]
 
 
-def count(grid: Mapping[str, Any]) -> int:
+def count(grid: Grid) -> int:
     """The number of a grid's points. It does not make them."""
     return math.prod(map(len, _axes(grid)))
 
 
-def excluding_rule(point: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> int | None:
+def excluding_rule(point: Point, rules: Sequence[Point]) -> int | None:
     """The index of the first rule of `exclude:` that drops a point; None where no rule does.
 
     A rule matches a point that has, for each key of the rule, the rule's value or one of its listed values.
@@ -61,22 +67,22 @@ def expand(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**config["fixed"], **point}
 
 
-def flat(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+def flat(grid: Grid) -> dict[str, list[Any]]:
     """The lists of a grid by run parameter, including the lists of its zip."""
     return {**{key: values for key, values in grid.items() if key != ZIP}, **grid.get(ZIP, {})}
 
 
-def keys(grid: Mapping[str, Any]) -> list[str]:
+def keys(grid: Grid) -> list[str]:
     """The run parameters that a grid sets, in order."""
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
 
 
-def varying(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+def varying(runs: Sequence[Point], names: Sequence[str]) -> list[str]:
     """The parameters in which the runs differ. A list of a grid can have a single value."""
     return [name for name in names if len({repr(run.get(name)) for run in runs}) > 1]
 
 
-def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: bool = False) -> str:
+def label(runs: Sequence[Point], names: Sequence[str], *, short: bool = False) -> str:
     """The values of these parameters as text, such as 'network.norm=batch seed=3', or 'seed=0…19' for several runs.
 
     short: leave out the names of text values and the 'network.' of the others, as in 'batch seed=3'.

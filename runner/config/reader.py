@@ -119,7 +119,7 @@ def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
     return files
 
 
-def _runs(fixed: Mapping[str, Any], listed: Any, exclude: Sequence[Mapping[str, Any]], faults: Faults) -> list[RunSpec]:
+def _runs(fixed: grids.Point, listed: Any, exclude: Sequence[grids.Point], faults: Faults) -> list[RunSpec]:
     runs: list[RunSpec] = []
     number: dict[str, int] = {}
     unused = set(range(len(exclude)))
@@ -141,7 +141,7 @@ def _runs(fixed: Mapping[str, Any], listed: Any, exclude: Sequence[Mapping[str, 
     return runs
 
 
-def _run(values: Mapping[str, Any]) -> RunSpec:
+def _run(values: grids.Point) -> RunSpec:
     fields = {key: value for key, value in values.items() if not key.startswith("network.")}
     arguments = {key.removeprefix("network."): value for key, value in values.items() if key.startswith("network.")}
     factory = registry.network[fields["network"]]
@@ -158,7 +158,7 @@ def _run(values: Mapping[str, Any]) -> RunSpec:
     return RunSpec(network_args=arguments, **fields)
 
 
-def _resolved(config: Config, fixed: Mapping[str, Any], expanded: Sequence[Any], grid_keys: Sequence[str]) -> Any:
+def _resolved(config: Config, fixed: grids.Point, expanded: list[grids.Grid], grid_keys: Sequence[str]) -> Any:
     """The config with helpers expanded and every default written out, so that a later version trains the same runs."""
     defaults = {key: RunSpec.model_fields[key].default for key in PARAMETERS if key not in ("network", *grid_keys)}
     resolved = {

@@ -14,10 +14,12 @@ ProbeName = Literal[
 ]
 
 
-class RunSpec(BaseModel, frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True):
-    """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`.
+class Strict(BaseModel, strict=True, extra="forbid", use_attribute_docstrings=True):
+    """A part of a config. The text below a field is its description in the JSON schema."""
 
-    The text below a field is its description in the JSON schema.
+
+class RunSpec(Strict, frozen=True):
+    """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`.
 
     >>> run = RunSpec(network="lenet", network_args={"norm": "batch"}, lr=0.1)
     >>> run.parameters["network.norm"], run.parameters["lr"], run.parameters["epochs"]

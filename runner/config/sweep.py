@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from runner.config.run_spec import PARAMETERS, RunSpec
+from runner.config.run_spec import PARAMETERS, RunSpec, Strict
 from runner.errors import Place, UserError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
 
-class Contrast(BaseModel, extra="forbid", strict=True, use_attribute_docstrings=True):
+class Contrast(Strict):
     """The comparison: a run parameter of the grid, and the value that the others are compared with."""
 
     axis: str
@@ -25,7 +25,7 @@ class Contrast(BaseModel, extra="forbid", strict=True, use_attribute_docstrings=
     """The smallest difference in accuracy that matters; 0.005 is 0.5 pp."""
 
 
-class Resources(BaseModel, extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True):
+class Resources(Strict, frozen=True):
     """What a job needs on a node of a cluster."""
 
     num_cpus: float | None = Field(None, gt=0, le=1024)
@@ -34,22 +34,22 @@ class Resources(BaseModel, extra="forbid", strict=True, frozen=True, use_attribu
     """GPUs of a job: 1, or 0.25 if four jobs share a GPU; default: by device."""
 
 
-class Config(BaseModel, extra="forbid", strict=True, use_attribute_docstrings=True):
-    """The top level of a config file. The text below a field is its description in the JSON schema."""
+class Config(Strict):
+    """The top level of a config file."""
 
     name: Name | None = None
     """The sweep's folder below results/: 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."""
     contrast: Contrast | None = None
     """Which runs are compared, and with what."""
-    fixed: dict[str, Any] = {}
+    fixed: dict[str, Any] = Field({})
     """Run parameters with one value for every run."""
     grid: dict[str, Any] | None = None
     """Run parameters with lists of values; every combination is a run, the last key varies fastest."""
     grids: list[dict[str, Any]] | None = None
     """Several grids, one after the other."""
-    exclude: list[dict[str, Any]] = []
+    exclude: list[dict[str, Any]] = Field([])
     """Rules; a run that matches one of them is dropped."""
-    plugins: list[str] = []
+    plugins: list[str] = Field([])
     """Python files that register networks, norms, data sets."""
     save_weights: bool = False
     """Keep each run's final weights, for `bnbench inspect`."""

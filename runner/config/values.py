@@ -15,18 +15,16 @@ from runner.config.sweep import Config
 from runner.config.yaml_source import Path
 from runner.errors import unknown
 
-Grid = dict[str, Any]
 
-
-def grids_of(config: Config, faults: Faults) -> Iterator[tuple[Grid, Path]]:
+def grids_of(config: Config, faults: Faults) -> Iterator[tuple[grids.Grid, Path]]:
     """Each grid with its path. Helpers are expanded, and faulty entries are left out."""
-    entries: list[tuple[Grid, Path]] = [(config.grid or {}, ("grid",))]
+    entries: list[tuple[grids.Grid, Path]] = [(config.grid or {}, ("grid",))]
     if config.grids is not None:
         entries = [(grid, ("grids", index)) for index, grid in enumerate(config.grids)]
         if not entries:
             faults.add("an empty list of grids has no runs", ("grids",))
     for grid, path in entries:
-        expanded: Grid = {}
+        expanded: dict[str, Any] = {}
         for key, entry in grid.items():
             expand = _zip if key == grids.ZIP else _values
             expanded[key] = expand(key, entry, (*path, key), faults)
@@ -36,21 +34,18 @@ def grids_of(config: Config, faults: Faults) -> Iterator[tuple[Grid, Path]]:
 def _zip(key: str, entry: Any, path: Path, faults: Faults) -> dict[str, list[Any]]:
     """The lists of a zip; none where there is a fault."""
     if not isinstance(entry, dict) or not entry:
-        faults.add(f"{key}: expected a mapping of lists of equal length, got {short(entry)}", path)
+        faults.add(f"{key}: expected a mapping of equally long lists, got {short(entry)}", path)
         return {}
     before = len(faults.found)
-    lists = {name: _values(name, values, (*path, name), faults, distinct=False) for name, values in entry.items()}
+    lists = {name: _values(name, values, (*path, name), faults) for name, values in entry.items()}
     if len(faults.found) == before and len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(values)}" for name, values in lists.items())
         faults.add(f"{key}: the lists must be equally long; {lengths}", path, key=True)
     return lists if len(faults.found) == before else {}
 
 
-def _values(key: str, entry: Any, path: Path, faults: Faults, *, distinct: bool = True) -> list[Any]:
-    """The valid values of a grid's entry.
-
-    distinct: whether it is a fault that a value is listed twice. In a zip it is none.
-    """
+def _values(key: str, entry: Any, path: Path, faults: Faults) -> list[Any]:
+    """The valid values of a grid's entry. In a zip, a value may be listed twice."""
     if key not in PARAMETERS and not key.startswith("network."):
         # One fault for all of the key's values.
         check_value(key, None, path, faults)
@@ -65,7 +60,7 @@ def _values(key: str, entry: Any, path: Path, faults: Faults, *, distinct: bool 
         faults.add(f"grid key '{key}': an empty list has no runs", path)
     first: dict[str, int] = {}
     for index, value in enumerate(entry):
-        if first.setdefault(json.dumps(value), index) != index and distinct:
+        if first.setdefault(json.dumps(value), index) != index and grids.ZIP not in path:
             faults.add(f"grid key '{key}': {value!r} is listed twice", (*path, index))
     return [value for index, value in enumerate(entry) if check_value(key, value, (*path, index), faults)]
 
@@ -103,10 +98,9 @@ def _check_parameter(key: str, value: Any, path: Path, faults: Faults) -> None:
         _adapter(key).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        if problem["type"] == "literal_error":
-            faults.add(unknown(key, value, get_args(RunSpec.model_fields[key].annotation)), path)
-        else:
-            faults.add(refusal(key, problem), path)
+        choices = get_args(RunSpec.model_fields[key].annotation)
+        is_choice = problem["type"] == "literal_error"
+        faults.add(unknown(key, value, choices) if is_choice else refusal(key, problem), path)
         return
     names = {"network": registry.network, "dataset": registry.dataset}.get(key)
     if names is not None and value not in names:

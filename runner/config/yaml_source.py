@@ -6,6 +6,7 @@ refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,7 +161,6 @@ class _Builder:
     def __init__(self, source: Source, lines: list[str]) -> None:
         self.source, self.lines = source, lines
         self.faults: list[Fault] = []
-        self.nodes = 0
 
     def at(self, mark: Any) -> Place:
         line = self.lines[mark.line] if mark.line < len(self.lines) else ""
@@ -168,8 +168,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         place = self.at(node.start_mark)
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
+        if len(self.source.places) >= MAX_NODES:
             raise UserError(Fault(f"more than {MAX_NODES} values once its aliases are expanded", place))
         if len(path) > MAX_DEPTH:
             raise UserError(Fault(f"nested more than {MAX_DEPTH} deep", place))
@@ -179,18 +178,11 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            return self._scalar(node, place)
-        self.faults.append(Fault(f"the tag {node.tag} is not allowed here", place))
+            # An explicit tag may not fit, and an integer may have thousands of digits.
+            with suppress(KeyError, ValueError):
+                return _SCALARS[node.tag][1](node.value)
+        self.faults.append(Fault(f"the tag {node.tag} is not allowed, or does not fit the value", place))
         return None
-
-    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
-        try:
-            return _SCALARS[node.tag][1](node.value)
-        # An explicit tag may not fit, and an integer may have thousands of digits.
-        except (KeyError, ValueError):
-            kind = node.tag.removeprefix(_TAG)
-            self.faults.append(Fault(f"'{node.value[:40]}' is not of the type {kind}", place))
-            return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> Mapping[str, Any]:
         values: dict[str, Any] = {}
