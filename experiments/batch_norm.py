@@ -121,10 +121,10 @@ class BatchNorm(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         if x.dim() not in self.axes_allowed:
-            raise ValueError(f"the number of axes must be one of {self.axes_allowed}, got {x.dim()}")
+            raise ValueError(f"axes: expected one of {self.axes_allowed}, got {x.dim()}")
         # With one feature, broadcasting would hide the mistake.
         if x.size(1) != self.features:
-            raise ValueError(f"expected {self.features} features on axis 1, got input size {list(x.shape)}")
+            raise ValueError(f"expected {self.features} features on axis 1, got shape {list(x.shape)}")
 
     def extra_repr(self) -> str:
         return f"{self.features}, eps={self.eps}, momentum={self.momentum}, convention={self.convention}"

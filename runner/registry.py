@@ -152,7 +152,7 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
     hint = ""
     if parameters and kind == "network":
         hint = f"; put '*, ' before {', '.join(parameters)} to make them arguments"
-    return f"{kind} '{name}' takes no arguments, so '{key}' is not allowed{hint}"
+    return f"{kind} '{name}' takes no arguments, got '{key}'{hint}"
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:

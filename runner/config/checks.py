@@ -75,7 +75,7 @@ def _check_arguments(name: str, arguments: Mapping[str, Sequence[Any]], faults: 
                 faults.add_for(fault, f"network.{key}", value)
     for key, (_, default) in registry.signature(registry.network[name]).items():
         if default is registry.REQUIRED and key not in arguments:
-            faults.add_for(f"network '{name}' needs the argument 'network.{key}'", "network", name)
+            faults.add_for(f"network '{name}' needs 'network.{key}'", "network", name)
 
 
 def _argument_fault(network: str, key: str, value: Any, norms: Sequence[str] | None) -> str | None:
@@ -85,7 +85,7 @@ def _argument_fault(network: str, key: str, value: Any, norms: Sequence[str] | N
     if not inner:
         return registry.kwarg_fault("network", network, factory, key, value)
     if outer != "norm_args" or outer not in registry.signature(factory):
-        return f"network '{network}' has no argument '{key}'; only norm_args has arguments of its own"
+        return f"network '{network}' has no argument '{key}'; only norm_args has arguments"
     names = norms or [registry.signature(factory)["norm"][1]]
     known = [name for name in names if isinstance(name, str) and name in registry.norm]
     faults = (registry.kwarg_fault("norm layer", name, registry.norm[name], inner, value) for name in known)

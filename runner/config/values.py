@@ -54,14 +54,14 @@ def _values(key: str, entry: Any, path: Path, faults: Faults) -> list[Any]:
         values = _helper(entry, path, faults)
         return values if all(check_value(key, value, path, faults) for value in values) else []
     if not isinstance(entry, list):
-        faults.add(f"grid key '{key}': expected a list, {{range: …}} or {{logspace: …}}; got {short(entry)}", path)
+        faults.add(f"{key}: expected a list, {{range: …}} or {{logspace: …}}; got {short(entry)}", path)
         return []
     if not entry:
-        faults.add(f"grid key '{key}': an empty list has no runs", path)
+        faults.add(f"{key}: an empty list has no runs", path)
     first: dict[str, int] = {}
     for index, value in enumerate(entry):
         if first.setdefault(json.dumps(value), index) != index and grids.ZIP not in path:
-            faults.add(f"grid key '{key}': {value!r} is listed twice", (*path, index))
+            faults.add(f"{key}: {value!r} is listed twice", (*path, index))
     return [value for index, value in enumerate(entry) if check_value(key, value, (*path, index), faults)]
 
 

@@ -138,7 +138,7 @@ def read(text: str, file: str) -> Source:
     ...
     """
     if len(text.encode()) > MAX_BYTES:
-        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB: not a config", Place(file)))
+        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(file)))
     source = Source(file)
     builder = _Builder(source, text.splitlines())
     try:
@@ -169,7 +169,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path) -> Any:
         place = self.at(node.start_mark)
         if len(self.source.places) >= MAX_NODES:
-            raise UserError(Fault(f"more than {MAX_NODES} values once its aliases are expanded", place))
+            raise UserError(Fault(f"more than {MAX_NODES} values, with aliases expanded", place))
         if len(path) > MAX_DEPTH:
             raise UserError(Fault(f"nested more than {MAX_DEPTH} deep", place))
         self.source.places[path] = place
