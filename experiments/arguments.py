@@ -1,9 +1,7 @@
-"""The kinds of value an argument takes in YAML, written as annotations.
+"""Annotations for the arguments of networks and norm layers.
 
-Strict: what is validated is also what the factory receives, so "16" is no count and the string "no" is no flag.
+They are strict: a value is not converted, so the text "16" is no count, and the text "no" is no flag.
 """
-
-from __future__ import annotations
 
 from typing import Annotated
 

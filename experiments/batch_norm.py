@@ -1,13 +1,11 @@
-"""Batch normalization written by hand from its formulas, and the two source documents' versions of it.
+"""Batch normalization from its formulas, and the layers of two source documents (see docs/sources.md).
 
-Axes: N samples of the batch, F features, C channels, H rows, W columns, L positions. A channel is a feature:
-statistics are taken over every axis but the second.
+Axes: N samples, F features, C channels, H rows, W columns, L positions. A channel is a feature. Statistics are taken
+over every axis except the second.
 
-A norm layer must not draw from torch's global random stream: the layers built after it would start from other weights
-than in a network without it, and the two could not be compared as a pair.
+A norm layer must not draw from torch's global random stream. Otherwise the layers that are built after it would start
+from other weights than in a network without it, and the two networks would not be a pair.
 """
-
-from __future__ import annotations
 
 import hashlib
 from typing import Literal
@@ -23,22 +21,24 @@ class BatchNorm(nn.Module):
 
         μ = mean(x),  σ² = mean((x − μ)²),  x̂ = (x − μ) / √(σ² + ε),  y = γ x̂ + β
 
-    In training μ and σ² are the batch's, and moving averages of them are kept; in evaluation they are those averages.
-    As it is, it equals nn.BatchNorm1d and nn.BatchNorm2d. Names are theirs too, so that state_dicts are
-    interchangeable: `weight` is γ, `bias` β, `running_mean` the moving mean, `running_var` the moving variance.
+    In training, μ and σ² are the batch's, and the layer keeps moving averages of them. In evaluation, they are these
+    averages. With its defaults the layer equals nn.BatchNorm1d and nn.BatchNorm2d. Its names are theirs, so the
+    state_dicts are interchangeable: `weight` is γ, `bias` β, `running_mean` the moving mean, `running_var` the moving
+    variance.
 
-    convention: "pytorch": `momentum` is the weight of the new value and the moving variance averages the unbiased
-        σ² · n/(n−1); "notebook": `momentum` is the weight of the old value, the moving variance averages σ² as it
-        is, and a training batch of one value per channel is not refused (it comes out as β).
-    momentum: None averages all batches equally, in either convention.
+    convention: "pytorch": `momentum` is the weight of the new value, and the moving variance averages the unbiased
+        σ² · n/(n−1). "notebook": `momentum` is the weight of the old value, the moving variance averages σ² itself,
+        and a training batch with one value per channel is allowed (its output is β).
+    momentum: None averages all batches equally, in both conventions.
     affine: whether there are γ and β.
-    track_running_stats: whether there are moving averages; without them evaluation uses the batch's statistics.
-    init: "ones": γ = 1, β = 0; "uniform": γ from U(0, 1), β = 0, as nn.BatchNorm's were before PyTorch 1.2; "normal":
-        both from N(0, 1). Drawn from a generator seeded by the state of torch's global one, which is left untouched:
-        two layers differ if anything was drawn between them.
+    track_running_stats: whether there are moving averages; without them, evaluation uses the batch's statistics.
+    init: "ones": γ = 1, β = 0. "uniform": γ from U(0, 1), β = 0, as in nn.BatchNorm before PyTorch 1.2. "normal": both
+        from N(0, 1). They come from a generator of their own, whose seed is the state of torch's global generator. So
+        two layers differ if anything was drawn between them, and the layer itself draws nothing from the global one.
     initial_var: the moving variance before the first batch.
 
-    Errors: ValueError for another number of axes or features, and, in PyTorch's convention, for one value per channel.
+    Errors: ValueError for another number of axes or features, and, in PyTorch's convention, for a training batch with
+    one value per channel.
     """
 
     is_norm = True
@@ -78,7 +78,8 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
         if self.in_training() or self.running_mean is None or self.running_var is None:
-            self._check_count(x)
+            if self.convention == "pytorch" and x.numel() == self.features:
+                raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
             over = [axis for axis in range(x.dim()) if axis != 1]
             mu = x.mean(over)
             var = ((x - _per_channel(mu, x)) ** 2).mean(over)
@@ -91,58 +92,55 @@ class BatchNorm(nn.Module):
         return y
 
     def in_training(self) -> bool:
-        """Whether the batch's own statistics are used, and averaged."""
+        """Whether the layer uses the batch's own statistics, and updates the averages."""
         return self.training
 
     @torch.no_grad()
     def update_statistics(self, mu: Tensor, var: Tensor, count: int) -> None:
-        """Move the averages, if there are any, towards a batch's mean and biased variance [F] over `count` values."""
+        """Update the averages, if there are any, with a batch's mean and biased variance [F] over `count` values."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
         if self.convention == "pytorch":
             var = var * count / (count - 1)
-        new = self._weight_of_new(self.num_batches_tracked)
+        new: Tensor | float
+        if self.momentum is None:
+            # A tensor, so that the CPU does not wait for the device.
+            new = 1 / self.num_batches_tracked
+        else:
+            new = self.momentum if self.convention == "pytorch" else 1 - self.momentum
         self.running_mean.copy_((1 - new) * self.running_mean + new * mu)
         self.running_var.copy_((1 - new) * self.running_var + new * var)
 
     def reset_running_stats(self) -> None:
-        """Forget every batch seen, as nn.BatchNorm's method of that name does."""
+        """Set the averages back to their initial values, like the method of nn.BatchNorm."""
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_var.fill_(self.initial_var)
             self.num_batches_tracked.zero_()
 
-    def _weight_of_new(self, batches: Tensor) -> Tensor | float:
-        if self.momentum is None:
-            return 1 / batches  # stays on the device: no waiting for it
-        return self.momentum if self.convention == "pytorch" else 1 - self.momentum
-
     def _check(self, x: Tensor) -> None:
         if x.dim() not in self.axes_allowed:
-            allowed = ", ".join(f"{axes}-D" for axes in self.axes_allowed)
-            raise ValueError(f"expected {allowed} input, got {x.dim()}-D")
-        if x.size(1) != self.features:  # broadcasting would hide it where there is one feature
-            raise ValueError(f"expected {self.features} features on axis 1, got input size {list(x.shape)}")
-
-    def _check_count(self, x: Tensor) -> None:
-        if self.convention == "pytorch" and x.numel() == self.features:
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
+            raise ValueError(f"axes: expected one of {self.axes_allowed}, got {x.dim()}")
+        # With one feature, broadcasting would hide the mistake.
+        if x.size(1) != self.features:
+            raise ValueError(f"expected {self.features} features on axis 1, got shape {list(x.shape)}")
 
     def extra_repr(self) -> str:
         return f"{self.features}, eps={self.eps}, momentum={self.momentum}, convention={self.convention}"
 
 
 class NotebookBatchNorm(BatchNorm):
-    """The notebook's `batch_norm_1d` and `multi_network`, for [N, F], and for [N, C, H, W] as its text says.
+    """The batch normalization that the notebook writes by hand, for [N, F], and for [N, C, H, W] as its text says.
 
-    It differs from nn.BatchNorm on purpose:
-    - γ and β both start from N(0, 1), not 1 and 0: half of the features start with their sign turned.
-    - `momentum` .1 is the weight of the *old* value: a memory of about one batch, where PyTorch's .1 remembers ten.
-    - The moving variance starts at 0, not 1, and averages the biased variance.
-    - One value per channel is not refused in training; its output is β, whatever the input.
-    It differs from the notebook in two ways: there the moving averages were missing from `state_dict` (here they are
-    buffers), and γ and β were drawn from the global random stream, after both linear layers (here from a private one).
+    Source: the notebook, `batch_norm_1d` and `multi_network`. It differs from nn.BatchNorm on purpose:
+    - γ and β both start from N(0, 1), not from 1 and 0. So half of the features start with the opposite sign.
+    - `momentum` 0.1 is the weight of the *old* value. It averages about one batch; PyTorch's 0.1 averages about ten.
+    - The moving variance starts at 0, not at 1, and averages the biased variance.
+    - A training batch with one value per channel is allowed; its output is β for every input.
+    It differs from the notebook in two points. There the moving averages were missing from `state_dict`; here they are
+    buffers. There γ and β were drawn from the global random stream, after both linear layers; here the layer has its
+    own generator.
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -150,18 +148,19 @@ class NotebookBatchNorm(BatchNorm):
 
 
 class D2LBatchNorm(BatchNorm):
-    """The third document's `batch_norm` and `BatchNorm`, a copy of the book d2l.ai's, for [N, F] and [N, C, H, W].
+    """Batch normalization that never updates its averages, because of a bug in the source, for [N, F] and [N, C, H, W].
 
-    It differs from nn.BatchNorm on purpose:
-    - `torch.is_grad_enabled()` decides, not `train()` and `eval()`: `eval()` alone changes nothing, and a pass over
+    Source: the third document, `batch_norm` and `BatchNorm`, a copy of the layer of the book d2l.ai. It differs from
+    nn.BatchNorm on purpose:
+    - `torch.is_grad_enabled()` decides, not `train()` and `eval()`. So `eval()` alone changes nothing, and a pass over
       training data under `no_grad` uses the moving averages.
-    - As listed it never keeps the averages: `forward` assigns them to local names. So evaluation always uses mean 0
-      and variance 1, that is, does not normalise. `keep_statistics=True` is what its authors meant.
-    - `momentum` .9 is the weight of the *old* value (as PyTorch's .1), and the biased variance is averaged.
-    - One value per channel is not refused in training; its output is β, whatever the input.
+    - The averages are not kept: the document's `forward` assigns them to local names. So evaluation always uses mean 0
+      and variance 1, which means that it does not normalise. `keep_statistics=True` is what its authors intended.
+    - `momentum` 0.9 is the weight of the *old* value (like PyTorch's 0.1), and the biased variance is averaged.
+    - A training batch with one value per channel is allowed; its output is β for every input.
     - [N, F, L] is refused.
-    It differs from the document in two ways: there the averages were missing from `state_dict` (here they are
-    buffers), and parameters and averages had the shapes (1, F) and (1, C, 1, 1) (here they are flat).
+    It differs from the document in two points. There the averages were missing from `state_dict`; here they are
+    buffers. There parameters and averages had the shapes (1, F) and (1, C, 1, 1); here they are flat.
     """
 
     axes_allowed = (2, 4)
@@ -183,7 +182,7 @@ class D2LBatchNorm(BatchNorm):
 class RMSNorm2d(nn.Module):
     """Root-mean-square normalization (Zhang & Sennrich 2019) of [N, C, H, W] over C, H and W, with one γ per channel.
 
-    nn.RMSNorm over the same axes would need H and W beforehand, and one γ for each pixel.
+    nn.RMSNorm over the same axes needs to know H and W beforehand, and has one γ per pixel.
     """
 
     is_norm = True
@@ -201,16 +200,16 @@ class RMSNorm2d(nn.Module):
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """[F] as [1, F], [1, F, 1] or [1, F, 1, 1], whichever broadcasts against x."""
+    """Values [F] in the shape that broadcasts against x: [1, F], [1, F, 1] or [1, F, 1, 1]."""
     return values.view(1, -1, *[1] * (x.dim() - 2))
 
 
 def _initial_affine(features: int, init: Init) -> tuple[Tensor, Tensor]:
-    """γ and β [F] before training."""
+    """γ and β [F] before training. Nothing is drawn from torch's global generator."""
     if init == "ones":
         return torch.ones(features), torch.zeros(features)
     state = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()
-    private = torch.Generator().manual_seed(int.from_bytes(state[:8], "big") >> 1)
+    generator = torch.Generator().manual_seed(int.from_bytes(state[:8], "big") >> 1)
     if init == "uniform":
-        return torch.rand(features, generator=private), torch.zeros(features)
-    return torch.randn(features, generator=private), torch.randn(features, generator=private)
+        return torch.rand(features, generator=generator), torch.zeros(features)
+    return torch.randn(features, generator=generator), torch.randn(features, generator=generator)

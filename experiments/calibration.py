@@ -1,4 +1,4 @@
-"""The network that `bnbench calibrate` trains: small, with everything random that a network here can have."""
+"""The small network that `bnbench calibrate` trains. It has batch norm, dropout and random starting weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def calibration(*, label: Literal["a", "b"] = "a", frozen_gamma: Flag = False) -> nn.Module:  # noqa: ARG001
     """A small perceptron with batch norm and dropout, for tests of the harness itself.
 
-    Source: none; it stands for no network. [N, 1, 28, 28] → [N, 10]; 12,762 parameters.
+    Source: none. [N, 1, 28, 28] → [N, 10]; 12,762 parameters.
 
-    label: ignored, so that two arms can train the very same thing.
-    frozen_gamma: the norm layer's γ is 0 and not trained, so that no image can be told from another.
+    label: ignored, so that two arms can train the same network.
+    frozen_gamma: whether the norm layer's γ is 0 and not trained, so that the outputs do not depend on the image.
     """
     from torch import nn
 

@@ -1,7 +1,7 @@
-"""The data sets. A function `(root, download) -> DataSet` under `@dataset("name")` adds another.
+"""The data sets. To add one, write a function `(root, download) -> DataSet` under `@dataset("name")`.
 
-`root` is the data folder, `download` whether missing files may be fetched. Torch is imported inside the functions, so
-that listing and planning do not need it.
+`root` is the data folder. `download` says whether missing files may be downloaded. torch is imported inside the
+functions, because listing and planning do not need it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ FASHION_MNIST_SHA256 = {
 
 @dataset("mnist")
 def mnist(root: Path, download: bool) -> DataSet:
-    """Handwritten digits, 60,000 + 10,000 of 28×28 (LeCun, Cortes, Burges; CC BY-SA 3.0)."""
+    """Handwritten digits: 60,000 + 10,000 images of 28×28 pixels (LeCun, Cortes, Burges; CC BY-SA 3.0)."""
     from torchvision.datasets import MNIST
 
     return _torchvision(MNIST, root, MNIST_SHA256, download)
@@ -44,7 +44,7 @@ def mnist(root: Path, download: bool) -> DataSet:
 
 @dataset("fashion_mnist")
 def fashion_mnist(root: Path, download: bool) -> DataSet:
-    """Clothing, 60,000 + 10,000 of 28×28 (Xiao, Rasul, Vollgraf 2017; MIT)."""
+    """Clothing: 60,000 + 10,000 images of 28×28 pixels (Xiao, Rasul, Vollgraf 2017; MIT)."""
     from torchvision.datasets import FashionMNIST
 
     return _torchvision(FashionMNIST, root, FASHION_MNIST_SHA256, download)
@@ -52,10 +52,10 @@ def fashion_mnist(root: Path, download: bool) -> DataSet:
 
 @dataset("digits")
 def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
-    """scikit-learn's handwritten digits, 1,500 + 297, 8×8 copied up to 28×28; embedded, needs no network.
+    """Handwritten digits of scikit-learn: 1,500 + 297 images of 8×8 pixels, enlarged to 28×28; needs no download.
 
-    Upsampled by nearest neighbour, as the fourth document does. scikit-learn brings no split: ours is a fixed
-    permutation's first 297 for the test set.
+    They are enlarged by nearest neighbour, as in the fourth document. scikit-learn has no split: here the test set is
+    the first 297 images of a fixed permutation.
     """
     import torch
     from sklearn.datasets import load_digits
@@ -65,7 +65,8 @@ def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
     from runner.training.data.seeding import stream
 
     bunch = load_digits()
-    small = torch.from_numpy(bunch.images).float().unsqueeze(1)  # [N, 1, 8, 8], 0..16
+    # [N, 1, 8, 8], values 0..16
+    small = torch.from_numpy(bunch.images).float().unsqueeze(1)
     images = (F.interpolate(small, size=(28, 28), mode="nearest") * (255 / 16)).round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream(0, "digits")))
@@ -75,12 +76,12 @@ def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
 
 
 def _torchvision(reader: Any, root: Path, sha256: Mapping[str, str], download: bool) -> DataSet:
-    """One of torchvision's IDX data sets, its raw files checked against the pinned digests.
+    """A data set of torchvision, after its raw files were checked against the digests.
 
-    torchvision checks what it downloads (by MD5) but never what already lies there.
+    torchvision checks what it downloads (by MD5), but not the files that are already there.
+
+    Errors: UserError where a file is missing or is not the published one.
     """
-    from torch import Tensor
-
     from runner.training.data.datasets import DataSet, Split
 
     raw = root / reader.__name__ / "raw"
@@ -91,42 +92,32 @@ def _torchvision(reader: Any, root: Path, sha256: Mapping[str, str], download: b
     if missing:
         raise UserError(
             f"{reader.__name__}: missing {', '.join(path.name for path in missing)} in {raw}. "
-            f"'bnbench datasets --fetch' downloads them where there is a network; "
-            f"--data-dir or $BNBENCH_DATA_DIR names another folder; 'dataset: digits' needs no files."
+            "'bnbench datasets --fetch' downloads them; --data-dir or $BNBENCH_DATA_DIR names another folder; "
+            "'dataset: digits' needs no files."
         )
-    for name, wanted in sha256.items():
-        found = hashlib.sha256((raw / name).read_bytes()).hexdigest()
-        if found != wanted:
+    for name, expected in sha256.items():
+        digest = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+        if digest != expected:
             raise UserError(
-                f"{raw / name}: not the published file (SHA-256 {found[:12]}…, should be {wanted[:12]}…). "
-                f"Delete it and run 'bnbench datasets --fetch'."
+                f"{raw / name}: not the published file (SHA-256 {digest[:12]}…, should be {expected[:12]}…). "
+                "Delete it and run 'bnbench datasets --fetch'."
             )
-
-    def split(train: bool) -> Split:
-        part = reader(str(root), train=train)
-        images: Tensor = part.data.unsqueeze(1)
-        return Split(images, part.targets)
-
-    return DataSet(split(True), split(False), dict(sha256))
+    parts = [reader(str(root), train=train) for train in (True, False)]
+    train, test = [Split(part.data.unsqueeze(1), part.targets) for part in parts]
+    return DataSet(train, test, dict(sha256))
 
 
 def _download(reader: Any, root: Path) -> None:
-    """Let torchvision fetch the files, with its progress bar; failure is told by the files still missing."""
+    """Download the files with torchvision. After a failure files are missing, and the caller reports that."""
     from filelock import FileLock
 
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # seconds
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"), _network_timeout(20), redirect_stdout(sys.stderr):
+        with FileLock(root / ".download.lock"), redirect_stdout(sys.stderr):
             reader(str(root), download=True)
     except (OSError, RuntimeError) as error:
         print(f"{reader.__name__}: download failed: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(timeout)

@@ -1,7 +1,7 @@
-"""The norm layers. A function `(features, dims, *, …)` under `@norm("name")` adds another.
+"""The norm layers. To add one, write a function `(features, dims, *, …)` under `@norm("name")`.
 
-`features` is the size of axis 1; `dims` is 1 for activations [N, F] and 2 for [N, C, H, W]. The keyword-only arguments
-are what `norm_args` may hold. Torch is imported inside the functions, so that listing and planning do not need it.
+`features` is the size of axis 1. `dims` is 1 for activations [N, F] and 2 for [N, C, H, W]. `norm_args` may hold the
+keyword-only arguments. torch is imported inside the functions, because listing and planning do not need it.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from experiments.arguments import Count, Flag, NotNegative, Positive, Share
-from runner import registry
 from runner.errors import UserError, unknown
-from runner.registry import norm
+from runner.registry import kwarg_fault, norm
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def _registered(name: str) -> str:
-    if name not in registry.norm:
-        reason = unknown(registry.norm.kind, name, list(registry.norm))
+    if name not in norm:
+        reason = unknown(norm.kind, name, list(norm))
         raise PydanticCustomError("unknown_norm", "{reason}", {"reason": reason})
     return name
 
 
 NormName = Annotated[str, AfterValidator(_registered)]
-"""A network's `norm` argument: checked against the registry when a config is read, so a user's own norm counts."""
+"""The type of a network's `norm` argument. It is checked when a config is read, so a user's own norm is allowed."""
 
 NormArgs = dict[str, object] | None
-"""A network's `norm_args` argument: keyword arguments for the norm; None for its defaults."""
+"""The type of a network's `norm_args` argument: the norm's keyword arguments, or None for its defaults."""
 
 
 def build_norm(name: str, features: int, dims: int, norm_args: NormArgs = None) -> nn.Module:
     """The norm layer registered as `name`.
 
-    Errors: UserError with every wrong argument; ValueError where the norm cannot be had for this size.
+    Errors: UserError with every wrong argument; ValueError where the norm does not work for this size.
+
+    >>> build_norm("batch", 16, 2, {"momentum": 0.5})
+    BatchNorm2d(16, eps=1e-05, momentum=0.5, ...)
     """
-    factory = registry.norm[name]
-    arguments = norm_args or {}
-    faults = [registry.kwarg_fault("norm", name, factory, key, value) for key, value in arguments.items()]
+    factory, arguments = norm[name], norm_args or {}
+    faults = [kwarg_fault("norm", name, factory, key, value) for key, value in arguments.items()]
     if any(faults):
         raise UserError(*filter(None, faults))
     layer: nn.Module = factory(features, dims, **arguments)
@@ -49,10 +50,10 @@ def build_norm(name: str, features: int, dims: int, norm_args: NormArgs = None) 
 
 
 @norm("none")
-def none(features: int, dims: int, **ignored: object) -> nn.Module:  # noqa: ARG001
+def none(_features: int, _dims: int, **_arguments: object) -> nn.Module:
     """No norm layer: activations pass unchanged.
 
-    Takes and ignores any argument, so that an arm without a norm can share a grid with one whose norm has arguments.
+    It ignores every argument, so that an arm without a norm can share a grid with an arm whose norm has arguments.
     """
     from torch import nn
 
@@ -81,9 +82,10 @@ def batch(
 
 @norm("layer")
 def layer(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True) -> nn.Module:
-    """Layer normalization, each sample by itself (Ba et al. 2016).
+    """Layer normalization: each sample by itself (Ba et al. 2016).
 
-    Over F, or over C, H and W with one γ and β per channel, which is group normalization with one group.
+    For [N, F] over F. For images over C, H and W with one γ and β per channel, which is group normalization with one
+    group.
     """
     from torch import nn
 
@@ -94,9 +96,10 @@ def layer(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True
 
 @norm("group")
 def group(features: int, dims: int, *, groups: Count = 2, eps: Positive = 1e-5, affine: Flag = True) -> nn.Module:
-    """Group normalization, each sample and group of channels by itself (Wu & He 2018).
+    """Group normalization: each sample and group of channels by itself (Wu & He 2018).
 
-    The paper's 32 groups are more channels than these networks have; 2 divides all of theirs.
+    groups: 32 in the paper, which is more than the channels of some networks here; 2 divides all of their channels.
+
     Errors: ValueError where the features do not divide into the groups, or a group would hold one value.
     """
     from torch import nn
@@ -104,7 +107,7 @@ def group(features: int, dims: int, *, groups: Count = 2, eps: Positive = 1e-5, 
     if features % groups:
         raise ValueError(f"norm 'group': {features} features do not divide into {groups} groups")
     if dims == 1 and groups == features:
-        raise ValueError(f"norm 'group': {groups} groups of {features} features hold one value each, which is its mean")
+        raise ValueError(f"norm 'group': {groups} groups of {features} features hold one value each")
     return nn.GroupNorm(groups, features, eps=eps, affine=affine)
 
 
@@ -118,15 +121,16 @@ def instance(
     affine: Flag = True,
     track_running_stats: Flag = False,
 ) -> nn.Module:
-    """Instance normalization, each sample and channel by itself (Ulyanov et al. 2016).
+    """Instance normalization: each sample and channel by itself (Ulyanov et al. 2016).
 
-    PyTorch's has no γ and β unless asked; here it has, as the other norms do. For [N, C, H, W] only.
+    For [N, C, H, W] only. It has γ and β like the other norms; PyTorch's default has none.
+
     Errors: ValueError for [N, F].
     """
     from torch import nn
 
     if dims == 1:
-        raise ValueError("norm 'instance' needs [N, C, H, W]: of [N, F] each value is its own mean; try 'layer'")
+        raise ValueError("norm 'instance' needs [N, C, H, W]; for [N, F] try 'layer'")
     return nn.InstanceNorm2d(
         features, eps=eps, momentum=momentum, affine=affine, track_running_stats=track_running_stats
     )
@@ -136,7 +140,7 @@ def instance(
 def rms(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True) -> nn.Module:
     """Root-mean-square normalization: layer normalization without mean and β (Zhang & Sennrich 2019).
 
-    Over F, or over C, H and W with one γ per channel.
+    For [N, F] over F. For images over C, H and W with one γ per channel.
     """
     from torch import nn
 
@@ -150,7 +154,7 @@ def rms(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True) 
 @norm("hand_written")
 def hand_written(
     features: int,
-    dims: int,  # noqa: ARG001
+    _dims: int,
     *,
     eps: Positive = 1e-5,
     momentum: Share | None = 0.1,
@@ -160,9 +164,9 @@ def hand_written(
     init: Literal["ones", "uniform", "normal"] = "ones",
     initial_var: NotNegative = 1.0,
 ) -> nn.Module:
-    """Batch normalization from its formulas; equal to 'batch' unless told otherwise.
+    """Batch normalization from its formulas; with its defaults it is equal to 'batch'.
 
-    `convention: notebook` makes `momentum` the weight of the old value: see experiments.batch_norm.BatchNorm.
+    The arguments are described in experiments.batch_norm.BatchNorm.
     """
     from experiments.batch_norm import BatchNorm
 
@@ -179,10 +183,10 @@ def hand_written(
 
 
 @norm("notebook")
-def notebook(features: int, dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.1) -> nn.Module:  # noqa: ARG001
-    """The notebook's hand-written batch normalization: γ and β from N(0, 1), momentum of the old value.
+def notebook(features: int, _dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.1) -> nn.Module:
+    """Batch normalization with γ and β from N(0, 1), and momentum as the weight of the old value.
 
-    How it differs from 'batch' is listed in experiments.batch_norm.NotebookBatchNorm.
+    It is written by hand in the notebook. experiments.batch_norm.NotebookBatchNorm lists how it differs from 'batch'.
     """
     from experiments.batch_norm import NotebookBatchNorm
 
@@ -191,16 +195,12 @@ def notebook(features: int, dims: int, *, eps: Positive = 1e-5, momentum: Share 
 
 @norm("d2l")
 def d2l(
-    features: int,
-    dims: int,  # noqa: ARG001
-    *,
-    eps: Positive = 1e-5,
-    momentum: Share = 0.9,
-    keep_statistics: Flag = False,
+    features: int, _dims: int, *, eps: Positive = 1e-5, momentum: Share = 0.9, keep_statistics: Flag = False
 ) -> nn.Module:
-    """The third document's copy of d2l.ai's batch normalization, with its bug: no statistics are kept.
+    """Batch normalization with a bug: its moving averages are not kept, so evaluation does not normalise.
 
-    `keep_statistics: true` mends it. How it differs from 'batch' is listed in experiments.batch_norm.D2LBatchNorm.
+    The third document copies this layer from d2l.ai. `keep_statistics: true` corrects the bug.
+    experiments.batch_norm.D2LBatchNorm lists how it differs from 'batch'.
     """
     from experiments.batch_norm import D2LBatchNorm
 

@@ -1,6 +1,4 @@
-"""bnbench's engine: how runs are built, trained, stored and compared. It knows no network by name."""
-
-from __future__ import annotations
+"""bnbench's engine: how runs are configured, trained, stored and compared. It knows no network by name."""
 
 from importlib import import_module
 from typing import Any
@@ -9,7 +7,7 @@ from runner.registry import claim, dataset, network, norm
 
 __version__ = "0.1.0"
 
-# Imported on first use: `bnbench --help` and `bnbench plan` need neither torch nor pandas.
+# These are imported on first use, because `bnbench --help` and `bnbench plan` need neither torch nor pandas.
 _ON_FIRST_USE = {
     "Claim": "runner.analysis.claims.claim",
     "DataSet": "runner.training.data.datasets",

@@ -1,15 +1,16 @@
-"""What went wrong, said once, in the user's words.
+"""Errors that a person can correct, in words that say what to change.
 
-Everything a person can mend (a config, a data folder, a results folder) is raised as `UserError`; the command line
-prints it without a traceback and exits with 2. A `Fault` is one thing wrong at one place; a `UserError` carries all
-of them, so nobody mends a file one error at a time.
+A mistake in a config, a data folder or a results folder is raised as `UserError`. The command line prints it without a
+traceback and exits with 2. A `Fault` is one mistake at one place. A `UserError` carries all of them, so nobody has to
+correct a file one error at a time.
 """
-
-from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
+
+MAX_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,20 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def excerpt(self) -> str:
-        """The source line with a caret under the column; empty where there is no line to show."""
+        """The source line with a caret under the column; empty where there is no line.
+
+        A very long line is cut around the caret.
+        """
         if not self.line:
             return ""
-        start = max(0, self.column - 80)  # of a very long line, the part with the caret
-        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {' ' * (self.column - 1 - start)}^"
+        start = max(0, self.column - 80)
+        caret = " " * (self.column - 1 - start) + "^"
+        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {caret}"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong, and where."""
+    """One mistake, and its place where that is known."""
 
     message: str
     place: Place | None = None
@@ -43,31 +48,45 @@ class Fault:
         return f"{self.place}: {self.message}{self.place.excerpt()}" if self.place else self.message
 
 
-MAX_SHOWN = 50
-
-
 class UserError(Exception):
-    """Something the user can mend. Exit code 2."""
+    """An error that the user can correct. The command line exits with 2.
+
+    faults: the mistakes; a plain text is a fault without a place.
+
+    >>> error = UserError(Fault("unknown key 'lt'", Place("a.yaml", 3, 3, "  lt: 0.1")), "no network")
+    >>> print(error)
+    a.yaml:3:3: unknown key 'lt'
+         3 |   lt: 0.1
+           |   ^
+    no network
+    >>> [fault.message for fault in error.faults]
+    ["unknown key 'lt'", 'no network']
+    """
 
     def __init__(self, *faults: Fault | str) -> None:
         self.faults = tuple(Fault(fault) if isinstance(fault, str) else fault for fault in faults)
-        shown = [*map(str, self.faults[:MAX_SHOWN])]
+        shown = [str(fault) for fault in self.faults[:MAX_SHOWN]]
         if len(self.faults) > MAX_SHOWN:
             shown.append(f"… and {len(self.faults) - MAX_SHOWN} more")
         super().__init__("\n".join(shown))
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[Fault, ...]]:
-        return type(self), self.faults  # an error crosses the worker's pipe with its faults
+    def __reduce__(self) -> tuple[type[Self], tuple[Fault, ...]]:
+        """Pickle the faults, too: a worker sends its errors to the driver."""
+        return type(self), self.faults
 
 
 def allowed(names: Iterable[str]) -> str:
-    """'a, b, c' for an error message, cut where a person stops reading."""
-    listed = sorted(names)
-    return ", ".join(listed[:30]) + (f", … ({len(listed)} in all)" if len(listed) > 30 else "")
+    """The names as a message lists them: 'a, b, c'. A long list is cut after 30."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:30]) + (f", … ({len(ordered)} in all)" if len(ordered) > 30 else "")
 
 
 def unknown(kind: str, name: object, names: Sequence[str]) -> str:
-    """'unknown network 'bach_norm'; did you mean 'batch_norm'? allowed: …'."""
+    """The message for a name that does not exist, with the nearest one that does.
+
+    >>> unknown("network", "bach_norm", ["lenet", "batch_norm"])
+    "unknown network 'bach_norm'; did you mean 'batch_norm'? allowed: batch_norm, lenet"
+    """
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown {kind} '{name}'; {hint}allowed: {allowed(names)}"

@@ -1,6 +1,6 @@
-"""The networks. A module of factories under `@network("name")`, imported here, adds more.
+"""The networks. To add one, write a factory under `@network("name")` in a module of this package and import it here.
 
-Every network takes images [N, 1, 28, 28] and gives logits [N, 10].
+Every network takes images [N, 1, 28, 28] and returns logits [N, 10].
 """
 
 from experiments.networks import conv_unit, lenet, mlp, notebook, tutorial, vgg

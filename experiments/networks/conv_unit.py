@@ -1,4 +1,4 @@
-"""The fourth document's unit of a convolutional network, in every order."""
+"""A CNN of units with convolution, norm, pooling and activation, in every order."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from experiments.arguments import Count
-from experiments.networks.parts import Activation, Pool, activation_layer, pool_layer
-from experiments.norms import NormArgs, NormName, build_norm
+from experiments.networks.parts import Activation, Pool, normed, pool_layer
+from experiments.norms import NormArgs, NormName
 from runner.registry import network
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Order = Literal[
     "activation-norm-pool",
     "activation-pool-norm",
 ]
-Units = Annotated[int, Field(strict=True, ge=1, le=4)]  # 28 halves four times
 
 
 @network("conv_unit")
@@ -33,15 +32,17 @@ def conv_unit(
     norm_args: NormArgs = None,
     pool: Pool = "max",
     activation: Activation = "relu",
-    units: Units = 2,
+    units: Annotated[int, Field(strict=True, ge=1, le=4)] = 2,
     width: Count = 16,
 ) -> nn.Module:
-    """Units of convolution, norm, pooling and activation, the last three in any order, then one linear layer.
+    """A CNN of units: convolution, then norm, pooling and activation in any order. One linear layer follows.
 
     Source: the fourth document, "a unit in the convolutional neural network: conv2D → batchnorm → pooling → ReLU; the
     last three's order …, inversion doesn't have much effect". Unit i has a 3×3 convolution to width · 2^(i−1) channels
-    and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm. ReLU and maximum
-    pooling commute, so two pairs of orders are one function.
+    and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm.
+
+    order: ReLU and maximum pooling commute, so with them two pairs of orders compute the same function.
+    units: at most 4, because 28 pixels can be halved four times.
     """
     from torch import nn
 
@@ -49,12 +50,9 @@ def conv_unit(
     channels, size = 1, 28
     for unit in range(units):
         filters = width * 2**unit
-        layers.append(nn.Conv2d(channels, filters, kernel_size=3, padding=1))
-        parts = {
-            "norm": build_norm(norm, filters, 2, norm_args),
-            "pool": pool_layer(pool),
-            "activation": activation_layer(activation),
-        }
-        layers += [parts[part] for part in order.split("-")]
+        convolution = nn.Conv2d(channels, filters, kernel_size=3, padding=1)
+        convolve, normalise, activate = normed(convolution, norm, norm_args, activation)
+        parts = {"norm": normalise, "pool": pool_layer(pool), "activation": activate}
+        layers += [convolve, *(parts[part] for part in order.split("-"))]
         channels, size = filters, size // 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size**2, 10))

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons of any depth, width, activation and initialisation."""
+"""Multilayer perceptrons with any depth, width, activation and initialisation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from experiments.arguments import Count, Flag, Positive
-from experiments.networks.parts import Activation, activation_layer
-from experiments.norms import NormArgs, NormName, build_norm
+from experiments.networks.parts import Activation, normed
+from experiments.norms import NormArgs, NormName
 from runner.registry import network
 
 if TYPE_CHECKING:
     from torch import nn
 
 Init = Literal["default", "he", "xavier", "normal"]
-Dropout = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 @network("mlp")
@@ -30,27 +29,28 @@ def mlp(
     init: Init = "default",
     std: Positive = 0.05,
     bias: Flag = True,
-    dropout: Dropout = 0.0,
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0,
 ) -> nn.Module:
-    """A multilayer perceptron with any hidden layers, activation, initialisation, and norm before or after it.
+    """A multilayer perceptron with any hidden layers, activation and initialisation, and any norm.
 
-    Source: with `activation: sigmoid, init: normal` the network of Ioffe & Szegedy 2015, section 4.1 (three hidden
-    layers of 100; they do not give the standard deviation). [N, 1, 28, 28] → [N, 10]; by default 99,710 parameters,
-    100,310 with γ and β.
+    Source: with `activation: sigmoid, init: normal` it is the network of Ioffe & Szegedy 2015, section 4.1 (three
+    hidden layers of 100; the paper does not give the standard deviation). [N, 1, 28, 28] → [N, 10]; by default 99,710
+    parameters, 100,310 with γ and β.
 
-    norm_position: before or after the activation.
-    init: of every weight: torch's own, He's normal (gain √2), Glorot's normal, or N(0, std²); all but torch's own set
-        biases to 0. `std` counts where `init` is normal.
-    bias: of the linear layers. Biases are drawn, so with and without them the weights of one seed differ.
+    norm_position: whether the norm stands before or after the activation.
+    init: how weights are drawn: torch's default, He's normal (gain √2), Glorot's normal, or N(0, std²). All but the
+        default set biases to 0.
+    std: the standard deviation for `init: normal`.
+    bias: whether the linear layers have biases. They are drawn, so the weights of a seed differ with and without them.
     """
     from torch import nn
 
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = 784
     for width in hidden:
-        layers.append(_linear(inputs, width, bias, init, std))
-        normalise, activate = build_norm(norm, width, 1, norm_args), activation_layer(activation)
-        layers += [normalise, activate] if norm_position == "before" else [activate, normalise]
+        linear = _linear(inputs, width, bias, init, std)
+        parts = normed(linear, norm, norm_args, activation)
+        layers += parts if norm_position == "before" else [parts[0], parts[2], parts[1]]
         if dropout:
             layers.append(nn.Dropout(dropout))
         inputs = width
@@ -61,15 +61,12 @@ def _linear(inputs: int, outputs: int, bias: bool, init: Init, std: float) -> nn
     from torch import nn
 
     layer = nn.Linear(inputs, outputs, bias=bias)
-    match init:
-        case "default":
-            return layer
-        case "he":
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        case "xavier":
-            nn.init.xavier_normal_(layer.weight)
-        case "normal":
-            nn.init.normal_(layer.weight, std=std)
-    if bias:
+    if init == "he":
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    elif init == "xavier":
+        nn.init.xavier_normal_(layer.weight)
+    elif init == "normal":
+        nn.init.normal_(layer.weight, std=std)
+    if bias and init != "default":
         nn.init.zeros_(layer.bias)
     return layer

@@ -1,8 +1,10 @@
-"""What several networks are made of, by name. Norm layers are in experiments.norms."""
+"""Layers that several networks use, by name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+
+from experiments.norms import NormArgs, build_norm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +28,17 @@ def activation_layer(name: Activation) -> nn.Module:
 
 
 def pool_layer(name: Pool) -> nn.Module:
-    """Halves height and width, rounding down."""
+    """A layer that halves height and width, rounding down."""
     from torch import nn
 
     return nn.MaxPool2d(2) if name == "max" else nn.AvgPool2d(2)
+
+
+def normed(
+    layer: nn.Linear | nn.Conv2d, norm: str, norm_args: NormArgs, activation: Activation = "relu"
+) -> list[nn.Module]:
+    """A layer, the norm layer for its outputs, and an activation."""
+    from torch import nn
+
+    features, dims = (layer.out_features, 1) if isinstance(layer, nn.Linear) else (layer.out_channels, 2)
+    return [layer, build_norm(norm, features, dims, norm_args), activation_layer(activation)]

@@ -1,4 +1,4 @@
-"""The tutorial's two networks ("Batch Norm in PyTorch"), as it lists them."""
+"""The two networks of the tutorial (see docs/sources.md)."""
 
 from __future__ import annotations
 
@@ -12,39 +12,29 @@ if TYPE_CHECKING:
 
 @network("no_batch_norm")
 def no_batch_norm() -> nn.Module:
-    """The tutorial's network1: two convolutions and three linear layers, no norm.
+    """A small CNN with two convolutions and three linear layers, without norm (the tutorial's network1).
 
-    Source: the tutorial, "Adding batch normalization to a CNN". [N, 1, 28, 28] → [N, 10]; 32,998 parameters, drawn in
-    the tutorial's order, so that seed 50 gives its very weights.
+    Source: the tutorial, "Adding batch normalization to a CNN". [N, 1, 28, 28] → [N, 10]; 32,998 parameters. They are
+    drawn in the tutorial's order, so seed 50 gives the same weights as there.
     """
-    from torch import nn
-
-    return nn.Sequential(
-        nn.Conv2d(in_channels=1, out_channels=6, kernel_size=5),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=2, stride=2),
-        nn.Conv2d(in_channels=6, out_channels=12, kernel_size=5),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=2, stride=2),
-        nn.Flatten(start_dim=1),
-        nn.Linear(in_features=12 * 4 * 4, out_features=120),
-        nn.ReLU(),
-        nn.Linear(in_features=120, out_features=60),
-        nn.ReLU(),
-        nn.Linear(in_features=60, out_features=10),
-    )
+    return _cnn(with_norm=False)
 
 
 @network("batch_norm")
 def batch_norm() -> nn.Module:
-    """The tutorial's network2: network1 with a norm after the first pooling and after the first linear layer's ReLU.
+    """The CNN of `no_batch_norm` with batch norm after the first pooling and after the first linear layer's ReLU.
 
-    Source: the tutorial, "Adding batch normalization to a CNN". [N, 1, 28, 28] → [N, 10]; 33,250 parameters. The norm
-    follows the ReLU, not precedes it as in the paper. Shares its other weights with `no_batch_norm` of the same seed.
+    Source: the tutorial, "Adding batch normalization to a CNN" (its network2). [N, 1, 28, 28] → [N, 10]; 33,250
+    parameters. The norm follows the ReLU; in the paper it precedes it. The other weights are those of `no_batch_norm`
+    with the same seed.
     """
+    return _cnn(with_norm=True)
+
+
+def _cnn(with_norm: bool) -> nn.Module:
     from torch import nn
 
-    return nn.Sequential(
+    layers = [
         nn.Conv2d(in_channels=1, out_channels=6, kernel_size=5),
         nn.ReLU(),
         nn.MaxPool2d(kernel_size=2, stride=2),
@@ -59,4 +49,6 @@ def batch_norm() -> nn.Module:
         nn.Linear(in_features=120, out_features=60),
         nn.ReLU(),
         nn.Linear(in_features=60, out_features=10),
-    )
+    ]
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    return nn.Sequential(*(layer for layer in layers if with_norm or not isinstance(layer, norms)))

@@ -1,28 +1,32 @@
-"""VGG-11, narrow."""
+"""VGG-11 with fewer channels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from experiments.arguments import Count
-from experiments.norms import NormArgs, NormName, build_norm
+from experiments.networks.parts import normed
+from experiments.norms import NormArgs, NormName
 from runner.registry import network
 
 if TYPE_CHECKING:
     from torch import nn
 
 STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
-"""VGG-11's convolutions by stage, in multiples of the first one's 64 channels."""
+"""The convolutions of VGG-11 by stage: their channels in multiples of the first one's."""
 
 
 @network("vgg")
 def vgg(*, norm: NormName = "none", norm_args: NormArgs = None, width: Count = 16) -> nn.Module:
-    """VGG-11 with a quarter of its channels and one linear layer, any norm before each ReLU.
+    """VGG-11 with a quarter of its channels and one linear layer, and any norm before each ReLU.
 
-    Source: Simonyan & Zisserman 2015, configuration A, which the third document shows; `width` is the first stage's
-    channels (64 in the paper). [N, 1, 28, 28] → [N, 10]; at width 16: 578,122 parameters without norm, 579,498
-    with γ and β. The first convolution pads 28×28 to 32×32, so that the five stages see 32-16-8-4-2 and pool to 1: at
-    28-14-7-3-1 the last stage's filters would see nothing but padding around one pixel.
+    Source: Simonyan & Zisserman 2015, configuration A, which the third document shows. [N, 1, 28, 28] → [N, 10]; at
+    width 16: 578,122 parameters without norm, 579,498 with γ and β.
+
+    The first convolution pads 28×28 to 32×32, so that the sizes of the five stages are 32-16-8-4-2 and the last pooling
+    gives one pixel. With 28-14-7-3-1 the filters of the last stage would see one pixel and padding.
+
+    width: channels of the first stage; 64 in the paper.
     """
     from torch import nn
 
@@ -30,11 +34,8 @@ def vgg(*, norm: NormName = "none", norm_args: NormArgs = None, width: Count = 1
     channels = 1
     for stage in STAGES:
         for multiple in stage:
-            layers += [
-                nn.Conv2d(channels, multiple * width, kernel_size=3, padding=1 if layers else 3),
-                build_norm(norm, multiple * width, 2, norm_args),
-                nn.ReLU(),
-            ]
+            convolution = nn.Conv2d(channels, multiple * width, kernel_size=3, padding=1 if layers else 3)
+            layers += normed(convolution, norm, norm_args)
             channels = multiple * width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 10))

@@ -1,6 +1,4 @@
-"""Grids → runs, in the file's order, last key fastest."""
-
-from __future__ import annotations
+"""Grids → runs, in the order of the file; the last key varies fastest."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,88 +8,98 @@ from typing import Any
 MAX_RUNS = 200_000
 
 ZIP = "zip"
-"""The entry of a grid whose lists advance together: `zip: {lr: [.1, .01], batch_size: [64, 1000]}` is two points."""
+"""The entry of a grid whose lists advance together."""
+
+Grid = Mapping[str, Any]
+"""For each run parameter a list of its values; under `zip` a mapping of such lists."""
+
+Point = Mapping[str, Any]
+"""For each run parameter a value."""
 
 
-def points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every point of a grid as {key: value}: `itertools.product` in the mapping's order.
+def points(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Every point of a grid as {key: value}, in the order of `itertools.product` over the grid's entries.
 
-    An entry called `zip` is one axis whose keys take their i-th values together.
+    The entry `zip` is a single axis: its keys take their i-th values together.
+
+    >>> for point in points({"zip": {"lr": [0.1, 0.01], "batch_size": [64, 1000]}, "seed": [0, 1]}):
+    ...     print(point)
+    {'lr': 0.1, 'batch_size': 64, 'seed': 0}
+    {'lr': 0.1, 'batch_size': 64, 'seed': 1}
+    {'lr': 0.01, 'batch_size': 1000, 'seed': 0}
+    {'lr': 0.01, 'batch_size': 1000, 'seed': 1}
     """
-    axes = [_axis(key, values) for key, values in grid.items()]
-    for combination in product(*axes):
+    for combination in product(*_axes(grid)):
         yield {key: value for part in combination for key, value in part.items()}
 
 
-def excluding_rule(point: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> int | None:
-    """The index of the first `exclude` rule that drops a point; None where none does.
+def _axes(grid: Grid) -> Iterator[list[dict[str, Any]]]:
+    for key, values in grid.items():
+        lists = values if key == ZIP else {key: values}
+        yield [dict(zip(lists, together, strict=True)) for together in zip(*lists.values(), strict=True)]
 
-    A rule matches when the point has, for each of its keys, its value or one of its listed values.
+
+def count(grid: Grid) -> int:
+    """The number of a grid's points. It does not make them."""
+    return math.prod(map(len, _axes(grid)))
+
+
+def excluding_rule(point: Point, rules: Sequence[Point]) -> int | None:
+    """The index of the first rule of `exclude:` that drops a point; None where no rule does.
+
+    A rule matches a point that has, for each key of the rule, the rule's value or one of its listed values.
     """
     for index, rule in enumerate(rules):
-        if all(
-            key in point and (point[key] == wanted or (isinstance(wanted, list) and point[key] in wanted))
-            for key, wanted in rule.items()
-        ):
+        if all(key in point and _matches(point[key], wanted) for key, wanted in rule.items()):
             return index
     return None
 
 
+def _matches(value: Any, wanted: Any) -> bool:
+    return value == wanted or (isinstance(wanted, list) and value in wanted)
+
+
 def expand(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every run of a resolved config as {parameter: value}, in order; nothing is checked again."""
+    """Every run of a resolved config as {parameter: value}, in order. Nothing is checked again."""
     for grid in config.get("grids") or [config.get("grid") or {}]:
         for point in points(grid):
             if excluding_rule(point, config.get("exclude") or []) is None:
                 yield {**config["fixed"], **point}
 
 
-def count(grid: Mapping[str, Any]) -> int:
-    """How many points a grid has, without making them."""
-    return math.prod(_length(key, values) for key, values in grid.items())
-
-
-def flat(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The lists of a grid by run parameter, those of its zip too."""
+def flat(grid: Grid) -> dict[str, list[Any]]:
+    """The lists of a grid by run parameter, including the lists of its zip."""
     return {**{key: values for key, values in grid.items() if key != ZIP}, **grid.get(ZIP, {})}
 
 
-def keys(grid: Mapping[str, Any]) -> list[str]:
-    """The run parameters a grid sets, in order."""
+def keys(grid: Grid) -> list[str]:
+    """The run parameters that a grid sets, in order."""
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
 
 
-def varying(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """The parameters in which runs differ: a grid's list may have one value."""
+def varying(runs: Sequence[Point], names: Sequence[str]) -> list[str]:
+    """The parameters in which the runs differ. A list of a grid can have a single value."""
     return [name for name in names if len({repr(run.get(name)) for run in runs}) > 1]
 
 
-def label(runs: Sequence[Mapping[str, Any]], names: Sequence[str], *, short: bool = False) -> str:
-    """What these parameters are: 'network.norm=batch seed=3'; of several runs together, 'network.norm=batch seed=0…19'.
+def label(runs: Sequence[Point], names: Sequence[str], *, short: bool = False) -> str:
+    """The values of these parameters as text, such as 'network.norm=batch seed=3', or 'seed=0…19' for several runs.
 
-    Short, for a terminal's line: 'batch seed=3'.
+    short: leave out the names of text values and the 'network.' of the others, as in 'batch seed=3'.
     """
     parts = []
     for name in names:
-        values = list(dict.fromkeys(_written(run[name]) for run in runs if name in run))
+        values = list(dict.fromkeys(_as_yaml(run[name]) for run in runs if name in run))
         if values:
-            text = values[0] + (f"…{values[-1]}" if len(values) > 1 else "")
-            worded = short and any(isinstance(run.get(name), str) for run in runs)  # a number needs its name
-            parts.append(text if worded else f"{name.rpartition('.')[2] if short else name}={text}")
+            text = values[0] if len(values) == 1 else f"{values[0]}…{values[-1]}"
+            title = name.rpartition(".")[2] if short else name
+            is_text = any(isinstance(run.get(name), str) for run in runs)
+            parts.append(text if short and is_text else f"{title}={text}")
     return " ".join(parts)
 
 
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)  # as the config has it
-
-
-def _axis(key: str, values: Any) -> list[dict[str, Any]]:
-    if key == ZIP:
-        return [dict(zip(values, together, strict=True)) for together in zip(*values.values(), strict=True)]
-    return [{key: value} for value in values]
-
-
-def _length(key: str, values: Any) -> int:
-    return len(next(iter(values.values()), ())) if key == ZIP else len(values)
+def _as_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def range_values(bounds: Any) -> list[int] | None:
@@ -104,9 +112,9 @@ def range_values(bounds: Any) -> list[int] | None:
 
 
 def logspace_values(bounds: Any) -> list[float] | None:
-    """`{logspace: [first, last, n]}` → n values of constant ratio; None where the bounds are wrong.
+    """The n values of constant ratio of `{logspace: [first, last, n]}`; None where the bounds are wrong.
 
-    They are rounded to 12 digits, so that a decade is 0.01 and not 0.01…02.
+    They are rounded to 12 digits, so that a decade is exactly 0.01.
     """
     if not isinstance(bounds, list) or len(bounds) != 3 or type(bounds[2]) is not int:
         return None

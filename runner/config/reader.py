@@ -1,18 +1,16 @@
-"""A YAML config → a `Sweep`: checked, with every fault at once, each with its line."""
-
-from __future__ import annotations
+"""A YAML config → a checked `Sweep`. All faults are reported at once, each with its line."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner import registry
+from runner.config import checks
 from runner.config import grid as grids
-from runner.config.checks import check_arms, check_contrast, check_exclude, check_grid, structure
 from runner.config.faults import Faults
-from runner.config.run_spec import PARAMETERS, RunSpec, conflict
+from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep
-from runner.config.values import fixed_values, grids_of
+from runner.config.values import check_value, grids_of
 from runner.config.yaml_source import Source, read
 from runner.errors import UserError
 
@@ -20,8 +18,16 @@ from runner.errors import UserError
 def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -> Sweep:
     """Read and check a config file, and import the plugins that it names (relative to its folder).
 
-    `overrides` are `key=value` assignments. `device`, where given, replaces every device of the file.
+    overrides: `key=value` assignments that replace what the file says.
+    device: replaces every device of the file.
+
     Errors: UserError with every fault of the file.
+
+    >>> path = Path("study.yaml")
+    >>> _ = path.write_text("fixed: {network: batch_norm}\\ngrid: {lr: [0.1, 0.01]}")
+    >>> sweep = load(path, ["fixed.epochs=3"])
+    >>> sweep.name, [(run.lr, run.epochs) for run in sweep.runs]
+    ('study', [(0.1, 3), (0.01, 3)])
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -39,57 +45,65 @@ def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -
 
 
 def from_mapping(values: Mapping[str, Any], folder: Path = Path()) -> Sweep:
-    """Check a config given as a mapping; plugins are relative to `folder`. Errors: UserError with every fault."""
+    """Check a config that is given as a mapping. `folder` is where relative paths of plugins begin.
+
+    Errors: UserError with every fault.
+
+    >>> config = {"fixed": {"network": "lenet"}, "grid": {"network.norm": ["none", "batch"], "seed": {"range": 3}}}
+    >>> sweep = from_mapping(config)
+    >>> len(sweep.runs), sweep.grid_keys
+    (6, ('network.norm', 'seed'))
+    >>> from_mapping({"fixed": {"network": "lenet", "lr": -1}})
+    Traceback (most recent call last):
+    runner.errors.UserError: config: lr: input should be greater than 0, got -1
+    """
     return _sweep(Source("config", dict(values)), folder, default_name="sweep")
 
 
 def _set_device(source: Source, device: str) -> None:
     """Give every run this device: it replaces each list of devices in the file."""
     values = source.values if isinstance(source.values, dict) else {}
-    listed = [values.get("grid"), *(values["grids"] if isinstance(values.get("grids"), list) else [])]
-    plain = [grid for grid in listed if isinstance(grid, dict)]
-    axes = [*plain, *(grid["zip"] for grid in plain if isinstance(grid.get("zip"), dict))]
-    if not any("device" in axis for axis in axes):
+    several = values.get("grids")
+    plain = [values.get("grid"), *(several if isinstance(several, list) else [])]
+    axes = [grid for grid in plain if isinstance(grid, dict)]
+    zips = [grid["zip"] for grid in axes if isinstance(grid.get("zip"), dict)]
+    if not any("device" in lists for lists in axes + zips):
         source.override(f"fixed.device={device}")
-    for axis in axes:
-        if "device" in axis:
-            axis["device"] = [device] * (len(axis["device"]) if axis not in plain else 1)
+    for lists in axes + zips:
+        if "device" in lists:
+            lists["device"] = [device] * (len(lists["device"]) if lists in zips else 1)
 
 
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults = Faults(source)
-    config = structure(faults, default_name)
+    config = checks.structure(faults, default_name)
     if config.checkpoint_dir and "://" not in config.checkpoint_dir:
         config.checkpoint_dir = str((folder / config.checkpoint_dir).resolve())
     plugins = _load_plugins(config, folder, faults)
-    fixed = fixed_values(config.fixed, faults)
+    fixed = {key: value for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)}
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
     for grid, path in listed:
-        check_grid(fixed, grid, path, faults)
-    check_contrast(config, listed, faults)
-    check_exclude(config, grid_keys, faults)
+        checks.check_grid(fixed, grid, path, faults)
+    checks.check_contrast(config, listed, faults)
+    checks.check_exclude(config, grid_keys, faults)
     total = sum(grids.count(grid) for grid, _ in listed)
     if total > grids.MAX_RUNS:
-        path = listed[0][1] if len(listed) == 1 else ("grids",)
-        faults.add(f"{total:,} runs; at most {grids.MAX_RUNS:,} in one sweep", path)
+        faults.add(f"{total:,} runs; at most {grids.MAX_RUNS:,} in one sweep", listed[0][1])
     faults.raise_all()
     runs = _runs(fixed, listed, config.exclude, faults)
-    check_arms(config, runs, faults)
+    checks.check_arms(config, runs, faults)
     faults.raise_all()
-    name, contrast = config.name or default_name, config.contrast
     return Sweep(
-        name=name,
+        name=config.name or default_name,
         runs=tuple(runs),
         grid_keys=grid_keys,
-        axis=contrast.axis if contrast else None,
-        baseline=contrast.baseline if contrast else None,
-        smallest_effect=contrast.smallest_effect if contrast else None,
+        **(config.contrast.model_dump() if config.contrast else {}),
         plugins=tuple(plugins),
         save_weights=config.save_weights,
         resources=config.resources or Resources(),
         checkpoint_dir=config.checkpoint_dir,
-        resolved=_resolved(config, name, fixed, [grid for grid, _ in listed], grid_keys),
+        resolved=_resolved(config, fixed, [grid for grid, _ in listed], grid_keys),
         places=faults.places,
     )
 
@@ -105,64 +119,57 @@ def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
     return files
 
 
-def _runs(fixed: Mapping[str, Any], listed: Any, exclude: Sequence[Mapping[str, Any]], faults: Faults) -> list[RunSpec]:
+def _runs(fixed: grids.Point, listed: Any, exclude: Sequence[grids.Point], faults: Faults) -> list[RunSpec]:
     runs: list[RunSpec] = []
     number: dict[str, int] = {}
-    used: set[int] = set()
+    unused = set(range(len(exclude)))
     for grid, path in listed:
         for point in grids.points(grid):
             if (rule := grids.excluding_rule(point, exclude)) is not None:
-                used.add(rule)
+                unused.discard(rule)
                 continue
             run = _run({**fixed, **point})
-            if problem := conflict(run):
-                name, message = problem
+            for name, message in conflicts(run):
                 faults.add_for(message, name, run.parameters[name])
             runs.append(run)
             if number.setdefault(run.run_id, len(runs)) != len(runs):
                 faults.add(f"run {len(runs)} is run {number[run.run_id]} again: {point}", path, key=True)
-    for index in set(range(len(exclude))) - used:
+    for index in unused:
         faults.add("exclude: matches no run that an earlier rule leaves", ("exclude", index))
     if not runs and not faults.found:
         faults.add("every run is excluded", ("exclude",), key=True)
     return runs
 
 
-def _run(values: Mapping[str, Any]) -> RunSpec:
+def _run(values: grids.Point) -> RunSpec:
     fields = {key: value for key, value in values.items() if not key.startswith("network.")}
     arguments = {key.removeprefix("network."): value for key, value in values.items() if key.startswith("network.")}
     factory = registry.network[fields["network"]]
     norm_name = arguments.get("norm") or registry.signature(factory).get("norm", ("", ""))[1]
-    norm = registry.norm.get(norm_name)
+    norm = registry.norm.get(norm_name) if isinstance(norm_name, str) else None
     for key, value in arguments.items():
         _, _, inner = key.partition(".")
-        if not inner:
-            arguments[key] = registry.coerced(factory, key, value)
-        elif norm is not None:
-            arguments[key] = registry.coerced(norm, inner, value)
+        owner, name = (norm, inner) if inner else (factory, key)
+        if owner is not None:
+            arguments[key] = registry.coerced(owner, name, value)
     for name in ("weight_decay", "momentum"):
-        if fields.get(name) == 0:
-            fields[name] = 0.0  # -0.0 would be another run
+        if name in fields:
+            fields[name] += 0.0  # -0.0 becomes 0.0
     return RunSpec(network_args=arguments, **fields)
 
 
-def _resolved(
-    config: Config, name: str, fixed: Mapping[str, Any], expanded: Sequence[Any], grid_keys: Sequence[str]
-) -> Any:
+def _resolved(config: Config, fixed: grids.Point, expanded: list[grids.Grid], grid_keys: Sequence[str]) -> Any:
     """The config with helpers expanded and every default written out, so that a later version trains the same runs."""
-    in_some_grid = set(grid_keys)
-    defaults = {key: RunSpec.model_fields[key].default for key in PARAMETERS if key != "network"}
-    resolved: dict[str, Any] = {"name": name}
-    if config.contrast:
-        resolved["contrast"] = config.contrast.model_dump(exclude_unset=True)
-    resolved["fixed"] = {**{key: value for key, value in defaults.items() if key not in in_some_grid}, **fixed}
-    resolved |= {"grid": dict(expanded[0])} if config.grids is None else {"grids": [dict(grid) for grid in expanded]}
-    if config.exclude:
-        resolved["exclude"] = config.exclude
-    if config.save_weights:
-        resolved["save_weights"] = True
-    if config.resources:
-        resolved["resources"] = config.resources.model_dump(exclude_unset=True)
-    if config.checkpoint_dir:
-        resolved["checkpoint_dir"] = config.checkpoint_dir
-    return resolved
+    defaults = {key: RunSpec.model_fields[key].default for key in PARAMETERS if key not in ("network", *grid_keys)}
+    resolved = {
+        "name": config.name,
+        "contrast": config.contrast and config.contrast.model_dump(exclude_unset=True),
+        "fixed": {**defaults, **fixed},
+        "grid": expanded[0] if config.grids is None else None,
+        "grids": None if config.grids is None else expanded,
+        "exclude": config.exclude,
+        "save_weights": config.save_weights,
+        "resources": config.resources and config.resources.model_dump(exclude_unset=True),
+        "checkpoint_dir": config.checkpoint_dir,
+    }
+    return {key: value for key, value in resolved.items() if value not in (None, False, [])}

@@ -1,86 +1,89 @@
-"""A run as a frozen value: everything that decides what is trained, and nothing about where."""
-
-from __future__ import annotations
+"""A run as a frozen value: everything that decides what is trained, and nothing about where it is stored."""
 
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 ProbeName = Literal[
     "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
 ]
 
 
-class RunSpec(BaseModel):
-    """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`."""
+class Strict(BaseModel, strict=True, extra="forbid", use_attribute_docstrings=True):
+    """A part of a config. The text below a field is its description in the JSON schema."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    network: Annotated[str, Field(description="a registered network; `bnbench networks` lists them")]
-    network_args: Annotated[Mapping[str, Any], Field(exclude=True)] = {}
-    dataset: Annotated[str, Field(description="a registered data set; `bnbench datasets` lists them")] = "fashion_mnist"
-    trainset: Annotated[
-        Literal["normal", "not_normal", "half"],
-        Field(description="pixels standardised by the training set's mean and SD; raw 0..1; or (x - 0.5) / 0.5"),
-    ] = "normal"
-    validate_on: Annotated[
-        Literal["held_out", "test"],
-        Field(description="held_out: a sixth of the training set, test set read once at the end; test: the test set"),
-    ] = "held_out"
-    train_samples: Annotated[
-        int | None, Field(gt=0, description="train on the first so many of the (kept) training samples; null: all")
-    ] = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate")] = 0.01
-    batch_size: Annotated[int, Field(gt=0, description="samples per optimizer step")] = 1000
-    shuffle: Annotated[bool, Field(description="a new batch order each epoch; false: the data set's own order")] = True
-    drop_last: Annotated[bool, Field(description="leave out the last training batch where it is smaller")] = False
-    num_workers: Annotated[
-        int,
-        Field(ge=0, le=64, description="0: data held on the device; n: a DataLoader with n worker processes"),
-    ] = 0
-    device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda, cuda:N")
-    ] = "auto"
-    threads: Annotated[int, Field(gt=0, le=1024, description="CPU threads of one run; part of its arithmetic")] = 1
-    optimizer: Annotated[Literal["sgd", "adam", "adamw"], Field(description="SGD, Adam or AdamW")] = "adam"
-    momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.0
-    weight_decay: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="L2 (sgd, adam) or decoupled (adamw)")
-    ] = 0.0
-    lr_schedule: Annotated[
-        Literal["none", "step", "cosine"],
-        Field(description="by epoch: constant; times lr_gamma every lr_step epochs; cosine to 0 at the last epoch"),
-    ] = "none"
-    lr_step: Annotated[int, Field(gt=0, description="epochs between two drops of the step schedule")] = 10
-    lr_gamma: Annotated[float, Field(gt=0, le=1, description="factor of one drop of the step schedule")] = 0.1
-    epochs: Annotated[int, Field(gt=0, le=100_000, description="passes over the training set")] = 10
-    evaluations_per_epoch: Annotated[
-        int, Field(gt=0, le=1000, description="validation readings an epoch; more than one fills curves.csv")
-    ] = 1
-    probes: Annotated[
-        tuple[ProbeName, ...],
-        Field(strict=False, description="what is measured inside the network at each reading, into probes.csv"),
-    ] = ()
-    precision: Annotated[
-        Literal["fp32", "tf32", "bf16"],
-        Field(description="of matrix products: float32; TF32 (CUDA); bfloat16 by autocast, weights stay float32"),
-    ] = "fp32"
-    share_batches: Annotated[
-        bool, Field(description="every seed sees seed 0's batch order: faster in a stack, but seeds are then coupled")
-    ] = False
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="of starting weights, batch order and dropout")] = 0
+class RunSpec(Strict, frozen=True):
+    """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`.
+
+    >>> run = RunSpec(network="lenet", network_args={"norm": "batch"}, lr=0.1)
+    >>> run.parameters["network.norm"], run.parameters["lr"], run.parameters["epochs"]
+    ('batch', 0.1, 10)
+    >>> run.run_id == run.changed(seed=0).run_id != run.changed(seed=1).run_id
+    True
+    """
+
+    network: str
+    """A registered network; `bnbench networks` lists them."""
+    network_args: Mapping[str, Any] = Field({}, exclude=True)
+    dataset: str = "fashion_mnist"
+    """A registered data set; `bnbench datasets` lists them."""
+    trainset: Literal["normal", "not_normal", "half"] = "normal"
+    """Pixels: normal: standardised by the training set's mean and SD; not_normal: 0..1; half: (x - 0.5) / 0.5."""
+    validate_on: Literal["held_out", "test"] = "held_out"
+    """held_out: a sixth of the training set (the test set is read once, at the end); test: the test set."""
+    train_samples: int | None = Field(None, gt=0)
+    """Train on the first n of the training samples that are not held out; null: on all."""
+    lr: float = Field(0.01, gt=0, allow_inf_nan=False)
+    """Learning rate."""
+    batch_size: int = Field(1000, gt=0)
+    """Samples per optimizer step."""
+    shuffle: bool = True
+    """A new batch order each epoch; false: the data set's own order."""
+    drop_last: bool = False
+    """Leave out the last training batch if it is smaller."""
+    num_workers: int = Field(0, ge=0, le=64)
+    """0: all data is held on the device; n: a DataLoader with n worker processes."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto (CUDA if there is one), cpu, cuda, cuda:N."""
+    threads: int = Field(1, gt=0, le=1024)
+    """CPU threads of one run; they can change the last bits."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    """SGD, Adam or AdamW."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Weight decay: an L2 penalty (sgd, adam), or decoupled (adamw)."""
+    lr_schedule: Literal["none", "step", "cosine"] = "none"
+    """none: constant; step: times lr_gamma every lr_step epochs; cosine: falls to 0 at the last epoch."""
+    lr_step: int = Field(10, gt=0)
+    """Epochs between two drops of the step schedule."""
+    lr_gamma: float = Field(0.1, gt=0, le=1)
+    """The step schedule multiplies the learning rate by this factor."""
+    epochs: int = Field(10, gt=0, le=100_000)
+    """Passes over the training set."""
+    evaluations_per_epoch: int = Field(1, gt=0, le=1000)
+    """Validation readings per epoch; more than one fills curves.csv."""
+    probes: tuple[ProbeName, ...] = Field((), strict=False)
+    """What is measured inside the network at each reading; the values go to probes.csv."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Precision of matrix products: float32; TF32 (CUDA); bfloat16 by autocast (weights stay float32)."""
+    share_batches: bool = False
+    """Every seed uses seed 0's batch order: faster in a stack, but seeds are not independent."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of starting weights, batch order and dropout."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Every parameter by its config name: the fields in order, `network.<kwarg>` right after `network`."""
-        values = self.__dict__  # not model_dump(): of 100,000 runs it is most of a plan's time
         arguments = {f"network.{key}": value for key, value in self.network_args.items()}
-        return {"network": self.network, **arguments, **{name: values[name] for name in PARAMETERS[1:]}}
+        # model_dump() would take most of the time of a plan of 100,000 runs.
+        return {"network": self.network, **arguments, **{name: getattr(self, name) for name in PARAMETERS[1:]}}
 
     @cached_property
     def run_id(self) -> str:
@@ -88,31 +91,31 @@ class RunSpec(BaseModel):
         canonical = json.dumps(self.parameters, sort_keys=True, default=list)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
-    def changed(self, **fields: Any) -> RunSpec:
-        """A copy with other values. (Not `model_copy`, which would keep the old run's id.)"""
-        return RunSpec(**{name: getattr(self, name) for name in RunSpec.model_fields} | fields)
+    def changed(self, **fields: Any) -> Self:
+        """A copy with other values. (`model_copy` would keep the id of the old run.)"""
+        return type(self)(**{name: getattr(self, name) for name in RunSpec.model_fields} | fields)
 
     @property
     def factory_kwargs(self) -> dict[str, Any]:
-        """What the network's factory is called with: `network.norm_args.eps` becomes `norm_args={"eps": …}`."""
+        """The arguments of the network's factory: `network.norm_args.eps` becomes `norm_args={"eps": …}`."""
         kwargs: dict[str, Any] = {}
         for dotted, value in self.network_args.items():
             *outer, last = dotted.split(".")
             inner = kwargs
             for key in outer:
                 inner = inner.setdefault(key, {})
-            inner[last] = copy.deepcopy(value)  # a factory may change what it is given; the config's value is shared
+            # The factory may change the value, and the config shares it.
+            inner[last] = copy.deepcopy(value)
         return kwargs
 
 
 PARAMETERS = tuple(name for name in RunSpec.model_fields if name != "network_args")
 
 
-def conflict(run: RunSpec) -> tuple[str, str] | None:
-    """A parameter that another one makes meaningless: (name, what is wrong); None where all fit."""
+def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
+    """The parameters that another one makes meaningless, as (name, message)."""
     if run.momentum and run.optimizer != "sgd":
-        return "momentum", f"momentum is SGD's; optimizer '{run.optimizer}' has none (give it its own entry of grids:)"
+        yield "momentum", f"momentum is SGD's; optimizer '{run.optimizer}' has none (use grids:)"
     if run.lr_schedule != "step" and (run.lr_step, run.lr_gamma) != (10, 0.1):
         name = "lr_step" if run.lr_step != 10 else "lr_gamma"
-        return name, f"{name} belongs to lr_schedule 'step', and this run's is '{run.lr_schedule}'"
-    return None
+        yield name, f"{name} belongs to lr_schedule 'step'; this run has '{run.lr_schedule}'"

@@ -1,71 +1,67 @@
-"""What a config file is, and what it becomes: a `Sweep`, its runs in order."""
-
-from __future__ import annotations
+"""What a config file is, and what it becomes: a `Sweep`, with its runs in order."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from runner.config.run_spec import PARAMETERS, RunSpec
+from runner.config.run_spec import PARAMETERS, RunSpec, Strict
 from runner.errors import Place, UserError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
 
-class Contrast(BaseModel):
-    """What is compared: a run parameter of the grid, and the value the others are compared with."""
+class Contrast(Strict):
+    """The comparison: a run parameter of the grid, and the value that the others are compared with."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    axis: Annotated[str, Field(description="a grid key, such as network or network.norm")]
-    baseline: Annotated[Any, Field(description="the value of the axis the other values are compared with")]
-    smallest_effect: Annotated[
-        float | None,
-        Field(gt=0, lt=1, description="the smallest difference in accuracy of interest; 0.005 is 0.5 pp"),
-    ] = None
+    axis: str
+    """A grid key, such as network or network.norm."""
+    baseline: Any
+    """The value of the axis that the other values are compared with."""
+    smallest_effect: float | None = Field(None, gt=0, lt=1)
+    """The smallest difference in accuracy that matters; 0.005 is 0.5 pp."""
 
 
-class Resources(BaseModel):
-    """What a job asks of a cluster's node; fractions share one."""
+class Resources(Strict, frozen=True):
+    """What a job needs on a node of a cluster."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    num_cpus: Annotated[
-        float | None, Field(gt=0, le=1024, description="CPUs of a job; default: a run's threads and num_workers")
-    ] = None
-    num_gpus: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="GPUs of a job: 1, or 0.25 where four share one; default: by device"),
-    ] = None
+    num_cpus: float | None = Field(None, gt=0, le=1024)
+    """CPUs of a job; default: its run's threads and num_workers."""
+    num_gpus: float | None = Field(None, ge=0, le=1)
+    """GPUs of a job: 1, or 0.25 if four jobs share a GPU; default: by device."""
 
 
-class Config(BaseModel):
+class Config(Strict):
     """The top level of a config file."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Annotated[Name | None, Field(description=f"the sweep's folder below results/: {NAME_RULE}")] = None
-    contrast: Annotated[Contrast | None, Field(description="which runs are compared, and with what")] = None
-    fixed: Annotated[dict[str, Any], Field(description="one value for every run")] = {}
-    grid: Annotated[dict[str, Any] | None, Field(description="lists; every combination, last key fastest")] = None
-    grids: Annotated[list[dict[str, Any]] | None, Field(description="several grids, one after the other")] = None
-    exclude: Annotated[list[dict[str, Any]], Field(description="drop the runs that match one of these")] = []
-    plugins: Annotated[list[str], Field(description="Python files that register networks, norms, data sets")] = []
-    save_weights: Annotated[bool, Field(description="keep each run's final weights, for `bnbench inspect`")] = False
-    resources: Annotated[Resources | None, Field(description="what a job asks of a cluster (--executor ray)")] = None
-    checkpoint_dir: Annotated[
-        str | None,
-        Field(min_length=1, description="storage that all of a cluster's nodes see: a path or an fsspec URL"),
-    ] = None
+    name: Name | None = None
+    """The sweep's folder below results/: 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."""
+    contrast: Contrast | None = None
+    """Which runs are compared, and with what."""
+    fixed: dict[str, Any] = Field({})
+    """Run parameters with one value for every run."""
+    grid: dict[str, Any] | None = None
+    """Run parameters with lists of values; every combination is a run, the last key varies fastest."""
+    grids: list[dict[str, Any]] | None = None
+    """Several grids, one after the other."""
+    exclude: list[dict[str, Any]] = Field([])
+    """Rules; a run that matches one of them is dropped."""
+    plugins: list[str] = Field([])
+    """Python files that register networks, norms, data sets."""
+    save_weights: bool = False
+    """Keep each run's final weights, for `bnbench inspect`."""
+    resources: Resources | None = None
+    """What a job needs on a cluster (--executor ray)."""
+    checkpoint_dir: str | None = Field(None, min_length=1)
+    """Storage that all nodes of a cluster share: a path or an fsspec URL."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything one config describes."""
+    """Everything that one config describes."""
 
     name: str
     runs: tuple[RunSpec, ...]
@@ -88,11 +84,11 @@ class Sweep:
         return (*self.grid_keys, *fixed, *arguments)
 
     def place(self, key: str, value: Any) -> Place | None:
-        """Where the config says `key: value`, as far as it does."""
+        """Where the config sets `key` to `value`, or else where it sets `key`; None where it does neither."""
         return self.places.get((key, json.dumps(value))) or self.places.get((key, ""))
 
-    def on_device(self, device: str) -> Sweep:
-        """The same sweep with `device: auto` replaced by the device it means here.
+    def on_device(self, device: str) -> Self:
+        """The same sweep with this device in place of `device: auto`.
 
         Errors: UserError where that makes two runs the same.
         """
@@ -102,17 +98,10 @@ class Sweep:
         return replace(self, runs=runs, resolved=_replace_auto(self.resolved, device))
 
 
-def _replace_auto(values: Any, device: str) -> Any:
-    """The resolved config with the value of every `device` entry made definite."""
+def _replace_auto(values: Any, device: str, key: str = "") -> Any:
+    """The resolved config with `device` in place of each 'auto' below a key `device`. `key` is the nearest key."""
     if isinstance(values, Mapping):
-        return {
-            key: _definite(value, device) if key == "device" else _replace_auto(value, device)
-            for key, value in values.items()
-        }
-    return [_replace_auto(value, device) for value in values] if isinstance(values, list) else values
-
-
-def _definite(value: Any, device: str) -> Any:
-    if isinstance(value, list):
-        return [_definite(entry, device) for entry in value]
-    return device if value == "auto" else value
+        return {name: _replace_auto(value, device, name) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_replace_auto(value, device, key) for value in values]
+    return device if key == "device" and values == "auto" else values

@@ -1,13 +1,12 @@
-"""YAML text → plain Python values, and the line and column each of them came from.
+"""YAML text → plain Python values, with the line and column of each.
 
-PyYAML's traps are closed here: duplicate keys, tags and oversized or alias-bombed documents are refused; `1e-3` is a
-float; `on`, `off`, `yes` and `no` are strings; a date is a string.
+This module avoids PyYAML's pitfalls. Duplicate keys, tags, and documents that are too large (also through aliases) are
+refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,30 +24,37 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner and parser with YAML 1.2's core scalars in place of 1.1's."""
+    """PyYAML's parser with the scalars of YAML 1.2's core schema in place of those of YAML 1.1."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
-_NUMBER = list("-+.0123456789")
-_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"^[-+]?[0-9]+$"), _NUMBER)
-_Loader.add_implicit_resolver(
-    _TAG + "float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    _NUMBER,
-)
+def _float(text: str) -> float:
+    # Python writes inf and nan without the point.
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+
+_SCALARS: dict[str, tuple[str, Callable[[str], object]]] = {
+    _TAG + "null": (r"~|null|Null|NULL|", lambda _: None),
+    _TAG + "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: {"true": True, "false": False}[text.lower()]),
+    _TAG + "int": (r"[-+]?[0-9]+", int),
+    _TAG + "float": (_NUMBER + r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", _float),
+    _TAG + "str": (r".*", str),
+}
+"""For each tag: the pattern of the plain scalars that have it, and the function that makes the value."""
+
+for _tag, (_pattern, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), None)
 
 
 @dataclass
 class Source:
     """A document's values with their places.
 
-    `values` is plain dicts, lists and scalars; `places` maps a path such as ("grid", "lr", 1) to the value's place,
-    `keys` maps the path of a mapping's entry to its key's place.
+    `values` is made of plain dicts, lists and scalars. `places` maps a path such as ("grid", "lr", 1) to the value's
+    place. `keys` maps the path of a mapping's entry to its key's place.
     """
 
     file: str
@@ -65,25 +71,25 @@ class Source:
         return self.places.get(path, Place(self.file))
 
     def override(self, assignment: str) -> None:
-        """Apply `--set key=value`; the value is YAML. `grid.network.norm=[none, batch]` sets one key of `grid`.
+        """Apply `--set key=value`. The value is YAML: `grid.network.norm=[none, batch]` sets one key of `grid`.
 
-        Errors: UserError when there is no `=`, the value is not YAML, or the key leads through something that is not
+        Errors: UserError where there is no `=`, the value is not YAML, or the key leads through something that is not
         a mapping.
         """
-        place = Place(f"--set {assignment}")
         key, value = read_assignment(assignment, "--set", "grid.lr=[0.01,0.1]")
-        path = _override_path(key)
-        where = self.values
-        for step in path[:-1]:
-            if isinstance(where, list) and isinstance(step, int) and step < len(where):
-                where = where[step]
-            elif isinstance(where, dict) and isinstance(step, str):
-                where = where.setdefault(step, [] if step == "grids" else {})
+        place = Place(f"--set {assignment}")
+        *outer, last = path = _override_path(key)
+        parent = self.values
+        for step in outer:
+            if isinstance(parent, list) and isinstance(step, int) and step < len(parent):
+                parent = parent[step]
+            elif isinstance(parent, dict) and isinstance(step, str):
+                parent = parent.setdefault(step, [] if step == "grids" else {})
             else:
-                where = None
-        if not isinstance(where, dict):
-            raise UserError(Fault(f"'{'.'.join(map(str, path[:-1]))}' is not a mapping", place))
-        where[path[-1]] = value
+                parent = None
+        if not isinstance(parent, dict):
+            raise UserError(Fault(f"'{'.'.join(map(str, outer))}' is not a mapping", place))
+        parent[last] = value
         for places in (self.places, self.keys):
             for old in [old for old in places if old[: len(path)] == path]:
                 del places[old]
@@ -91,7 +97,10 @@ class Source:
 
 
 def read_assignment(assignment: str, option: str, example: str) -> tuple[str, Any]:
-    """The key and the value, which is YAML, of an option's `key=value`. Errors: UserError with an example."""
+    """The key and the value (which is YAML) of an option's `key=value`.
+
+    Errors: UserError with the example where there is no key or no `=`.
+    """
     place = Place(f"{option} {assignment}")
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
@@ -104,33 +113,39 @@ def _override_path(key: str) -> Path:
     head, _, rest = key.partition(".")
     if not rest:
         return (head,)
+    path: Path = (head,)
     if head == "grids":
-        number, _, inner = rest.partition(".")
-        return (head, int(number) if number.isdecimal() else number, *_override_path_inner(inner))
-    return (head, *_override_path_inner(rest))
-
-
-def _override_path_inner(key: str) -> Path:
-    if key.startswith("zip."):
-        return ("zip", key.removeprefix("zip."))
-    return (key,)
+        number, _, rest = rest.partition(".")
+        path = (head, int(number) if number.isdecimal() else number)
+    if rest.startswith("zip."):
+        return (*path, "zip", rest.removeprefix("zip."))
+    return (*path, rest)
 
 
 def read(text: str, file: str) -> Source:
     """Parse one YAML document.
 
-    Errors: UserError with every duplicate key and tag, or the first syntax error, each with its place.
+    file: the name of its file, for messages.
+
+    Errors: UserError with every duplicate key and tag, or with the first syntax error, each with its place.
+
+    >>> source = read("grid:\\n  lr: [0.1, 1e-3]", "a.yaml")
+    >>> source.values, str(source.place(("grid", "lr", 1)))
+    ({'grid': {'lr': [0.1, 0.001]}}, 'a.yaml:2:13')
+    >>> read("lr: 1\\nlr: 2", "a.yaml")
+    Traceback (most recent call last):
+    runner.errors.UserError: a.yaml:2:1: duplicate key 'lr', first on line 1
+    ...
     """
     if len(text.encode()) > MAX_BYTES:
-        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB: not a config", Place(file)))
+        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(file)))
     source = Source(file)
     builder = _Builder(source, text.splitlines())
     try:
         node = yaml.compose(text, Loader=_Loader)
         source.values = builder.build(node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise UserError(Fault(f"not YAML: {error.problem or error.context}", builder.at(mark))) from None
+        raise UserError(Fault(f"not YAML: {error.problem}", builder.at(error.problem_mark))) from None
     except yaml.YAMLError as error:
         raise UserError(Fault(f"not YAML: {str(error).splitlines()[0]}", Place(file))) from None
     except RecursionError:
@@ -141,22 +156,20 @@ def read(text: str, file: str) -> Source:
 
 
 class _Builder:
+    """Turns PyYAML's nodes into plain values, and notes their places and faults in the source."""
+
     def __init__(self, source: Source, lines: list[str]) -> None:
         self.source, self.lines = source, lines
         self.faults: list[Fault] = []
-        self.nodes = 0
 
     def at(self, mark: Any) -> Place:
-        if mark is None:
-            return Place(self.source.file)
         line = self.lines[mark.line] if mark.line < len(self.lines) else ""
         return Place(self.source.file, mark.line + 1, mark.column + 1, line)
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         place = self.at(node.start_mark)
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise UserError(Fault(f"more than {MAX_NODES} values once its aliases are expanded", place))
+        if len(self.source.places) >= MAX_NODES:
+            raise UserError(Fault(f"more than {MAX_NODES} values, with aliases expanded", place))
         if len(path) > MAX_DEPTH:
             raise UserError(Fault(f"nested more than {MAX_DEPTH} deep", place))
         self.source.places[path] = place
@@ -165,16 +178,11 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            return self._scalar(node, place)
-        self.faults.append(Fault(f"the tag {node.tag} is not allowed here", place))
+            # An explicit tag may not fit, and an integer may have thousands of digits.
+            with suppress(KeyError, ValueError):
+                return _SCALARS[node.tag][1](node.value)
+        self.faults.append(Fault(f"the tag {node.tag} is not allowed, or does not fit the value", place))
         return None
-
-    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
-        try:
-            return _SCALARS[node.tag](node.value)
-        except ValueError:  # an explicit tag on a text it does not fit, or an integer of thousands of digits
-            self.faults.append(Fault(f"'{node.value[:40]}' is no such value", place))
-            return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> Mapping[str, Any]:
         values: dict[str, Any] = {}
@@ -182,39 +190,17 @@ class _Builder:
             place = self.at(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 self.faults.append(Fault("a key must be a word, not a list or a mapping", place))
-                continue
-            key = str(key_node.value)
-            if key in values:
+            elif (key := str(key_node.value)) in values:
                 first = self.source.keys[(*path, key)].line
                 self.faults.append(Fault(f"duplicate key '{key}', first on line {first}", place))
-                continue
-            self.source.keys[(*path, key)] = place
-            values[key] = self.build(value_node, (*path, key))
+            else:
+                self.source.keys[(*path, key)] = place
+                values[key] = self.build(value_node, (*path, key))
         return values
 
 
-def _float(text: str) -> float:
-    special = text.lower().lstrip("+-") in (".inf", ".nan")
-    return float(text.replace(".", "", 1) if special else text)
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-_SCALARS: dict[str, Callable[[str], object]] = {
-    _TAG + "null": lambda _: None,
-    _TAG + "bool": _bool,
-    _TAG + "int": int,
-    _TAG + "float": _float,
-    _TAG + "str": str,
-}
-
-
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would read as something else."""
+    """Quotes a string that `_Loader` would read as another type."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
@@ -223,7 +209,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """YAML text that `read` gives the same values back for; keys in order, inner lists on one line."""
+    """The values as YAML text, which `read` turns into the same values. Keys keep their order, inner lists one line."""
     return yaml.dump(
         dict(values), Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110
     )

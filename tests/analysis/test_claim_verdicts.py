@@ -170,7 +170,8 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
         "    return Claim(name, 'It is higher.', 'me', Path(__file__).parent / 'own.yaml', 'accuracy', 'pp', 1, 1,\n"
         "        partial(final, arm='batch'), {'smoke': ['grid.seed={range: 2}', 'fixed.epochs=1']})\n"
     )
-    with registry.claim.temporary({}):
+    with registry.claim.temporary():
+        registry.claim.clear()
         yield file
 
 

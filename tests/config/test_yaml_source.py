@@ -65,7 +65,7 @@ def test_a_fault_shows_the_line_and_a_caret_under_the_column() -> None:
     [
         ("!!python/object/apply:os.system [ls]", "tag"),
         ("x: !!binary aGk=", "tag"),
-        ("x: !!int abc", "no such value"),
+        ("x: !!int abc", "does not fit"),
         ("[" * 400 + "]" * 400, "deep"),
         ("[" * 20_000, "deep"),
         ("x: " + "y" * 70_000, "larger than 64 KiB"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from itertools import product
 from typing import Any
 
@@ -112,16 +113,16 @@ def test_documents_layers_give_beta_for_one_value_per_channel(make: type[BatchNo
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (BatchNorm(5), (5,), "expected 2-D, 3-D, 4-D input, got 1-D"),
-        (BatchNorm(5), (2, 5, 1, 1, 1), "got 5-D"),
+        (BatchNorm(5), (5,), "one of (2, 3, 4), got 1"),
+        (BatchNorm(5), (2, 5, 1, 1, 1), "got 5"),
         (BatchNorm(5), (2, 3), "expected 5 features"),
         (BatchNorm(1), (2, 3), "expected 1 features"),
-        (D2LBatchNorm(5), (2, 5, 3), "expected 2-D, 4-D input, got 3-D"),
+        (D2LBatchNorm(5), (2, 5, 3), "one of (2, 4), got 3"),
     ],
     ids=str,
 )
 def test_refuses_other_shapes(layer: BatchNorm, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         layer(torch.randn(shape))
 
 

@@ -235,7 +235,7 @@ def test_norm_name_is_checked_against_the_registry_at_the_time(monkeypatch: pyte
         assert (features, dims) == (6, 1)
         return nn.Threshold(0.0, scale)
 
-    monkeypatch.setitem(registry.norm._factories, "mine", mine)
+    monkeypatch.setitem(registry.norm, "mine", mine)
     assert adapter.validate_python("mine") == "mine"
     with pytest.raises(ValidationError, match="unknown norm layer 'mines'; did you mean 'mine'"):
         adapter.validate_python("mines")
