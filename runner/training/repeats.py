@@ -1,7 +1,5 @@
 """Events that a run reports again because it started over."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 
@@ -9,7 +7,14 @@ from collections.abc import Iterable
 class Repeats:
     """Recognises repeated events, so that no event is passed on twice.
 
-    A run's events are the same at every attempt, so counting them is enough.
+    A run's events are the same in every attempt, so counting them is enough.
+
+    >>> repeats = Repeats()
+    >>> repeats.is_repeated("a")  # the first event of run a
+    False
+    >>> repeats.start_over(["a"])
+    >>> repeats.is_repeated("a"), repeats.is_repeated("a")  # the first event again, then the second one
+    (True, False)
     """
 
     def __init__(self) -> None:
@@ -22,7 +27,7 @@ class Repeats:
             self._to_come[run_id] = self._passed[run_id]
 
     def is_repeated(self, run_id: str) -> bool:
-        """Whether the run's next event was passed on before; counts it."""
+        """Whether the run's next event was passed on before. Call this once for each event: it counts the event."""
         if self._to_come[run_id]:
             self._to_come[run_id] -= 1
             return True
