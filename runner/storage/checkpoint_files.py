@@ -14,7 +14,8 @@ class CheckpointFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._unfinished: dict[str, set[str]] = {}  # job's name → its runs that have not ended
+        # job's name → its runs that have not ended
+        self._unfinished: dict[str, set[str]] = {}
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whose rows are on the disk, and delete the files that it replaces."""
@@ -23,15 +24,15 @@ class CheckpointFiles:
         content = checkpoints.to_bytes(checkpoint)
         if isinstance(path, Path):
             write_atomically(path, content)
-        else:  # An object store shows a file only when it is whole.
+        else:
+            # An object store shows a file only when it is whole.
             path.write_bytes(content)
         job = _job(path)
         if job not in self._unfinished:
             # The checkpoint of a larger stack, which these runs were part of, is not needed any more.
             self.runs_ended(checkpoint.run_ids)
             self._unfinished[job] = set(checkpoint.run_ids)
-        files = sorted(self.folder.glob(f"{job}.*{checkpoints.SUFFIX}"))
-        _delete(files[: -checkpoints.KEPT])
+        _delete(sorted(self.folder.glob(f"{job}.*{checkpoints.SUFFIX}"))[: -checkpoints.KEPT])
 
     def runs_ended(self, run_ids: Collection[str]) -> None:
         """Delete the files of the jobs whose last runs have ended."""
@@ -46,8 +47,7 @@ class CheckpointFiles:
         paths = {checkpoint.path for checkpoint in needed}
         _delete(path for path in self.folder.glob("*") if path not in paths)
         for checkpoint in needed:
-            unfinished = set(checkpoint.run_ids) - set(finished)
-            self._unfinished[_job(checkpoint.path)] = unfinished
+            self._unfinished[_job(checkpoint.path)] = set(checkpoint.run_ids) - set(finished)
 
     def remove(self) -> None:
         """Delete the files and their folder."""

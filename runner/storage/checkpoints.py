@@ -5,8 +5,6 @@ and the state as `torch.save` writes it. `torch.load(weights_only=True)` reads t
 Everything in it is per run, so fewer runs can continue a stack's checkpoint, or one run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -108,8 +106,7 @@ def find(folder: Path) -> tuple[list[Found], list[Path]]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             header, _ = _parts(path)
-            run_ids = tuple(str(run_id) for run_id in header["runs"])
-            found.append(Found(path, run_ids, int(header["epoch"])))
+            found.append(Found(path, tuple(map(str, header["runs"])), int(header["epoch"])))
         except (UserError, OSError, LookupError, TypeError, ValueError):
             damaged.append(path)
     return sorted(found, key=lambda checkpoint: -checkpoint.epoch), damaged
@@ -149,7 +146,8 @@ def loads(found: Found) -> bool:
         state = load(found.path)
         same = state["runs"] == list(found.run_ids) and state["epoch"] == found.epoch
         return same and state.keys() >= STATE
-    except Exception:  # torch's unpickler may raise anything when the bytes are not its own.
+    except Exception:
+        # torch's unpickler may raise anything when the bytes are not its own.
         return False
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from runner.errors import UserError
+
 
 def write_atomically(path: Path, text: str | bytes) -> None:
     """Write aside, flush to the disk, rename into place. A reader sees the old file or the new one, nothing between."""
@@ -15,6 +17,14 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Errors: UserError where it cannot be read, or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def write_if_changed(path: Path, text: str) -> None:

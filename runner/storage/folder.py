@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from runner.config import yaml_source
 from runner.errors import UserError
+from runner.storage.files import read_text
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
 CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
@@ -57,7 +58,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 def is_written(folder: Path) -> bool:
     """Whether a process holds the sweep's lock. This writes nothing, and ends before `sole_writer` gives up."""
-    import fcntl  # Only Unix has it. Elsewhere a sweep can be trained, but not watched.
+    # Only Unix has fcntl. Elsewhere a sweep can be trained, but not watched.
+    import fcntl
 
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
@@ -75,11 +77,7 @@ def is_written(folder: Path) -> bool:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The resolved config of a sweep. Errors: UserError where the file is not one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a config: {error}") from None
-    config = yaml_source.read(text, str(path)).values
+    config = yaml_source.read(read_text(path), str(path)).values
     if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
         raise UserError(f"{path}: not the resolved config of a sweep")
     return config

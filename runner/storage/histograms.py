@@ -24,8 +24,7 @@ class Histogram:
     def limits(self) -> list[float]:
         """The upper limits of the bins."""
         width = (self.high - self.low) / len(self.counts)
-        inner = [self.low + width * index for index in range(1, len(self.counts))]
-        return [*inner, self.high]
+        return [*(self.low + width * index for index in range(1, len(self.counts))), self.high]
 
     def values_by_name(self, name: str) -> dict[str, float]:
         """The measures of this histogram's rows and their values. The last bin comes last."""

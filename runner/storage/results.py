@@ -11,6 +11,7 @@ import pandas as pd
 
 from runner.config import grid
 from runner.errors import UserError
+from runner.storage.files import read_text
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.tables import FIELDS, RUN_FIELDS, complete_lines, read_header
 
@@ -106,8 +107,7 @@ def _metrics(path: Path) -> pd.DataFrame:
 
 def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
     """Errors: UserError where a run that ended lacks an epoch, or where its row says something else than the last."""
-    ended = runs[runs["status"].isin(["ok", "diverged"])]
-    ended = ended.drop_duplicates("run_id").set_index("run_id")
+    ended = runs[runs["status"].isin(["ok", "diverged"])].drop_duplicates("run_id").set_index("run_id")
     epochs = metrics.drop_duplicates(["run_id", "epoch"]).sort_values("epoch")
     last = epochs.drop_duplicates("run_id", keep="last").set_index("run_id").reindex(ended.index)
     counts = epochs["run_id"].value_counts().reindex(ended.index, fill_value=0)
@@ -116,16 +116,14 @@ def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> Non
     for name in ("train_accuracy", "valid_accuracy"):
         wrong |= (last[name] != ended[name]) & ~(last[name].isna() & ended[name].isna())
     if wrong.any():
-        run = ended.loc[wrong].iloc[0]
-        raise UserError(
-            f"{folder}: {METRICS} and {RUNS} disagree on run {run['run']}: a table is damaged; "
-            f"use bnbench resume to train what is missing, or --fresh to start over"
-        )
+        run = ended.loc[wrong, "run"].iloc[0]
+        raise UserError(f"{folder}: {METRICS} and {RUNS} disagree on run {run}; use bnbench resume or --fresh")
 
 
 def _runs(path: Path) -> pd.DataFrame:
     runs = _read(path)
-    if "trained_as" not in runs:  # Tables that are older than stacks have no such column.
+    if "trained_as" not in runs:
+        # The table is older than stacks.
         runs["trained_as"] = ""
     if missing := sorted({*RUN_FIELDS, "run_id"} - {*runs.columns}):
         raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
@@ -135,8 +133,9 @@ def _runs(path: Path) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     # A hash such as "12e45678" must not become a number.
     texts = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "layer"), str)
+    lines = io.StringIO(complete_lines(read_text(path)))
     try:
-        lines = io.StringIO(complete_lines(path.read_text(encoding="utf-8")))
         return pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=texts)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors.
+    except ValueError as error:
+        # pandas' parser errors are ValueErrors.
         raise UserError(f"{path}: cannot be read as a table of bnbench: {error}") from None

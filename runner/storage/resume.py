@@ -43,10 +43,8 @@ def finished_runs(folder: Path, planned: Collection[str], retry: Collection[str]
     }
     unplanned = [run for run_id, run in finished.items() if run_id not in planned]
     if unplanned:
-        raise UserError(
-            f"{folder}: holds {len(unplanned)} finished runs that this config does not have "
-            f"(the first is run {unplanned[0]}); use --fresh to start over or --out for another folder"
-        )
+        runs = f"{len(unplanned)} finished runs that this config does not have"
+        raise UserError(f"{folder}: holds {runs} (the first is run {unplanned[0]}); use --fresh or --out")
     return set(finished)
 
 
@@ -76,24 +74,18 @@ def check_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) ->
     Without this check, a network that is edited between two halves of a sweep would be two networks in one arm.
     Errors: UserError where the environment has changed and that is not allowed.
     """
-    if not now:
-        return True
     try:
         before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if isinstance(before, dict):
         changes = differences(before, now)
-    else:
+    except (OSError, ValueError, AttributeError):
+        # The file is missing, or it is not a JSON object.
         before, changes = {}, {ENVIRONMENT: ("whole", "missing or damaged")}
     if not changes:
         return True
     if not allowed:
         listed = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
-        raise UserError(
-            f"{folder}: the environment has changed since this sweep began ({listed}); "
-            f"use --allow-changed to continue and record the change, or --fresh to start over"
-        )
+        changed = f"the environment has changed since this sweep began ({listed})"
+        raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or --fresh to start over")
     change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
     history = [*before.get("changed", []), change]
     write_if_changed(folder / ENVIRONMENT, environment_text({**now, "changed": history}))
@@ -113,13 +105,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     """
     pairs: dict[str, tuple[Any, Any]] = {}
     for name in SAME:
-        if name not in before or name not in now:
-            continue
-        old, new = before[name], now[name]
+        old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             keys = old.keys() & new.keys() if name in ("plugins", "data") else old.keys() | new.keys()
             pairs |= {f"{name} {key}": (old.get(key), new.get(key)) for key in keys}
-        else:
+        elif name in before and name in now:
             pairs[name] = old, new
     return {name: (_short(old), _short(new)) for name, (old, new) in pairs.items() if old != new}
 

@@ -39,13 +39,16 @@ class Store:
         self.checkpoints = CheckpointFiles(checkpoint_folder or folder / CHECKPOINTS)
         self.runs: dict[str, Mapping[str, Any]] = {}
         self.number: dict[str, int] = {}
-        self._cells: dict[str, list[str]] = {}  # run id → the last cells of each of its rows
+        # run id → the last cells of each of its rows
+        self._cells: dict[str, list[str]] = {}
         for run_id, parameters in runs.items():
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
-        self._readings: dict[str, list[str]] = {}  # table → lines that wait for their epoch's row
-        self._waiting: dict[str, list[str]] | None = None  # table → lines to write `together`
-        self._ended: set[str] = set()  # runs whose results are among these lines
+        # table → lines that wait for their epoch's row
+        self._readings: dict[str, list[str]] = {}
+        # table → lines to write `together`, and the runs whose results are among them
+        self._waiting: dict[str, list[str]] | None = None
+        self._ended: set[str] = set()
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run. It gets the next number."""
@@ -109,7 +112,8 @@ class Store:
             if name != RUNS:
                 rows = [row for row in rows if number_in(row, "epoch", path) <= last_epoch[row["run_id"]]]
             self._rewrite(name, header, rows)
-        delete_weights(self.folder, except_of=finished)  # After the rows: a run with a row has its weights.
+        # Weights are deleted after the rows: a run with a row has its weights.
+        delete_weights(self.folder, except_of=finished)
         write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
@@ -120,7 +124,8 @@ class Store:
         self._waiting = {}
         try:
             yield
-        except OSError:  # A disk error: no result may be written without its rows.
+        except OSError:
+            # A disk error: no result may be written without its rows.
             self._waiting, self._ended = {}, set()
             raise
         finally:
@@ -132,7 +137,8 @@ class Store:
     def _flush(self) -> None:
         assert self._waiting is not None
         for name in (CURVES, PROBES, METRICS, RUNS):
-            if lines := self._waiting.pop(name, []):  # Removed before the write: a failed write is not repeated.
+            # Lines are removed before they are written, so a write that failed is not repeated.
+            if lines := self._waiting.pop(name, []):
                 append(self.folder / name, "".join(lines))
         ended, self._ended = self._ended, set()
         self.checkpoints.runs_ended(ended)
@@ -164,8 +170,8 @@ class Store:
         }
         self._write(RUNS, self._line(RUNS, record))
         if result.error:
-            number = self.number[result.run_id]
-            self.log(f"run {number} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
+            run = f"run {self.number[result.run_id]} ({result.run_id})"
+            self.log(f"{run} {result.status}: {result.error}\n{result.traceback}")
         if result.status == "interrupted":
             return
         if self._waiting is None:
@@ -187,8 +193,8 @@ class Store:
         """Sort the tables by run and epoch, and delete the checkpoints."""
         for name, header in self.headers.items():
             rows = read_rows(self.folder / name)
-            if rows != (ordered := sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))):
-                self._rewrite(name, header, ordered)
+            rows.sort(key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
+            self._rewrite(name, header, rows)
         self.checkpoints.remove()
 
     def _write_readings(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 from runner.errors import UserError
+from runner.storage.files import read_text
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS
 from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS
 
@@ -54,14 +55,10 @@ def complete_lines(text: AnyStr) -> AnyStr:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The table's complete rows as text. Errors: UserError where the file is not text."""
+    """The table's complete rows as text. Errors: UserError where the file cannot be read."""
     if not path.exists():
         return []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except ValueError as error:
-        raise UserError(f"{path}: the table is damaged: {error}") from None
-    return list(csv.DictReader(io.StringIO(complete_lines(text))))
+    return list(csv.DictReader(io.StringIO(complete_lines(read_text(path)))))
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
@@ -69,10 +66,8 @@ def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
     try:
         return float(row[name])
     except (TypeError, ValueError):
-        raise UserError(
-            f"{path}: {name} of run {row['run']} is '{row[name]}', not a number: the table is damaged; "
-            f"remove that run's rows and resume, or start over with --fresh"
-        ) from None
+        damage = f"{name} of run {row['run']} is '{row[name]}', not a number"
+        raise UserError(f"{path}: {damage}; remove that run's rows and resume, or use --fresh") from None
 
 
 def read_header(path: Path) -> list[str]:

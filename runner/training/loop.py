@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from runner.config.jobs import Job
 from runner.storage import checkpoints
@@ -35,28 +35,33 @@ class TrainingLoop:
 
     The runs differ only in the parameters that a stack allows (`config.jobs.STACKABLE`), so the first run stands for
     all of them in everything else. `note` says why a run was taken out of a stack. It is empty for all other runs.
+    The loop continues after the epoch of `saved`, which may hold more runs than the job, or begins at the start.
     """
 
-    def __init__(self, job: Job, options: TrainingOptions, note: str = "") -> None:
-        self.job, self.options, self.run = job, options, job[0]
-        self.device = resolve_device(self.run.device)
-        run = self.run
+    def __init__(self, job: Job, options: TrainingOptions, note: str = "", saved: TrainingState | None = None) -> None:
+        self.job, self.options = job, options
+        self.run = run = job[0]
+        self.device = resolve_device(run.device)
         self.data = prepare(
             run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
         )
-        self.began = perf_counter()  # The data are read once for all runs of a process, so reading is not timed.
+        # The clock starts here: the data are read once for all runs of a process.
+        self.began = perf_counter()
         networks = [build_network(run) for run in job]
         self.weights_hashes = [weights_hash(network) for network in networks]
         self.parameter_counts = [parameter_count(network) for network in networks]
         self.learner = learner_for(job, networks, self.data, self.device, note)
         self.batches = Batches(run, self.data, self.device)
         self.batch_digests: list[list[str]] = [[] for _ in job]
-        self.live = dict(enumerate(job))  # position in the job → a run that has not ended
-        self.epoch, self.step = 0, 0
-        self.trained, self.elapsed = 0.0, 0.0  # seconds per run: of training, of everything
+        # position in the job → a run that has not ended
+        self.live = dict(enumerate(job))
+        self.epoch = self.step = 0
+        # seconds per run: of training, of everything
+        self.trained = self.elapsed = 0.0
+        if saved:
+            self._continue_from(saved)
 
-    def continue_from(self, state: TrainingState) -> None:
-        """Continue after the epoch of a checkpoint. The checkpoint may hold more runs than this job."""
+    def _continue_from(self, state: TrainingState) -> None:
         index = [state["runs"].index(run.run_id) for run in self.job]
         self.learner.restore(State(state["tensors"], state["averages"], state["steps"]).of(index))
         self.batch_digests = [list(state["hashes"][i]) for i in index]
@@ -114,6 +119,7 @@ class TrainingLoop:
         yield from self._probe(epoch)
 
     def _probe(self, epoch: float) -> Iterator[ProbeRow]:
+        """Look inside the networks of the runs that ask for probes."""
         for number, run in self.live.items():
             if run.probes:
                 look = Look(self.data, learning_rate(run, max(1, math.ceil(epoch))))
@@ -128,25 +134,37 @@ class TrainingLoop:
             readings = *means(self.sums[number]), *self.valid[number]
             row = EpochRow(run.run_id, self.epoch, self.step, *readings, self.epoch_seconds, self.elapsed)
             yield row
-            if self.epoch == run.epochs or not row.finite:  # No later step can repair NaN weights.
+            # A run that diverged ends: no later step can repair NaN weights.
+            if self.epoch == run.epochs or not row.finite:
                 ended[number] = "ok" if row.finite else "diverged"
-        tested = self.learner.evaluate(self.data.test) if self.data.test and ended else [(None, None)] * len(self.job)
+        test = self.data.test if ended else None
+        tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.job)
         for number, status in ended.items():
-            run = self.live.pop(number)
+            test_loss, test_accuracy = tested[number]
             yield RunResult(
-                run_id=run.run_id,
+                run_id=self.live.pop(number).run_id,
                 status=status,
                 parameter_count=self.parameter_counts[number],
-                test_loss=tested[number][0],
-                test_accuracy=tested[number][1],
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
                 weights_hash=self.weights_hashes[number],
                 batches_hash=" ".join(self.batch_digests[number]),
                 trained_as=self.learner.how,
-                weights=_packed_weights(self.learner.member(number)) if self.options.save_weights else None,
+                weights=self._packed_weights(number),
             )
 
+    def _packed_weights(self, number: int) -> bytes | None:
+        """The `state_dict` of a run's network, on the CPU, as bytes; None where weights are not saved."""
+        if not self.options.save_weights:
+            return None
+        state = self.learner.member(number).state_dict()
+        for name, value in state.items():
+            # torch saves a view with the whole tensor behind it. A clone is not a view.
+            if isinstance(value, Tensor):
+                state[name] = value.detach().cpu().clone()
+        return checkpoints.pack(state)
+
     def _state(self) -> TrainingState:
-        learner = self.learner.state()
         return {
             "runs": [run.run_id for run in self.job],
             "epoch": self.epoch,
@@ -154,19 +172,8 @@ class TrainingLoop:
             "trained": self.trained,
             "elapsed": self.elapsed,
             "hashes": self.batch_digests,
-            "tensors": learner.tensors,
-            "averages": learner.averages,
-            "steps": learner.steps,
+            **vars(self.learner.state()),
         }
-
-
-def _packed_weights(network: nn.Module) -> bytes:
-    """The network's `state_dict`, on the CPU, as bytes."""
-    state = network.state_dict()
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            state[name] = value.detach().cpu().clone()  # torch saves a view with the whole tensor behind it.
-    return checkpoints.pack(state)
 
 
 def reading_steps(steps: int, readings: int) -> set[int]:

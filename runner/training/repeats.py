@@ -18,8 +18,10 @@ class Repeats:
     """
 
     def __init__(self) -> None:
-        self._passed: Counter[str] = Counter()  # run id → events passed on since the checkpoint that it starts from
-        self._to_come: Counter[str] = Counter()  # run id → repeated events that are still to come
+        # run id → events passed on since the checkpoint that the run starts from
+        self._passed: Counter[str] = Counter()
+        # run id → repeated events that are still to come
+        self._to_come: Counter[str] = Counter()
 
     def start_over(self, run_ids: Iterable[str]) -> None:
         """These runs begin another attempt."""
@@ -45,5 +47,4 @@ class Repeats:
 
     def ended(self, run_id: str) -> None:
         """The run reports nothing more."""
-        self._passed.pop(run_id, None)
-        self._to_come.pop(run_id, None)
+        del self._passed[run_id], self._to_come[run_id]

@@ -26,8 +26,10 @@ def settings_of(run: RunSpec) -> Iterator[None]:
     precision = "tf32" if run.precision == "tf32" else "ieee"
     backends: Any = torch.backends
     settings = (
-        (torch.utils.deterministic, "fill_uninitialized_memory", False),  # Filling costs a pass over new memory.
-        (backends.cudnn, "benchmark", False),  # It would choose kernels by timing.
+        # Filling costs a pass over new memory.
+        (torch.utils.deterministic, "fill_uninitialized_memory", False),
+        # It would choose kernels by timing.
+        (backends.cudnn, "benchmark", False),
         (backends.cudnn.conv, "fp32_precision", precision),
         (backends.cuda.matmul, "fp32_precision", precision),
     )
@@ -41,9 +43,11 @@ def settings_of(run: RunSpec) -> Iterator[None]:
             setattr(module, name, value)
         if not os.environ.get(WORKSPACE):
             restore.callback(os.environ.pop, WORKSPACE, None)
-            os.environ[WORKSPACE] = ":4096:8"  # cuBLAS is deterministic with it.
-        restore.callback(torch.set_flush_denormal, False)  # torch cannot tell what it was. scipy needs denormals.
-        torch.set_flush_denormal(True)  # Denormals slow a CPU's convolutions 20 to 50 times.
+            # With this value, cuBLAS is deterministic.
+            os.environ[WORKSPACE] = ":4096:8"
+        # Denormals slow a CPU's convolutions 20 to 50 times, but scipy needs them.
+        restore.callback(torch.set_flush_denormal, False)
+        torch.set_flush_denormal(True)
         yield
 
 

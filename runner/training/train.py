@@ -1,6 +1,7 @@
 """Train a job and yield its events. Nothing here writes a file or knows who receives the events."""
 
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -30,7 +31,9 @@ def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | N
     (1, 2, 'ok')
     """
     saved = checkpoints.load(checkpoint) if checkpoint else None
-    rows: dict[str, list[EpochRow]] = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
+    rows: dict[str, list[EpochRow]] = defaultdict(list)
+    if saved:
+        rows |= {run.run_id: checkpoints.rows(saved, run.run_id) for run in job}
     repeats = Repeats()
     ended: set[str] = set()
     waiting: list[tuple[Job, str]] = [(tuple(job), "")]
@@ -54,9 +57,10 @@ def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | N
                 yield event
         except CannotStackError as cannot:
             waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
-        except (Exception, SystemExit) as error:  # A network that calls sys.exit() is a failed run, too.
-            unfinished = [run for run in part if run.run_id not in ended]
+        except (Exception, SystemExit) as error:
+            # SystemExit: a network that calls sys.exit() is a failed run, too.
             if len(part) > 1:
+                unfinished = [run for run in part if run.run_id not in ended]
                 waiting += [(half, "") for half in reversed(even_parts(unfinished, 2)) if half]
             else:
                 yield _failure(part[0], error, rows[part[0].run_id])
@@ -64,10 +68,7 @@ def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | N
 
 def _loop_events(part: Job, options: TrainingOptions, note: str, saved: TrainingState | None) -> Iterator[LoopEvent]:
     with settings_of(part[0]):
-        loop = TrainingLoop(part, options, note)
-        if saved:
-            loop.continue_from(saved)
-        yield from loop.events()
+        yield from TrainingLoop(part, options, note, saved).events()
 
 
 def _checkpoint(state: TrainingState, rows: Mapping[str, Sequence[EpochRow]]) -> Checkpoint:

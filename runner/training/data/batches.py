@@ -28,8 +28,8 @@ def batch_order(run: RunSpec, n: int, epoch: int) -> Tensor:
     """
     if not run.shuffle:
         return torch.arange(n)
-    seed = 0 if run.share_batches else run.seed
-    return torch.randperm(n, generator=torch.Generator().manual_seed(stream(seed, "batches", epoch)))
+    seed = stream(0 if run.share_batches else run.seed, "batches", epoch)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 Batch = Tensor | tuple[Tensor, Tensor]
@@ -46,12 +46,14 @@ class Batches:
 
     def __init__(self, run: RunSpec, data: RunData, device: torch.device) -> None:
         self.run, self.data, self.device = run, data, device
-        self.loader_order: list[int] = []  # The loader reads this list again at the start of each epoch.
+        # The loader reads this list again at the start of each epoch.
+        self.loader_order: list[int] = []
         self.loader = _loader(run, data, self.loader_order) if run.num_workers else None
 
     def count(self, samples: int) -> int:
         """How many batches an epoch of so many samples has."""
-        return samples // self.run.batch_size if self.run.drop_last else math.ceil(samples / self.run.batch_size)
+        batches = samples / self.run.batch_size
+        return math.floor(batches) if self.run.drop_last else math.ceil(batches)
 
     def __call__(self, orders: Tensor) -> Iterator[Batch]:
         if self.loader is not None:
@@ -78,7 +80,8 @@ class _Samples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from PIL import Image
 
-        return self.transform(Image.fromarray(self.images[index].transpose(1, 2, 0).squeeze())), self.labels[index]
+        image = Image.fromarray(self.images[index].transpose(1, 2, 0).squeeze())
+        return self.transform(image), self.labels[index]
 
 
 def _loader(run: RunSpec, data: RunData, order: list[int]) -> DataLoader[Any]:
@@ -89,5 +92,6 @@ def _loader(run: RunSpec, data: RunData, order: list[int]) -> DataLoader[Any]:
         num_workers=run.num_workers,
         drop_last=run.drop_last,
         persistent_workers=True,
-        generator=torch.Generator(),  # Drawing from the global generator would change dropout.
+        # Drawing from the global generator would change dropout.
+        generator=torch.Generator(),
     )
