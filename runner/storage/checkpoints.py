@@ -151,6 +151,6 @@ def loads(found: Found) -> bool:
         return False
 
 
-def rows(state: dict[str, Any], run_id: str) -> list[EpochRow]:
-    """A run's rows up to the checkpoint."""
-    return [EpochRow(*values) for values in state["rows"][run_id]]
+def rows(state: dict[str, Any] | None, run_id: str) -> list[EpochRow]:
+    """A run's rows up to the checkpoint; none where there is no checkpoint."""
+    return [EpochRow(*values) for values in state["rows"][run_id]] if state else []

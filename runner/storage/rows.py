@@ -12,6 +12,8 @@ FAILED = ("failed", "oom", "timeout")
 
 RETRYABLE = (*FAILED, "diverged")
 
+MEASURES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -118,8 +120,7 @@ class RunResult:
         """The outcomes that this run has, by the columns of runs.csv."""
         outcomes: dict[str, Any] = {}
         if last := self.last:
-            names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-            outcomes |= {name: getattr(last, name) for name in names}
+            outcomes |= {name: getattr(last, name) for name in MEASURES}
         if best := self.best:
             outcomes |= {"best_epoch": best.epoch, "best_valid_accuracy": best.valid_accuracy}
         outcomes |= {"test_loss": self.test_loss, "test_accuracy": self.test_accuracy}

@@ -19,6 +19,9 @@ from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunRes
 from runner.storage.tables import FIELDS, cell, csv_text, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
 
+Parameters = Mapping[str, Mapping[str, Any]]
+"""Run id → the run's parameters by name."""
+
 
 class Store:
     """The tables of one sweep, written by one process (`sole_writer`).
@@ -29,11 +32,7 @@ class Store:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        columns: Sequence[str],
-        runs: Mapping[str, Mapping[str, Any]],
-        checkpoint_folder: Path | None = None,
+        self, folder: Path, columns: Sequence[str], runs: Parameters, checkpoint_folder: Path | None = None
     ) -> None:
         self.folder, self.columns = folder, tuple(columns)
         self.checkpoints = CheckpointFiles(checkpoint_folder or folder / CHECKPOINTS)
@@ -95,7 +94,8 @@ class Store:
         """Keep what a resumed sweep needs: (the ids of finished runs, run id → the checkpoint that the run continues).
 
         Rows of finished runs are kept, and rows of other runs up to their checkpoint. They get this plan's run numbers.
-        Later rows are dropped. `resume.finished_runs` explains `retry` and `save_weights`.
+        All other rows are dropped. A run whose status is in `retry` is trained again. With `save_weights`, so is a run
+        without its weights.
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
@@ -135,6 +135,7 @@ class Store:
                 self._waiting = None
 
     def _flush(self) -> None:
+        """Write what was collected, then delete the checkpoints of the runs that ended."""
         assert self._waiting is not None
         for name in (CURVES, PROBES, METRICS, RUNS):
             # Lines are removed before they are written, so a write that failed is not repeated.
@@ -209,6 +210,7 @@ class Store:
         return csv_text([[*(cell(record.get(column)) for column in FIELDS[name]), *parameters]])
 
     def _rewrite(self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+        """Replace a table's rows. They get this plan's run numbers."""
         numbered = [{**row, "run": str(self.number[row["run_id"]])} for row in rows]
         text = csv_text([header, *([row[column] for column in header] for row in numbered)])
         write_if_changed(self.folder / name, text)

@@ -10,10 +10,10 @@ from typing import Any, AnyStr
 from runner.errors import UserError
 from runner.storage.files import read_text
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS
-from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, PROBE_FIELDS
+from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIELDS
 
 RUN_FIELDS = (
-    *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+    *("run", "status", "epochs_trained", "parameters", *MEASURES),
     *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "trained_as"),
     "error",
 )

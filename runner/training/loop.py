@@ -59,14 +59,11 @@ class TrainingLoop:
         # seconds per run: of training, of everything
         self.trained = self.elapsed = 0.0
         if saved:
-            self._continue_from(saved)
-
-    def _continue_from(self, state: TrainingState) -> None:
-        index = [state["runs"].index(run.run_id) for run in self.job]
-        self.learner.restore(State(state["tensors"], state["averages"], state["steps"]).of(index))
-        self.batch_digests = [list(state["hashes"][i]) for i in index]
-        self.epoch, self.step, self.trained = state["epoch"], state["step"], state["trained"]
-        self.began -= state["elapsed"] * len(self.job)
+            index = [saved["runs"].index(run.run_id) for run in job]
+            self.learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(index))
+            self.batch_digests = [list(saved["hashes"][i]) for i in index]
+            self.epoch, self.step, self.trained = saved["epoch"], saved["step"], saved["trained"]
+            self.began -= saved["elapsed"] * len(job)
 
     def events(self) -> Iterator[LoopEvent]:
         """Train until every run has ended."""
@@ -93,7 +90,8 @@ class TrainingLoop:
             self.learner.step(batch)
             self.step += 1
             if number in evaluated:
-                sums = self.learner.reading()  # This waits for the device.
+                # A reading waits for the device.
+                sums = self.learner.reading()
                 self.trained += (perf_counter() - resumed) / len(self.job)
                 yield from self._evaluate(sums, self.epoch - 1 + number / steps)
                 resumed = perf_counter()
@@ -140,13 +138,12 @@ class TrainingLoop:
         test = self.data.test if ended else None
         tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.job)
         for number, status in ended.items():
-            test_loss, test_accuracy = tested[number]
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
                 status=status,
                 parameter_count=self.parameter_counts[number],
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
+                test_loss=tested[number][0],
+                test_accuracy=tested[number][1],
                 weights_hash=self.weights_hashes[number],
                 batches_hash=" ".join(self.batch_digests[number]),
                 trained_as=self.learner.how,
@@ -165,6 +162,7 @@ class TrainingLoop:
         return checkpoints.pack(state)
 
     def _state(self) -> TrainingState:
+        """The state to save in a checkpoint."""
         return {
             "runs": [run.run_id for run in self.job],
             "epoch": self.epoch,

@@ -1,8 +1,7 @@
 """Train a job and yield its events. Nothing here writes a file or knows who receives the events."""
 
 import traceback
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -31,9 +30,7 @@ def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | N
     (1, 2, 'ok')
     """
     saved = checkpoints.load(checkpoint) if checkpoint else None
-    rows: dict[str, list[EpochRow]] = defaultdict(list)
-    if saved:
-        rows |= {run.run_id: checkpoints.rows(saved, run.run_id) for run in job}
+    rows = {run.run_id: checkpoints.rows(saved, run.run_id) for run in job}
     repeats = Repeats()
     ended: set[str] = set()
     waiting: list[tuple[Job, str]] = [(tuple(job), "")]
@@ -71,7 +68,7 @@ def _loop_events(part: Job, options: TrainingOptions, note: str, saved: Training
         yield from TrainingLoop(part, options, note, saved).events()
 
 
-def _checkpoint(state: TrainingState, rows: Mapping[str, Sequence[EpochRow]]) -> Checkpoint:
+def _checkpoint(state: TrainingState, rows: dict[str, list[EpochRow]]) -> Checkpoint:
     """The checkpoint of these runs, with their rows so far: a run that continues from it has all its rows again."""
     rows_so_far = {run_id: [list(astuple(row)) for row in rows[run_id]] for run_id in state["runs"]}
     return Checkpoint(tuple(state["runs"]), state["epoch"], checkpoints.pack({**state, "rows": rows_so_far}))
