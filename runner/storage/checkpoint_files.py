@@ -1,7 +1,5 @@
 """The checkpoint files of one sweep: written after the rows of their epoch, deleted when their runs have ended."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -16,20 +14,23 @@ class CheckpointFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._unfinished: dict[str, set[str]] = {}  # job's name → its runs that have not ended
+        # job's name → its runs that have not ended
+        self._unfinished: dict[str, set[str]] = {}
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint whose rows are on the disk, and delete the files that it replaces."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
+        path = self.folder / checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
         content = checkpoints.to_bytes(checkpoint)
-        if isinstance(self.folder, Path):
-            write_atomically(self.folder / name, content)
-        else:  # An object store shows a file only when it is whole.
-            (self.folder / name).write_bytes(content)
-        job = name.partition(".")[0]
+        if isinstance(path, Path):
+            write_atomically(path, content)
+        else:
+            # An object store shows a file only when it is whole.
+            path.write_bytes(content)
+        job = _job(path)
         if job not in self._unfinished:
-            self.runs_ended(checkpoint.run_ids)  # The checkpoint of the larger stack is not needed any more.
+            # The checkpoint of a larger stack, which these runs were part of, is not needed any more.
+            self.runs_ended(checkpoint.run_ids)
             self._unfinished[job] = set(checkpoint.run_ids)
         _delete(sorted(self.folder.glob(f"{job}.*{checkpoints.SUFFIX}"))[: -checkpoints.KEPT])
 
@@ -42,11 +43,11 @@ class CheckpointFiles:
                 del self._unfinished[job]
 
     def keep_only(self, needed: Collection[Found], finished: Collection[str] = ()) -> None:
-        """Delete all files but those needed, whose runs go on; `finished` names the runs that do not."""
-        paths = {found.path for found in needed}
+        """Delete all files except the needed ones. `finished` are the ids of the runs that do not continue."""
+        paths = {checkpoint.path for checkpoint in needed}
         _delete(path for path in self.folder.glob("*") if path not in paths)
-        for found in needed:
-            self._unfinished[found.path.name.partition(".")[0]] = set(found.run_ids) - set(finished)
+        for checkpoint in needed:
+            self._unfinished[_job(checkpoint.path)] = set(checkpoint.run_ids) - set(finished)
 
     def remove(self) -> None:
         """Delete the files and their folder."""
@@ -61,6 +62,11 @@ class CheckpointFiles:
         for path in damaged:
             log(f"{path.name}: damaged checkpoint, not used")
         return [each for each in found if each.path not in damaged]
+
+
+def _job(path: Path) -> str:
+    """The job's name in a checkpoint's name."""
+    return path.name.partition(".")[0]
 
 
 def _delete(paths: Iterable[Path]) -> None:

@@ -1,11 +1,9 @@
-"""Checkpoints: what the runs of a job need to go on after an epoch, in one file, written by the driver.
+"""Checkpoints: what the runs of a job need to continue after an epoch, in one file, written by the driver.
 
-A file is four parts: a line that names the format, the SHA-256 of the rest, a line of JSON (the runs and the epoch),
-and tensors and plain values as `torch.save` writes them, which `torch.load(weights_only=True)` reads: no code in it is
-ever run. Everything in it is per run, so a stack's file can be continued by fewer runs, or by one.
+A file has four parts: a line that names the format, the SHA-256 of the rest, a line of JSON (the runs and the epoch),
+and the state as `torch.save` writes it. `torch.load(weights_only=True)` reads the state, so no code in it is ever run.
+Everything in it is per run, so fewer runs can continue a stack's checkpoint, or one run.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
@@ -21,17 +19,32 @@ from runner.storage.rows import Checkpoint, EpochRow
 FORMAT = b"bnbench checkpoint 1\n"
 SUFFIX = ".ckpt"
 KEPT = 2
-"""The last one, and the one before, should the last be damaged."""
+"""The last checkpoint is kept, and the one before it, in case the last one is damaged."""
+
+STATE = {"step", "trained", "elapsed", "hashes", "rows", "tensors", "averages", "steps"}
+"""What a state holds besides `runs`, the ids of its runs, and `epoch`.
+
+`step` counts optimizer steps. `trained` is the seconds of training and `elapsed` all seconds, both per run. `hashes`
+has a digest of the batch order per run and epoch. `rows` are the runs' rows so far. `tensors`, `averages` and `steps`
+are the learner's state.
+"""
 
 
 @dataclass(frozen=True)
 class Every:
-    """How often to write one: after so many epochs, or at the first end of an epoch after so many seconds."""
+    """How often to write a checkpoint: after so many epochs, or at the first end of an epoch after so many seconds.
+
+    >>> Every(epochs=5).due(epoch=10, since=0.0)
+    True
+    >>> Every(seconds=60).due(epoch=10, since=59.0)
+    False
+    """
 
     epochs: int | None = None
     seconds: float | None = None
 
     def due(self, epoch: int, since: float) -> bool:
+        """Whether to write one at the end of this epoch, `since` seconds after the last one."""
         if self.epochs is not None:
             return epoch % self.epochs == 0
         return self.seconds is not None and since >= self.seconds
@@ -42,7 +55,7 @@ NEVER = Every()
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint on the disk that is whole."""
+    """A checkpoint on the disk whose digest is right."""
 
     path: Path
     run_ids: tuple[str, ...]
@@ -50,11 +63,12 @@ class Found:
 
 
 def folder_at(place: str, sweep_folder: Path) -> Path:
-    """A sweep's folder in a storage that several machines see: a path, or any of fsspec's, such as s3://bucket/name.
+    """A sweep's folder in a storage that several machines see. `place` is a path, or a URL such as s3://bucket/name.
 
-    Errors: UserError where what reads such a path is not installed.
+    Errors: UserError where the URL cannot be used, or where the package that reads it is not installed.
     """
-    owner = hashlib.sha256(str(sweep_folder.resolve()).encode()).hexdigest()[:8]  # two results folders, one storage
+    # The digest tells two results folders apart that share one storage.
+    owner = hashlib.sha256(str(sweep_folder.resolve()).encode()).hexdigest()[:8]
     name = f"{sweep_folder.name}-{owner}"
     if "://" not in place:
         return Path(place).resolve() / name
@@ -69,7 +83,7 @@ def folder_at(place: str, sweep_folder: Path) -> Path:
 
 
 def file_name(run_ids: Sequence[str], epoch: int) -> str:
-    """One name per job and epoch."""
+    """The name of a checkpoint: a digest of the job's runs, and the epoch."""
     job = hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:12]
     return f"{job}.{epoch:06d}{SUFFIX}"
 
@@ -80,29 +94,28 @@ def epoch_of(path: Path) -> int:
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """The file."""
-    header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch}).encode() + b"\n"
-    digest = hashlib.sha256(header + checkpoint.state).hexdigest().encode()
-    return FORMAT + digest + b"\n" + header + checkpoint.state
+    """The content of a checkpoint's file."""
+    header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch})
+    rest = header.encode() + b"\n" + checkpoint.state
+    return FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
 
 
 def find(folder: Path) -> tuple[list[Found], list[Path]]:
-    """The whole checkpoints below a folder, the latest epoch first, and the damaged files."""
+    """The checkpoints in a folder whose digest is right, the latest epoch first, and the files that are damaged."""
     found, damaged = [], []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             header, _ = _parts(path)
             found.append(Found(path, tuple(map(str, header["runs"])), int(header["epoch"])))
-        except (UserError, OSError, LookupError, TypeError, ValueError):  # of another make, its digest right
+        except (UserError, OSError, LookupError, TypeError, ValueError):
             damaged.append(path)
-    return sorted(found, key=lambda each: -each.epoch), damaged
+    return sorted(found, key=lambda checkpoint: -checkpoint.epoch), damaged
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
-    """(header, state). Errors: UserError where the file is not what was written."""
+    """(header, state). Errors: UserError where the digest is wrong; ValueError where the header is not JSON."""
     content = path.read_bytes()
-    start = len(FORMAT)
-    digest, rest = content[start : start + 64], content[start + 65 :]
+    digest, _, rest = content.removeprefix(FORMAT).partition(b"\n")
     if not content.startswith(FORMAT) or hashlib.sha256(rest).hexdigest().encode() != digest:
         raise UserError(f"{path}: damaged checkpoint")
     header, _, state = rest.partition(b"\n")
@@ -118,26 +131,26 @@ def pack(state: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def loads(found: Found) -> bool:
-    """Whether a whole file's state can be gone on from."""
-    try:
-        state = load(found.path)
-        return state["runs"] == list(found.run_ids) and state["epoch"] == found.epoch and state.keys() >= STATE
-    except Exception:  # whatever torch's unpickler makes of bytes that are not its own
-        return False
-
-
-STATE = {"step", "trained", "elapsed", "hashes", "rows", "tensors", "averages", "steps"}
-
-
 def load(path: Path) -> dict[str, Any]:
-    """What `pack` was given. Errors: UserError where the file is damaged."""
+    """The state that `pack` was given. Errors: UserError where the file is damaged."""
     import torch
 
-    state: dict[str, Any] = torch.load(io.BytesIO(_parts(path)[1]), map_location="cpu", weights_only=True)
+    content = io.BytesIO(_parts(path)[1])
+    state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     return state
 
 
-def rows(state: dict[str, Any], run_id: str) -> list[EpochRow]:
-    """A run's rows up to the checkpoint."""
-    return [EpochRow(*values) for values in state["rows"][run_id]]
+def loads(found: Found) -> bool:
+    """Whether training can continue from a checkpoint whose digest is right."""
+    try:
+        state = load(found.path)
+        same = state["runs"] == list(found.run_ids) and state["epoch"] == found.epoch
+        return same and state.keys() >= STATE
+    except Exception:
+        # torch's unpickler may raise anything when the bytes are not its own.
+        return False
+
+
+def rows(state: dict[str, Any] | None, run_id: str) -> list[EpochRow]:
+    """A run's rows up to the checkpoint; none where there is no checkpoint."""
+    return [EpochRow(*values) for values in state["rows"][run_id]] if state else []

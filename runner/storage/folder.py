@@ -1,6 +1,7 @@
-"""Where things lie. Imports nothing heavy: a second writer is turned away before torch is loaded."""
+"""Where a sweep's files are, and who may write them.
 
-from __future__ import annotations
+This module imports nothing heavy, so that a second writer is turned away before torch is loaded.
+"""
 
 import os
 from collections.abc import Iterator
@@ -12,10 +13,15 @@ from filelock import FileLock, Timeout
 
 from runner.config import yaml_source
 from runner.errors import UserError
+from runner.storage.files import read_text
+
+METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
+CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
+LOCK, CHECKPOINTS, WEIGHTS = ".lock", "checkpoints", "weights"
 
 
 def data_folder(option: str | None) -> Path:
-    """`--data-dir`, else $BNBENCH_DATA_DIR, else ./data."""
+    """The folder of `--data-dir`, else of $BNBENCH_DATA_DIR, else ./data."""
     return Path(option or os.environ.get("BNBENCH_DATA_DIR") or "data")
 
 
@@ -27,42 +33,41 @@ def sweep_folder(out: Path, name: str) -> Path:
     return folder
 
 
-METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
-
-CONFIG, ENVIRONMENT, LOG, LOCK, CHECKPOINTS = "config.yaml", "environment.json", "run.log", ".lock", "checkpoints"
-
-WEIGHTS = "weights"
-
-
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock. Errors: UserError, within a fifth of a second, where another process holds it."""
+    """Hold the sweep's lock. A folder that is still empty at the end is removed.
+
+    Errors: UserError, within a fifth of a second, where another process holds the lock.
+    """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0.2, poll_interval=0.02)  # `is_written` holds it for a moment
+        # It waits a moment, because `is_written` may hold the lock.
+        lock.acquire(timeout=0.2, poll_interval=0.02)
     except Timeout:
         raise UserError(f"{folder}: another process is writing this sweep") from None
     try:
         yield
     finally:
         if new and [path.name for path in folder.iterdir()] == [LOCK]:
-            (folder / LOCK).unlink()  # nothing came of it
+            (folder / LOCK).unlink()
             folder.rmdir()
         lock.release()
 
 
 def is_written(folder: Path) -> bool:
-    """Whether a process holds the sweep's lock; writes nothing, and is done before `sole_writer` gives up."""
-    import fcntl  # Unix's: elsewhere a sweep can be trained, but not watched
+    """Whether a process holds the sweep's lock. This writes nothing, and ends before `sole_writer` gives up."""
+    # Only Unix has fcntl. Elsewhere a sweep can be trained, but not watched.
+    import fcntl
 
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does, but shared: watchers are no writers
+        # filelock uses flock too. Here it is shared, so that watchers do not disturb each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:
@@ -71,12 +76,8 @@ def is_written(folder: Path) -> bool:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The resolved config of a sweep. Errors: UserError where it is not one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a config: {error}") from None
-    config = yaml_source.read(text, str(path)).values
+    """The resolved config of a sweep. Errors: UserError where the file is not one."""
+    config = yaml_source.read(read_text(path), str(path)).values
     if not isinstance(config, dict) or not {"name", "fixed"} <= set(config):
         raise UserError(f"{path}: not the resolved config of a sweep")
     return config

@@ -1,8 +1,7 @@
 """Histograms as rows of probes.csv, and back: `weight_low`, `weight_high`, `weight_bin_00` … `weight_bin_31`."""
 
-from __future__ import annotations
-
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ _PART = re.compile(r"(?P<name>.+)_(?P<part>low|high|bin_\d\d)")
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of values in `BINS` bins of one width between `low` and `high`."""
+    """Counts of values in `BINS` bins of equal width between `low` and `high`."""
 
     low: float
     high: float
@@ -23,12 +22,12 @@ class Histogram:
 
     @property
     def limits(self) -> list[float]:
-        """The bins' upper limits."""
+        """The upper limits of the bins."""
         width = (self.high - self.low) / len(self.counts)
         return [*(self.low + width * index for index in range(1, len(self.counts))), self.high]
 
     def values_by_name(self, name: str) -> dict[str, float]:
-        """What the rows of this histogram are called, and their values; the last bin comes last."""
+        """The measures of this histogram's rows and their values. The last bin comes last."""
         bins = {f"{name}_bin_{index:02}": count for index, count in enumerate(self.counts)}
         return {f"{name}_low": self.low, f"{name}_high": self.high, **bins}
 
@@ -39,13 +38,14 @@ def is_part(row: ProbeRow) -> bool:
 
 
 def collect(rows: Sequence[ProbeRow]) -> dict[tuple[str, str], Histogram]:
-    """(layer, name) → histogram, from the rows of one reading of one run. One that a kill cut short is left out."""
-    parts: dict[tuple[str, str], dict[str, float]] = {}
+    """(layer, name) → histogram, from the rows of one reading of one run. A histogram that lacks rows is left out."""
+    parts: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in rows:
-        if found := _PART.fullmatch(row.measure):
-            parts.setdefault((row.layer, found["name"]), {})[found["part"]] = row.value
+        if match := _PART.fullmatch(row.measure):
+            parts[row.layer, match["name"]][match["part"]] = row.value
+    bins = [f"bin_{index:02}" for index in range(BINS)]
     return {
-        key: Histogram(part["low"], part["high"], tuple(part[f"bin_{index:02}"] for index in range(BINS)))
+        key: Histogram(part["low"], part["high"], tuple(part[name] for name in bins))
         for key, part in parts.items()
         if len(part) == BINS + 2
     }

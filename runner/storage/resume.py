@@ -1,15 +1,12 @@
-"""What of a sweep's folder a resumed sweep keeps: finished runs, and checkpoints that can be continued."""
-
-from __future__ import annotations
+"""What a resumed sweep keeps of its folder: finished runs, and checkpoints that can be continued."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
-from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.checkpoints import Found
 from runner.storage.files import write_if_changed
 from runner.storage.folder import ENVIRONMENT, METRICS, RUNS
@@ -24,85 +21,73 @@ SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins"
 def check_headers(folder: Path, headers: Mapping[str, Sequence[str]]) -> None:
     """Errors: UserError where a table has other columns than the sweep writes."""
     for name, header in headers.items():
-        found = read_header(folder / name)
-        if found and sorted(found) != sorted(header):
-            changed = ", ".join(sorted(set(found) ^ set(header)))
+        columns = read_header(folder / name)
+        if columns and sorted(columns) != sorted(header):
+            changed = ", ".join(sorted(set(columns) ^ set(header)))
             raise UserError(f"{folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out")
 
 
-def finished_runs(folder: Path, planned: Container[str], retry: Collection[str], *, save_weights: bool) -> set[str]:
+def finished_runs(folder: Path, planned: Collection[str], retry: Collection[str], save_weights: bool) -> set[str]:
     """The ids of the runs that need no more training.
 
     A run whose status is in `retry` is not finished. With `save_weights`, a run without its weights is not finished.
     Errors: UserError where a finished run is not planned.
     """
-    rows = Counter(row["run_id"] for row in read_rows(folder / METRICS))
-    finished = [
-        row
+    epochs = Counter(row["run_id"] for row in read_rows(folder / METRICS))
+    finished = {
+        row["run_id"]: row["run"]
         for row in read_rows(folder / RUNS)
         if row["status"] not in ("interrupted", *retry)
-        and rows[row["run_id"]] == number_in(row, "epochs_trained", folder / RUNS)
+        and epochs[row["run_id"]] == number_in(row, "epochs_trained", folder / RUNS)
         and (not save_weights or row["status"] in FAILED or weights_file(folder, row["run_id"]).exists())
-    ]
-    foreign = [row for row in finished if row["run_id"] not in planned]
-    if foreign:
-        raise UserError(
-            f"{folder}: holds {len(foreign)} finished runs that this config does not have "
-            f"(the first is run {foreign[0]['run']}); use --fresh to start over or --out for another folder"
-        )
-    return {row["run_id"] for row in finished}
+    }
+    unplanned = [run for run_id, run in finished.items() if run_id not in planned]
+    if unplanned:
+        runs = f"{len(unplanned)} finished runs that this config does not have"
+        raise UserError(f"{folder}: holds {runs} (the first is run {unplanned[0]}); use --fresh or --out")
+    return set(finished)
 
 
 def continuable(
-    folder: Path,
-    files: CheckpointFiles,
-    unfinished: Collection[str],
-    retry: Collection[str],
-    log: Callable[[str], None],
+    folder: Path, checkpoints: Sequence[Found], unfinished: set[str], retry: Collection[str]
 ) -> dict[str, Found]:
-    """Run id → its latest checkpoint whose epochs all have their row.
+    """Run id → the latest of the checkpoints, which are sorted from late to early, whose epochs all have their row.
 
-    A run without one starts over; so does a run whose status is in `retry`.
+    A run without such a checkpoint starts over. So does a run whose status is in `retry`.
     """
-    found = files.usable(log)
-    epochs: dict[str, list[int]] = {}
+    epochs: dict[str, list[int]] = defaultdict(list)
     for row in read_rows(folder / METRICS):
-        epochs.setdefault(row["run_id"], []).append(int(number_in(row, "epoch", folder / METRICS)))
+        epochs[row["run_id"]].append(int(number_in(row, "epoch", folder / METRICS)))
     retried = {row["run_id"] for row in read_rows(folder / RUNS) if row["status"] in retry}
     continued: dict[str, Found] = {}
-    for each in found:  # the latest epoch first
-        for run_id in set(each.run_ids) & set(unfinished) - retried - set(continued):
-            rows = sorted(epoch for epoch in epochs.get(run_id, []) if epoch <= each.epoch)
-            if rows == list(range(1, each.epoch + 1)):
-                continued[run_id] = each
+    for checkpoint in reversed(checkpoints):
+        for run_id in unfinished.intersection(checkpoint.run_ids) - retried:
+            trained = sorted(epoch for epoch in epochs[run_id] if epoch <= checkpoint.epoch)
+            if trained == list(range(1, checkpoint.epoch + 1)):
+                continued[run_id] = checkpoint
     return continued
 
 
 def check_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) -> bool:
-    """Whether the sweep's checkpoints come from this environment; a change that is allowed is recorded in the folder.
+    """Whether the sweep's checkpoints come from this environment. An allowed change is recorded in the folder.
 
-    A network that changed between two halves of a sweep would make two networks of one arm.
-    Errors: UserError where something changed and that is not allowed.
+    Without this check, a network that is edited between two halves of a sweep would be two networks in one arm.
+    Errors: UserError where the environment has changed and that is not allowed.
     """
-    if not now:
-        return True
     try:
         before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if isinstance(before, dict):
         changes = differences(before, now)
-    else:
-        before, changes = {}, {ENVIRONMENT: ("what the sweep began with", "missing or damaged")}
+    except (OSError, ValueError, AttributeError):
+        # The file is missing, or it is not a JSON object.
+        before, changes = {}, {ENVIRONMENT: ("whole", "missing or damaged")}
     if not changes:
         return True
     if not allowed:
-        shown = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
-        raise UserError(
-            f"{folder}: not what this sweep began with ({shown}); --allow-changed goes on and records it, "
-            f"--fresh starts over"
-        )
-    history = [*before.get("changed", []), {name: {"from": old, "to": new} for name, (old, new) in changes.items()}]
+        listed = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
+        changed = f"the environment has changed since this sweep began ({listed})"
+        raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or --fresh to start over")
+    change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
+    history = [*before.get("changed", []), change]
     write_if_changed(folder / ENVIRONMENT, environment_text({**now, "changed": history}))
     return False
 
@@ -115,21 +100,20 @@ def environment_text(environment: Mapping[str, Any]) -> str:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The entries of `SAME` that both environments have and that differ: name → (then, now).
 
-    The entries of a table, such as the packages, are compared one by one.
+    The entries of a table, such as the packages, are compared one by one. Plugins and data files that only one of the
+    environments has are no difference.
     """
-    found: dict[str, tuple[Any, Any]] = {}
+    pairs: dict[str, tuple[Any, Any]] = {}
     for name in SAME:
-        if name not in before or name not in now:
-            continue
-        old, new = before[name], now[name]
+        old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             keys = old.keys() & new.keys() if name in ("plugins", "data") else old.keys() | new.keys()
-            pairs = {f"{name} {key}": (old.get(key), new.get(key)) for key in keys}
-        else:
-            pairs = {name: (old, new)}
-        found |= {key: (_short(a), _short(b)) for key, (a, b) in pairs.items() if a != b}
-    return found
+            pairs |= {f"{name} {key}": (old.get(key), new.get(key)) for key in keys}
+        elif name in before and name in now:
+            pairs[name] = old, new
+    return {name: (_short(old), _short(new)) for name, (old, new) in pairs.items() if old != new}
 
 
 def _short(value: Any) -> Any:
-    return value[:12] if isinstance(value, str) and len(value) == 64 else value  # a SHA-256
+    """The first digits of a SHA-256; any other value as it is."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

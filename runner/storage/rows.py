@@ -1,51 +1,95 @@
-"""What training reports: plain records, one an epoch and one a run."""
+"""What training reports: plain records, such as one per epoch and one per run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
+FAILED = ("failed", "oom", "timeout")
+
+RETRYABLE = (*FAILED, "diverged")
+
+MEASURES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+
 
 @dataclass(frozen=True)
-class EpochRow:
-    """One epoch of one run. Losses are means over samples in nats, accuracies fractions, durations seconds.
+class Reading:
+    """Loss and accuracy of one run at one moment.
 
-    `step` counts optimizer steps since the run began. Training loss and accuracy are averages over the epoch, taken
-    while the weights move; validation follows it, in evaluation mode. `epoch_duration` is the training pass alone,
-    `run_duration` everything since the network was built; reading the data is not the run's. Of a stack's time a run
-    has its share, one R-th.
+    `epoch` counts passes over the training set, `step` counts optimizer steps since the run began. Losses are means
+    over samples in nats, accuracies are fractions. Training loss and accuracy are averages since the last reading,
+    taken while the weights move. Validation comes after them, in evaluation mode.
     """
 
     run_id: str
-    epoch: int
+    epoch: float
     step: int
     train_loss: float
     train_accuracy: float
     valid_loss: float
     valid_accuracy: float
+
+
+@dataclass(frozen=True)
+class EpochRow(Reading):
+    """One epoch of one run; training loss and accuracy are averages over the epoch. Durations are in seconds.
+
+    `epoch_duration` is the training pass alone. `run_duration` is all time since the network was built; it does not
+    include reading the data. A run in a stack of R runs has one R-th of the stack's time.
+
+    >>> row = EpochRow("a", 1, 50, 0.61, 0.78, 0.52, 0.81, epoch_duration=2.5, run_duration=3.1)
+    >>> row.finite
+    True
+    """
+
+    epoch: int
     epoch_duration: float
     run_duration: float
 
     @property
     def finite(self) -> bool:
-        """Whether the run has not diverged; the training loss is taken before a step, so the last one shows later.
+        """Whether the run has not diverged.
 
-        (The tutorial's RunManager does not validate: both its readings are NaN and say nothing.)
+        The training loss is taken before a step, so a last step that diverges shows only in the validation. The
+        tutorial's RunManager does not validate: there, loss and accuracy are both NaN, and the training loss decides.
         """
         return math.isfinite(self.train_loss) and (math.isfinite(self.valid_loss) or math.isnan(self.valid_accuracy))
+
+
+@dataclass(frozen=True)
+class CurveRow(Reading):
+    """One reading within an epoch. `epoch` is a fraction, `duration` is the seconds that the run has trained so far."""
+
+    duration: float
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One measure of a probe. `layer` is the module's name; it is empty for the whole network."""
+
+    run_id: str
+    epoch: float
+    step: int
+    layer: str
+    measure: str
+    value: float
 
 
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended.
 
-    `parameter_count` counts trainable numbers. `weights_hash` digests the starting weights outside normalization layers,
-    `batches_hash` has one digest of the batch order an epoch: runs that agree in both are paired. `trained_as`
-    says how: alone, or in a stack of how many. `weights`, where a sweep keeps them, is a file that `torch.load` reads.
+    `parameter_count` counts trainable numbers. `weights_hash` is a digest of the starting weights outside normalization
+    layers, `batches_hash` has one digest of the batch order per epoch. Runs that agree in both are paired.
+    `trained_as` says whether the run trained alone or in a stack. `weights` is a file that `torch.load` reads; it is
+    None where weights are not saved.
+
+    >>> result = RunResult("a", "failed", error="ValueError: no such layer")
+    >>> result.last is None, result.outcomes
+    (True, {})
     """
 
     run_id: str
@@ -67,59 +111,25 @@ class RunResult:
 
     @property
     def best(self) -> EpochRow | None:
-        """The epoch of the highest validation accuracy, the earliest of equals; an epoch that diverged is never it."""
+        """The first epoch with the highest validation accuracy. An epoch that diverged is never the best one."""
         finite = [row for row in self.rows if row.finite and math.isfinite(row.valid_accuracy)]
         return max(finite, key=lambda row: row.valid_accuracy, default=None)
 
     @property
     def outcomes(self) -> dict[str, float]:
-        """What it ended with, by the columns of runs.csv, as far as there is any."""
-        last, best = self.last, self.best
-        found: dict[str, Any] = {
-            "train_loss": last and last.train_loss,
-            "train_accuracy": last and last.train_accuracy,
-            "valid_loss": last and last.valid_loss,
-            "valid_accuracy": last and last.valid_accuracy,
-            "best_epoch": best and best.epoch,
-            "best_valid_accuracy": best and best.valid_accuracy,
-            "test_loss": self.test_loss,
-            "test_accuracy": self.test_accuracy,
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class CurveRow:
-    """One reading within an epoch: `epoch` counts passes as a fraction, `duration` the seconds trained so far.
-
-    Training loss and accuracy are averages since the last reading.
-    """
-
-    run_id: str
-    epoch: float
-    step: int
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    duration: float
-
-
-@dataclass(frozen=True)
-class ProbeRow:
-    """One measure of a probe; `layer` is the module's name, empty for the whole network."""
-
-    run_id: str
-    epoch: float
-    step: int
-    layer: str
-    measure: str
-    value: float
+        """The outcomes that this run has, by the columns of runs.csv."""
+        outcomes: dict[str, Any] = {}
+        if last := self.last:
+            outcomes |= {name: getattr(last, name) for name in MEASURES}
+        if best := self.best:
+            outcomes |= {"best_epoch": best.epoch, "best_valid_accuracy": best.valid_accuracy}
+        outcomes |= {"test_loss": self.test_loss, "test_accuracy": self.test_accuracy}
+        return {name: value for name, value in outcomes.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What these runs need to go on after an epoch; `state` is `checkpoints.pack`'s."""
+    """What these runs need to continue after an epoch. `state` was made by `checkpoints.pack`."""
 
     run_ids: tuple[str, ...]
     epoch: int
@@ -128,7 +138,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person should know of where jobs run: a node that was lost, what a job waits for."""
+    """A message for the user about where jobs run, such as a node that was lost."""
 
     text: str
 
@@ -141,7 +151,7 @@ Single = RunEvent | Checkpoint | Note
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events that came together: their rows are written together, with one fsync a table."""
+    """Events that came together. Their rows are written together, with one fsync per table."""
 
     events: tuple[Single, ...]
 
@@ -149,16 +159,8 @@ class EventBatch:
 Event = Single | EventBatch
 
 
-def _fields(record: type[EpochRow | CurveRow | ProbeRow]) -> Sequence[str]:
-    return tuple(name for name in record.__dataclass_fields__ if name != "run_id")
+def _columns(row: type[EpochRow | CurveRow | ProbeRow]) -> tuple[str, ...]:
+    return tuple(column.name for column in fields(row) if column.name != "run_id")
 
 
-EPOCH_FIELDS = _fields(EpochRow)
-
-CURVE_FIELDS = _fields(CurveRow)
-
-PROBE_FIELDS = _fields(ProbeRow)
-
-FAILED = ("failed", "oom", "timeout")
-
-RETRYABLE = (*FAILED, "diverged")
+EPOCH_FIELDS, CURVE_FIELDS, PROBE_FIELDS = _columns(EpochRow), _columns(CurveRow), _columns(ProbeRow)

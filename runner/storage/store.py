@@ -1,16 +1,13 @@
-"""Writing a sweep's folder. The driver is its only writer. When a row is acknowledged, it is on the disk.
+"""Writing a sweep's folder. The driver is its only writer. A row is on the disk when the call that stores it returns.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`. Where a config asks for them, it also holds `curves.csv` (readings
-within an epoch), `probes.csv` (long form) and `weights/<run_id>.pt` (each run's final weights).
+within an epoch), `probes.csv` (a row per measure) and `weights/<run_id>.pt` (each run's final weights).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,67 +15,60 @@ from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.files import append, write_atomically, write_if_changed
 from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS
 from runner.storage.resume import check_environment, check_headers, continuable, environment_text, finished_runs
-from runner.storage.rows import (
-    CURVE_FIELDS,
-    EPOCH_FIELDS,
-    PROBE_FIELDS,
-    Checkpoint,
-    CurveRow,
-    EpochRow,
-    ProbeRow,
-    RunResult,
-)
-from runner.storage.tables import RUN_FIELDS, cell, csv_text, number_in, read_rows, table_line
+from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
+from runner.storage.tables import FIELDS, cell, csv_text, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
+
+Parameters = Mapping[str, Mapping[str, Any]]
+"""Run id → the run's parameters by name."""
 
 
 class Store:
     """The tables of one sweep, written by one process (`sole_writer`).
 
-    `runs` maps each planned run's id to its parameters, in the sweep's order. A run's number is its position, from 1.
+    `columns` are the names of the run parameters in the tables. `runs` maps each planned run's id to its parameters,
+    in the sweep's order. A run's number is its position, from 1. Checkpoints are in `checkpoint_folder`, or in the
+    sweep's folder where there is none.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        columns: Sequence[str],
-        runs: Mapping[str, Mapping[str, Any]],
-        checkpoint_folder: Path | None = None,
+        self, folder: Path, columns: Sequence[str], runs: Parameters, checkpoint_folder: Path | None = None
     ) -> None:
         self.folder, self.columns = folder, tuple(columns)
         self.checkpoints = CheckpointFiles(checkpoint_folder or folder / CHECKPOINTS)
         self.runs: dict[str, Mapping[str, Any]] = {}
         self.number: dict[str, int] = {}
+        # run id → the last cells of each of its rows
+        self._cells: dict[str, list[str]] = {}
         for run_id, parameters in runs.items():
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
-        self._readings: dict[str, list[str]] = {}  # table → lines that wait for their epoch's row
-        self._waiting: dict[str, list[str]] | None = None  # table → lines to write `together`
-        self._ended: set[str] = set()  # runs whose results are among them
-        self._cells = lru_cache(maxsize=4096)(self._parameter_cells)  # the same in each of a run's rows
+        # table → lines that wait for their epoch's row
+        self._readings: dict[str, list[str]] = {}
+        # table → lines to write `together`, and the runs whose results are among them
+        self._waiting: dict[str, list[str]] | None = None
+        self._ended: set[str] = set()
 
     def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Plan one more run. It gets the next number."""
         self.runs[run_id] = parameters
         self.number[run_id] = len(self.runs)
+        self._cells[run_id] = [*(cell(parameters.get(column)) for column in self.columns), run_id]
 
     @property
     def headers(self) -> dict[str, list[str]]:
-        """The tables of this sweep and their columns; fixed before the first row."""
-        headers = {
-            RUNS: [*RUN_FIELDS, *self.columns, "run_id"],
-            METRICS: ["run", *EPOCH_FIELDS, *self.columns, "run_id"],
-        }
+        """The tables of this sweep and their columns."""
+        headers = {name: [*FIELDS[name], *self.columns, "run_id"] for name in (RUNS, METRICS)}
         if any(parameters.get("evaluations_per_epoch", 1) > 1 for parameters in self.runs.values()):
-            headers[CURVES] = ["run", *CURVE_FIELDS, "run_id"]
+            headers[CURVES] = [*FIELDS[CURVES], "run_id"]
         if any(parameters.get("probes") for parameters in self.runs.values()):
-            headers[PROBES] = ["run", *PROBE_FIELDS, "run_id"]
+            headers[PROBES] = [*FIELDS[PROBES], "run_id"]
         return headers
 
     def start(self, environment: Mapping[str, Any], config: str | None = None) -> None:
         """Begin an empty sweep. Existing tables in the folder are replaced, and the config is written last.
 
-        So a folder with this sweep's config has this sweep's tables. After a kill before that, starting again is safe.
+        So a folder with this sweep's config has this sweep's tables. After an earlier kill, starting again is safe.
         """
         self.checkpoints.keep_only([])
         headers = self.headers
@@ -103,37 +93,39 @@ class Store:
     ) -> tuple[set[str], dict[str, Path]]:
         """Keep what a resumed sweep needs: (the ids of finished runs, run id → the checkpoint that the run continues).
 
-        Rows of finished runs stay, and rows of the others up to their checkpoint, renumbered for this plan. Later rows
-        are dropped. `retry` and `save_weights` as in `resume.finished_runs`.
-        Errors: UserError where a finished run is not in this plan, a table has other columns, or something that can
-        change a run's numbers has changed and that is not allowed.
+        Rows of finished runs are kept, and rows of other runs up to their checkpoint. They get this plan's run numbers.
+        All other rows are dropped. A run whose status is in `retry` is trained again. With `save_weights`, so is a run
+        without its weights.
+        Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
+        environment has changed and `allow_changed` is not set.
         """
         headers = self.headers
         check_headers(self.folder, headers)
-        finished = finished_runs(self.folder, self.number, retry, save_weights=save_weights)
+        finished = finished_runs(self.folder, self.number, retry, save_weights)
         trusted = check_environment(self.folder, environment or {}, allowed=allow_changed)
-        unfinished = self.number.keys() - finished if trusted else set()
-        continued = continuable(self.folder, self.checkpoints, unfinished, retry, self.log) if trusted else {}
+        found = self.checkpoints.usable(self.log) if trusted else []
+        continued = continuable(self.folder, found, self.number.keys() - finished, retry)
         last_epoch = {run_id: found.epoch for run_id, found in continued.items()} | dict.fromkeys(finished, math.inf)
         for name, header in headers.items():
-            rows = [row for row in read_rows(self.folder / name) if row["run_id"] in last_epoch]
-            if name == RUNS:
-                rows = [row for row in rows if row["run_id"] in finished]
-            else:
-                rows = [row for row in rows if number_in(row, "epoch", self.folder / name) <= last_epoch[row["run_id"]]]
+            path, kept = self.folder / name, finished if name == RUNS else last_epoch
+            rows = [row for row in read_rows(path) if row["run_id"] in kept]
+            if name != RUNS:
+                rows = [row for row in rows if number_in(row, "epoch", path) <= last_epoch[row["run_id"]]]
             self._rewrite(name, header, rows)
-        delete_weights(self.folder, except_of=finished)  # After the rows: a run with a row has its weights.
+        # Weights are deleted after the rows: a run with a row has its weights.
+        delete_weights(self.folder, except_of=finished)
         write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what is stored inside the block at its end: one write and one fsync per table, results last."""
+        """Collect what is stored inside the block and write it at the end: one fsync per table, results last."""
         self._waiting = {}
         try:
             yield
-        except OSError:  # A disk error: no result may be written without its rows.
+        except OSError:
+            # A disk error: no result may be written without its rows.
             self._waiting, self._ended = {}, set()
             raise
         finally:
@@ -143,45 +135,44 @@ class Store:
                 self._waiting = None
 
     def _flush(self) -> None:
+        """Write what was collected, then delete the checkpoints of the runs that ended."""
         assert self._waiting is not None
         for name in (CURVES, PROBES, METRICS, RUNS):
-            if lines := self._waiting.pop(name, []):  # Removed before the write: a failed write is not repeated.
+            # Lines are removed before they are written, so a write that failed is not repeated.
+            if lines := self._waiting.pop(name, []):
                 append(self.folder / name, "".join(lines))
         ended, self._ended = self._ended, set()
         self.checkpoints.runs_ended(ended)
 
     def on_epoch(self, row: EpochRow) -> None:
+        """Write an epoch's row, after the readings before it."""
         self._write_readings()
-        record = [self.number[row.run_id], *(getattr(row, name) for name in EPOCH_FIELDS)]
-        self._add_lines(METRICS, table_line(record, self._cells(row.run_id)))
+        self._write(METRICS, self._line(METRICS, vars(row)))
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
-        """Keep a reading until its epoch's row, so that the thousand rows of a probe are one write.
+        """Keep a reading until its epoch's row comes, so that the thousand rows of a probe are one write.
 
-        Without that row a resume would drop the reading.
+        A reading without its epoch's row is worth nothing: a resume drops it.
         """
-        name, fields = (CURVES, CURVE_FIELDS) if isinstance(row, CurveRow) else (PROBES, PROBE_FIELDS)
-        values = [self.number[row.run_id], *(getattr(row, field) for field in fields), row.run_id]
-        self._readings.setdefault(name, []).append(table_line(values))
+        name = CURVES if isinstance(row, CurveRow) else PROBES
+        self._readings.setdefault(name, []).append(self._line(name, vars(row)))
 
     def on_result(self, result: RunResult) -> None:
-        if result.weights is not None:  # Before the row: a run with a row has its weights.
+        """Write a run's weights, then its row. Delete the checkpoints that no run needs any more."""
+        if result.weights is not None:
             write_weights(self.folder, result.run_id, result.weights)
         self._write_readings()
-        record: dict[str, Any] = {
-            "run": self.number[result.run_id],
-            "status": result.status,
+        record = {
+            **vars(result),
+            **result.outcomes,
             "epochs_trained": len(result.rows),
             "parameters": result.parameter_count,
-            **result.outcomes,
-            "weights_hash": result.weights_hash,
-            "batches_hash": result.batches_hash,
-            "trained_as": result.trained_as,
             "error": " ".join(result.error.split())[:300],
         }
-        self._add_lines(RUNS, table_line([record.get(name) for name in RUN_FIELDS], self._cells(result.run_id)))
+        self._write(RUNS, self._line(RUNS, record))
         if result.error:
-            self.log(f"run {record['run']} ({result.run_id}) {result.status}: {result.error}\n{result.traceback}")
+            run = f"run {self.number[result.run_id]} ({result.run_id})"
+            self.log(f"{run} {result.status}: {result.error}\n{result.traceback}")
         if result.status == "interrupted":
             return
         if self._waiting is None:
@@ -203,25 +194,29 @@ class Store:
         """Sort the tables by run and epoch, and delete the checkpoints."""
         for name, header in self.headers.items():
             rows = read_rows(self.folder / name)
-            if rows != (ordered := sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))):
-                self._rewrite(name, header, ordered)
+            rows.sort(key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
+            self._rewrite(name, header, rows)
         self.checkpoints.remove()
 
     def _write_readings(self) -> None:
         for name, lines in self._readings.items():
-            self._add_lines(name, "".join(lines))
+            self._write(name, "".join(lines))
         self._readings = {}
 
-    def _parameter_cells(self, run_id: str) -> list[str]:
-        parameters = self.runs[run_id]
-        return [*(cell(parameters.get(column)) for column in self.columns), run_id]
+    def _line(self, name: str, record: Mapping[str, Any]) -> str:
+        """A line of a table from a record by column. The run's number and parameters are added."""
+        record = {**record, "run": self.number[record["run_id"]]}
+        parameters = self._cells[record["run_id"]] if name in (RUNS, METRICS) else [record["run_id"]]
+        return csv_text([[*(cell(record.get(column)) for column in FIELDS[name]), *parameters]])
 
     def _rewrite(self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+        """Replace a table's rows. They get this plan's run numbers."""
         numbered = [{**row, "run": str(self.number[row["run_id"]])} for row in rows]
         text = csv_text([header, *([row[column] for column in header] for row in numbered)])
         write_if_changed(self.folder / name, text)
 
-    def _add_lines(self, name: str, lines: str) -> None:
+    def _write(self, name: str, lines: str) -> None:
+        """Write lines to a table; inside `together`, at the end of the block."""
         if self._waiting is None:
             append(self.folder / name, lines)
         else:

@@ -1,71 +1,77 @@
 """CSV tables: their columns, cells and rows."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, AnyStr
 
 from runner.errors import UserError
+from runner.storage.files import read_text
+from runner.storage.folder import CURVES, METRICS, PROBES, RUNS
+from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIELDS
 
 RUN_FIELDS = (
-    *("run", "status", "epochs_trained", "parameters", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+    *("run", "status", "epochs_trained", "parameters", *MEASURES),
     *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "trained_as"),
     "error",
 )
 
-
-def table_line(record: Sequence[Any], cells: Sequence[str] = ()) -> str:
-    """A line of a table: values, and cells that are text already."""
-    return csv_text([[*map(cell, record), *cells]])
+FIELDS = {
+    RUNS: RUN_FIELDS,
+    METRICS: ("run", *EPOCH_FIELDS),
+    CURVES: ("run", *CURVE_FIELDS),
+    PROBES: ("run", *PROBE_FIELDS),
+}
+"""The first columns of each table. In `RUNS` and `METRICS` the run's parameters follow; in all of them its id."""
 
 
 def cell(value: object) -> str:
-    """One CSV cell: floats in full, lists as JSON, and no text that a spreadsheet would take for a formula."""
+    """A value as the text of a CSV cell: floats in full, lists as JSON.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe.
+
+    >>> cell(0.1), cell([100, 100]), cell(None), cell("=A1")
+    ('0.1', '[100, 100]', '', "'=A1")
+    """
     if value is None:
         return ""
     if isinstance(value, bool | list | tuple | dict):
         return json.dumps(value)
-    if isinstance(value, float) and math.isnan(value):
-        return "nan"
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
         return "'" + value
     return str(value)
 
 
 def complete_lines(text: AnyStr) -> AnyStr:
-    """The text without its last line where that is incomplete: a killed sweep, or one that is being written."""
+    r"""The text without an incomplete last line. A kill can leave one, and so can a writer that is still at work.
+
+    >>> complete_lines("run,epoch\n1,1\n1,")
+    'run,epoch\n1,1\n'
+    """
     end = b"\n" if isinstance(text, bytes) else "\n"
     return text[: text.rfind(end) + 1]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The table's complete rows as text."""
+    """The table's complete rows as text. Errors: UserError where the file cannot be read."""
     if not path.exists():
         return []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except ValueError as error:
-        raise UserError(f"{path}: the table is damaged: {error}") from None
-    return list(csv.DictReader(io.StringIO(complete_lines(text))))
+    return list(csv.DictReader(io.StringIO(complete_lines(read_text(path)))))
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
-    """A cell that must be a number. Errors: UserError where a damaged table has something else there."""
+    """A cell that must be a number. Errors: UserError where it is not, which means that the table is damaged."""
     try:
         return float(row[name])
     except (TypeError, ValueError):
-        raise UserError(
-            f"{path}: {name} is '{row[name]}' in a row of run {row['run']}, not a number: the table is damaged; "
-            f"remove that run's rows and resume, or start over with --fresh"
-        ) from None
+        damage = f"{name} of run {row['run']} is '{row[name]}', not a number"
+        raise UserError(f"{path}: {damage}; remove that run's rows and resume, or use --fresh") from None
 
 
 def read_header(path: Path) -> list[str]:
+    """The table's columns; none where the file is missing or empty."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
@@ -73,6 +79,7 @@ def read_header(path: Path) -> list[str]:
 
 
 def csv_text(records: Iterable[Sequence[str]]) -> str:
+    """The lines of a table."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(records)
     return text.getvalue()

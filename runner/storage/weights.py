@@ -1,7 +1,5 @@
 """The final weights of a sweep's runs: `weights/<run_id>.pt`, written before the run's row."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 from runner.storage.files import write_atomically
 from runner.storage.folder import WEIGHTS
 
-_OURS = re.compile(r"(?P<run_id>[0-9a-f]{12})\.pt|\.[0-9a-f]{12}\.pt\.partial")
+_NAME = re.compile(r"(?P<run_id>[0-9a-f]{12})\.pt|\.[0-9a-f]{12}\.pt\.partial")
 
 
 def weights_file(folder: Path, run_id: str) -> Path:
@@ -24,11 +22,11 @@ def write_weights(folder: Path, run_id: str, content: bytes) -> None:
 
 
 def delete_weights(folder: Path, except_of: Collection[str] = ()) -> None:
-    """Delete the weights of all runs but these, and files that a kill left incomplete. Other files stay."""
+    """Delete the weights of all runs except these, and the files that a kill left incomplete. Other files stay."""
     weights = folder / WEIGHTS
     for path in weights.glob("*"):
-        ours = _OURS.fullmatch(path.name)
-        if ours and ours["run_id"] not in except_of:
+        match = _NAME.fullmatch(path.name)
+        if match and match["run_id"] not in except_of:
             path.unlink(missing_ok=True)
     if weights.is_dir() and not any(weights.iterdir()):
         weights.rmdir()

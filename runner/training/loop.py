@@ -1,22 +1,22 @@
 """The training loop of one job: one run, or a stack of R runs."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator
+from itertools import cycle
 from time import perf_counter
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from runner.config.jobs import Job
 from runner.storage import checkpoints
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Status
-from runner.training.checkpointing import TrainingState
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import means
+from runner.training.learners.learner import State
 from runner.training.learners.selection import learner_for
 from runner.training.networks import build_network, parameter_count, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate
@@ -24,39 +24,46 @@ from runner.training.options import TrainingOptions
 from runner.training.probes.probe import Look
 from runner.training.probes.registry import probe_values
 
+TrainingState = dict[str, Any]
+"""The state of a job's runs after an epoch, by the names that a checkpoint's file uses (`checkpoints.STATE`)."""
+
 LoopEvent = RunEvent | TrainingState
 
 
 class TrainingLoop:
-    """The runs of a job while they train. They differ only in what a stack allows, so the first run speaks for all.
+    """The runs of a job while they train.
 
-    `note` says why a run was taken out of a stack; empty where it was not.
+    The runs differ only in the parameters that a stack allows (`config.jobs.STACKABLE`), so the first run stands for
+    all of them in everything else. `note` says why a run was taken out of a stack. It is empty for all other runs.
+    The loop continues after the epoch of `saved`, which may hold more runs than the job, or begins at the start.
     """
 
-    def __init__(self, job: Job, options: TrainingOptions, note: str = "") -> None:
-        self.job, self.options, self.run = job, options, job[0]
-        self.device = resolve_device(self.run.device)
-        run = self.run
+    def __init__(self, job: Job, options: TrainingOptions, note: str = "", saved: TrainingState | None = None) -> None:
+        self.job, self.options = job, options
+        self.run = run = job[0]
+        self.device = resolve_device(run.device)
         self.data = prepare(
             run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
         )
-        self.began = perf_counter()  # The data are read once for all runs of a process, so reading is not timed.
+        # The clock starts here: the data are read once for all runs of a process.
+        self.began = perf_counter()
         networks = [build_network(run) for run in job]
         self.weights_hashes = [weights_hash(network) for network in networks]
         self.parameter_counts = [parameter_count(network) for network in networks]
         self.learner = learner_for(job, networks, self.data, self.device, note)
         self.batches = Batches(run, self.data, self.device)
         self.batch_digests: list[list[str]] = [[] for _ in job]
-        self.live = dict(enumerate(job))  # position in the job → a run that has not ended
-        self.epoch, self.step = 0, 0
-        self.trained, self.elapsed = 0.0, 0.0  # seconds per run: of training, of everything
-
-    def continue_from(self, state: TrainingState) -> None:
-        """Go on after the epoch of a checkpoint."""
-        self.learner.restore(state.learner)
-        self.batch_digests = [list(digests) for digests in state.batch_digests]
-        self.epoch, self.step, self.trained = state.epoch, state.step, state.trained
-        self.began -= state.elapsed * len(self.job)
+        # position in the job → a run that has not ended
+        self.live = dict(enumerate(job))
+        self.epoch = self.step = 0
+        # seconds per run: of training, of everything
+        self.trained = self.elapsed = 0.0
+        if saved:
+            index = [saved["runs"].index(run.run_id) for run in job]
+            self.learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(index))
+            self.batch_digests = [list(saved["hashes"][i]) for i in index]
+            self.epoch, self.step, self.trained = saved["epoch"], saved["step"], saved["trained"]
+            self.began -= saved["elapsed"] * len(job)
 
     def events(self) -> Iterator[LoopEvent]:
         """Train until every run has ended."""
@@ -79,13 +86,14 @@ class TrainingLoop:
         evaluated = reading_steps(steps, self.run.evaluations_per_epoch)
         self.sums = torch.zeros(len(self.job), 3, dtype=torch.float64)
         trained_before, resumed = self.trained, perf_counter()
-        for index, batch in enumerate(self.batches(orders), start=1):
+        for number, batch in enumerate(self.batches(orders), start=1):
             self.learner.step(batch)
             self.step += 1
-            if index in evaluated:
-                sums = self.learner.reading()  # This waits for the device.
+            if number in evaluated:
+                # A reading waits for the device.
+                sums = self.learner.reading()
                 self.trained += (perf_counter() - resumed) / len(self.job)
-                yield from self._evaluate(sums, self.epoch - 1 + index / steps)
+                yield from self._evaluate(sums, self.epoch - 1 + number / steps)
                 resumed = perf_counter()
         self.epoch_seconds = self.trained - trained_before
         self.elapsed = (perf_counter() - self.began) / len(self.job)
@@ -94,13 +102,12 @@ class TrainingLoop:
         """The order [R, N] in which each run visits the training samples; [1, N] where they share it."""
         runs = self.job[:1] if self.run.share_batches else self.job
         orders = [batch_order(run, len(self.data.train), self.epoch) for run in runs]
-        for index, digests in enumerate(self.batch_digests):
-            order = orders[index % len(orders)]
+        for digests, order in zip(self.batch_digests, cycle(orders), strict=False):
             digests.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
         return torch.stack(orders)
 
     def _evaluate(self, sums: Tensor, epoch: float) -> Iterator[LoopEvent]:
-        """A reading: `sums` [R, 3] of the training since the last one, and the validation now."""
+        """Validate, and report the readings. `sums` [R, 3] is the training since the last reading."""
         self.sums += sums
         self.valid = self.learner.evaluate(self.data.valid)
         if self.run.evaluations_per_epoch > 1:
@@ -110,27 +117,29 @@ class TrainingLoop:
         yield from self._probe(epoch)
 
     def _probe(self, epoch: float) -> Iterator[ProbeRow]:
+        """Look inside the networks of the runs that ask for probes."""
         for number, run in self.live.items():
             if run.probes:
                 look = Look(self.data, learning_rate(run, max(1, math.ceil(epoch))))
-                found = probe_values(self.learner.member(number), look, run.probes)
-                for (layer, name), value in found.items():
+                values = probe_values(self.learner.member(number), look, run.probes)
+                for (layer, name), value in values.items():
                     yield ProbeRow(run.run_id, epoch, self.step, layer, name, value)
 
     def _end_epoch(self) -> Iterator[LoopEvent]:
-        """A row per run; a result for each run that has ended."""
+        """Report a row per run, and a result for each run that has ended."""
         ended: dict[int, Status] = {}
         for number, run in self.live.items():
             readings = *means(self.sums[number]), *self.valid[number]
             row = EpochRow(run.run_id, self.epoch, self.step, *readings, self.epoch_seconds, self.elapsed)
             yield row
-            if self.epoch == run.epochs or not row.finite:  # No later step can repair NaN weights.
+            # A run that diverged ends: no later step can repair NaN weights.
+            if self.epoch == run.epochs or not row.finite:
                 ended[number] = "ok" if row.finite else "diverged"
-        tested = self.learner.evaluate(self.data.test) if self.data.test and ended else [(None, None)] * len(self.job)
+        test = self.data.test if ended else None
+        tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.job)
         for number, status in ended.items():
-            run = self.live.pop(number)
             yield RunResult(
-                run_id=run.run_id,
+                run_id=self.live.pop(number).run_id,
                 status=status,
                 parameter_count=self.parameter_counts[number],
                 test_loss=tested[number][0],
@@ -138,24 +147,37 @@ class TrainingLoop:
                 weights_hash=self.weights_hashes[number],
                 batches_hash=" ".join(self.batch_digests[number]),
                 trained_as=self.learner.how,
-                weights=_packed_weights(self.learner.member(number)) if self.options.save_weights else None,
+                weights=self._packed_weights(number),
             )
 
+    def _packed_weights(self, number: int) -> bytes | None:
+        """The `state_dict` of a run's network, on the CPU, as bytes; None where weights are not saved."""
+        if not self.options.save_weights:
+            return None
+        state = self.learner.member(number).state_dict()
+        for name, value in state.items():
+            # torch saves a view with the whole tensor behind it. A clone is not a view.
+            if isinstance(value, Tensor):
+                state[name] = value.detach().cpu().clone()
+        return checkpoints.pack(state)
+
     def _state(self) -> TrainingState:
-        run_ids = tuple(run.run_id for run in self.job)
-        progress = self.epoch, self.step, self.trained, self.elapsed
-        return TrainingState(run_ids, *progress, self.batch_digests, self.learner.state())
-
-
-def _packed_weights(network: nn.Module) -> bytes:
-    """The network's `state_dict`, on the CPU, as bytes."""
-    state = network.state_dict()
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            state[name] = value.detach().cpu().clone()  # A view would be saved with all that it is a view of.
-    return checkpoints.pack(state)
+        """The state to save in a checkpoint."""
+        return {
+            "runs": [run.run_id for run in self.job],
+            "epoch": self.epoch,
+            "step": self.step,
+            "trained": self.trained,
+            "elapsed": self.elapsed,
+            "hashes": self.batch_digests,
+            **vars(self.learner.state()),
+        }
 
 
 def reading_steps(steps: int, readings: int) -> set[int]:
-    """The steps of an epoch (from 1) after which to evaluate: evenly spread, the last one always."""
+    """The steps of an epoch (from 1) after which to evaluate. They are evenly spread and include the last step.
+
+    >>> sorted(reading_steps(steps=50, readings=4))
+    [13, 25, 38, 50]
+    """
     return {math.ceil(steps * reading / readings) for reading in range(1, readings + 1)}

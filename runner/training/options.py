@@ -1,6 +1,4 @@
-"""How the jobs of a sweep are trained: what the command line and the config say that is no run's parameter."""
-
-from __future__ import annotations
+"""How the jobs of a sweep are trained, as the command line and the config say."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +8,15 @@ from runner.storage.checkpoints import NEVER, Every
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The same for every job of a sweep.
+    """How the jobs of a sweep are trained. The same options hold for every job.
 
-    `data_dir` is the data folder, `plugins` are the files to import first. A job yields a checkpoint as often as
-    `checkpoint_every` says. A run may take `run_timeout` seconds; a stack of R runs may take R times as long. With
-    `save_weights` a run's result carries its final weights.
+    `data_dir` is the data folder. `plugins` are Python files to import before training. `checkpoint_every` says how
+    often a job yields a checkpoint. `run_timeout` is the time that a run may take, in seconds; a stack of R runs may
+    take R times as long. With `save_weights`, a run's result carries its final weights.
+
+    >>> options = TrainingOptions(checkpoint_every=Every(epochs=5), save_weights=True)
+    >>> options.run_timeout is None
+    True
     """
 
     data_dir: Path = Path("data")

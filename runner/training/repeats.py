@@ -1,7 +1,5 @@
 """Events that a run reports again because it started over."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 
@@ -9,12 +7,21 @@ from collections.abc import Iterable
 class Repeats:
     """Recognises repeated events, so that no event is passed on twice.
 
-    A run's events are the same at every attempt, so counting them is enough.
+    A run's events are the same in every attempt, so counting them is enough.
+
+    >>> repeats = Repeats()
+    >>> repeats.is_repeated("a")  # the first event of run a
+    False
+    >>> repeats.start_over(["a"])
+    >>> repeats.is_repeated("a"), repeats.is_repeated("a")  # the first event again, then the second one
+    (True, False)
     """
 
     def __init__(self) -> None:
-        self._passed: Counter[str] = Counter()  # run id → events passed on since the checkpoint that it starts from
-        self._to_come: Counter[str] = Counter()  # run id → repeated events that are still to come
+        # run id → events passed on since the checkpoint that the run starts from
+        self._passed: Counter[str] = Counter()
+        # run id → repeated events that are still to come
+        self._to_come: Counter[str] = Counter()
 
     def start_over(self, run_ids: Iterable[str]) -> None:
         """These runs begin another attempt."""
@@ -22,7 +29,7 @@ class Repeats:
             self._to_come[run_id] = self._passed[run_id]
 
     def is_repeated(self, run_id: str) -> bool:
-        """Whether the run's next event was passed on before; counts it."""
+        """Whether the run's next event was passed on before. Call this once for each event: it counts the event."""
         if self._to_come[run_id]:
             self._to_come[run_id] -= 1
             return True
@@ -40,5 +47,4 @@ class Repeats:
 
     def ended(self, run_id: str) -> None:
         """The run reports nothing more."""
-        self._passed.pop(run_id, None)
-        self._to_come.pop(run_id, None)
+        del self._passed[run_id], self._to_come[run_id]

@@ -128,7 +128,7 @@ def test_an_environment_that_is_lost_is_a_change(
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
     done = bnbench("resume", tmp_path / "d")
     assert done.exit_code == 2
-    assert "environment.json: what the sweep began with then, missing or damaged now" in done.stderr
+    assert "environment.json: whole then, missing or damaged now" in done.stderr
     assert bnbench("resume", tmp_path / "d", "--allow-changed").exit_code == 0
     assert '"code"' in path.read_text()
 

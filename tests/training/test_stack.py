@@ -179,7 +179,7 @@ def test_a_job_trains_as_a_stack_and_its_rows_are_the_solo_ones() -> None:
         result, expected = results[run.run_id], own[run.run_id]
         assert result.trained_as == "stack of 3"
         assert expected.trained_as == "alone"
-        for name in ("status", "parameters", "weights_hash", "batches_hash"):
+        for name in ("status", "parameter_count", "weights_hash", "batches_hash"):
             assert getattr(result, name) == getattr(expected, name)
         assert result.test_accuracy == pytest.approx(expected.test_accuracy)
 

@@ -290,3 +290,19 @@ def test_training_leaves_denormals_to_the_statistics_that_follow() -> None:
     assert (tiny * 1).item() == 0  # while it trains they are flushed
     half_way.close()  # type: ignore[attr-defined]
     assert (tiny * 1).item() > 0
+
+
+def test_a_stack_that_fails_after_a_run_has_ended_trains_the_other_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loop:
+        def __init__(self, job: tuple[RunSpec, ...], *_: object) -> None:
+            self.job = job
+
+        def events(self) -> Iterator[RunResult]:
+            yield RunResult(self.job[0].run_id, "diverged")
+            if len(self.job) > 1:
+                raise RuntimeError("the stack failed")
+
+    monkeypatch.setattr("runner.training.train.TrainingLoop", Loop)
+    job = [RUN, RUN.changed(seed=1)]
+    results = list(train(job, TrainingOptions()))
+    assert [result.run_id for result in results if isinstance(result, RunResult)] == [run.run_id for run in job]

@@ -3,29 +3,33 @@
 Axes: N samples of an epoch, R runs, B samples of a batch, C channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
 
-if TYPE_CHECKING:
-    from runner.config.run_spec import RunSpec
-
 
 def batch_order(run: RunSpec, n: int, epoch: int) -> Tensor:
-    """The order [N] in which an epoch visits the training samples; a function of the seed and the epoch alone."""
+    """The order [N] in which an epoch visits the training samples. It depends on the seed and the epoch alone.
+
+    >>> run = RunSpec(network="a network", seed=3)
+    >>> batch_order(run, 5, epoch=1).tolist() == batch_order(run.changed(lr=0.5), 5, epoch=1).tolist()
+    True
+    >>> batch_order(run.changed(shuffle=False), 5, epoch=1).tolist()
+    [0, 1, 2, 3, 4]
+    """
     if not run.shuffle:
         return torch.arange(n)
-    seed = 0 if run.share_batches else run.seed
-    return torch.randperm(n, generator=torch.Generator().manual_seed(stream(seed, "batches", epoch)))
+    seed = stream(0 if run.share_batches else run.seed, "batches", epoch)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 Batch = Tensor | tuple[Tensor, Tensor]
@@ -33,42 +37,32 @@ Batch = Tensor | tuple[Tensor, Tensor]
 
 
 class Batches:
-    """An epoch's batches for R runs, from their orders [R, N]; [1, N] where they share one.
+    """The batches of an epoch for R runs. A call takes the runs' orders [R, N], or [1, N] where they share one.
 
-    `num_workers: 0` gives positions, on the device, in tensors that live there; `num_workers: n` is the tutorial's
-    pipeline, a DataLoader with n processes that turn each sample into a PIL image and through torchvision's transforms.
+    With `num_workers: 0`, a batch is positions on the device, where the training set is. With `num_workers: n`, batches
+    come from the tutorial's pipeline: a DataLoader with n processes, which turn each sample into a PIL image and apply
+    torchvision's transforms.
     """
 
     def __init__(self, run: RunSpec, data: RunData, device: torch.device) -> None:
         self.run, self.data, self.device = run, data, device
-        self.sampler = _Order()
-        self.loader = _loader(run, data, self.sampler) if run.num_workers else None
+        # The loader reads this list again at the start of each epoch.
+        self.loader_order: list[int] = []
+        self.loader = _loader(run, data, self.loader_order) if run.num_workers else None
 
     def count(self, samples: int) -> int:
         """How many batches an epoch of so many samples has."""
-        return samples // self.run.batch_size if self.run.drop_last else -(-samples // self.run.batch_size)
+        batches = samples / self.run.batch_size
+        return math.floor(batches) if self.run.drop_last else math.ceil(batches)
 
     def __call__(self, orders: Tensor) -> Iterator[Batch]:
         if self.loader is not None:
-            self.sampler.order = orders[0].tolist()
+            self.loader_order[:] = orders[0].tolist()
             for images, labels in self.loader:
                 yield images.to(self.device), labels.to(self.device)
-            return
-        if self.run.drop_last:
-            orders = orders[:, : orders.shape[1] // self.run.batch_size * self.run.batch_size]
-        yield from orders.to(self.device).split(self.run.batch_size, dim=1)
-
-
-class _Order(torch.utils.data.Sampler[int]):
-    """The DataLoader's sampler: the order it was last given."""
-
-    order: list[int]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order)
-
-    def __len__(self) -> int:
-        return len(self.order)
+        else:
+            visited = self.count(orders.shape[1]) * self.run.batch_size
+            yield from orders[:, :visited].to(self.device).split(self.run.batch_size, dim=1)
 
 
 class _Samples(Dataset[tuple[Tensor, int]]):
@@ -86,16 +80,18 @@ class _Samples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from PIL import Image
 
-        return self.transform(Image.fromarray(self.images[index].transpose(1, 2, 0).squeeze())), self.labels[index]
+        image = Image.fromarray(self.images[index].transpose(1, 2, 0).squeeze())
+        return self.transform(image), self.labels[index]
 
 
-def _loader(run: RunSpec, data: RunData, sampler: _Order) -> DataLoader[Any]:
+def _loader(run: RunSpec, data: RunData, order: list[int]) -> DataLoader[Any]:
     return DataLoader(
         _Samples(data.raw_train, data.mean, data.std),
         batch_size=run.batch_size,
-        sampler=sampler,
+        sampler=order,
         num_workers=run.num_workers,
         drop_last=run.drop_last,
         persistent_workers=True,
-        generator=torch.Generator(),  # its own: drawing from the global stream would change dropout
+        # Drawing from the global generator would change dropout.
+        generator=torch.Generator(),
     )

@@ -1,9 +1,7 @@
-"""Data sets as tensors, read and verified once per process.
+"""Data sets as tensors.
 
 Axes: N samples, C channels, H rows, W columns.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +14,13 @@ from runner import registry
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, C, H, W] and labels int64 [N]; or, once normalised, images float32."""
+    """Images [N, C, H, W] and labels int64 [N]. The images are uint8, or float32 once they are normalised.
+
+    >>> import torch
+    >>> split = Split(torch.zeros(5, 1, 28, 28, dtype=torch.uint8), torch.arange(5))
+    >>> len(split[:2])
+    2
+    """
 
     images: Tensor
     labels: Tensor
@@ -24,7 +28,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice) -> Split:
+    def __getitem__(self, index: Tensor | slice) -> "Split":
         return Split(self.images[index], self.labels[index])
 
     def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +38,15 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a function registered with `@dataset("name")` returns. `digests` maps a file's name to its SHA-256."""
+    """A data set as a function registered with `@dataset("name")` returns it.
+
+    `digests` maps the names of its files to their SHA-256. A resume checks that they are still the same.
+
+    >>> import torch
+    >>> split = Split(torch.zeros(5, 1, 28, 28, dtype=torch.uint8), torch.arange(5))
+    >>> DataSet(train=split, test=split[:2]).digests
+    {}
+    """
 
     train: Split
     test: Split
@@ -43,9 +55,9 @@ class DataSet:
 
 @lru_cache(maxsize=4)
 def load(name: str, root: Path) -> DataSet:
-    """A registered data set, read and verified once per process; missing files are downloaded where they can be.
+    """A registered data set. It is read and verified once per process. Missing files are downloaded where possible.
 
-    Errors: UserError where its files are missing or are not what they should be.
+    Errors: UserError where its files are missing or differ from the published ones.
     """
     data: DataSet = registry.dataset[name](root, True)
     return data

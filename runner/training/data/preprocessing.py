@@ -1,21 +1,15 @@
 """A data set as a run needs it: split, normalised, on the run's device."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split, load
 from runner.training.data.seeding import stream
-
-if TYPE_CHECKING:
-    from runner.config.run_spec import RunSpec
-
 
 HELD_OUT = 6
 """One sixth of the training set is held out: 10,000 of 60,000."""
@@ -23,7 +17,10 @@ HELD_OUT = 6
 
 @dataclass(frozen=True)
 class RunData:
-    """What one run trains and is measured on, normalised, on its device. `test` is None where `valid` is it."""
+    """The data that a run is trained and measured on, normalised, on its device.
+
+    `test` is None where the test set is `valid`. `raw_train` is `train` before it was normalised with `mean` and `std`.
+    """
 
     train: Split
     valid: Split
@@ -38,28 +35,26 @@ class RunData:
 def prepare(
     name: str, root: Path, trainset: str, validate_on: str, train_samples: int | None, device: torch.device
 ) -> RunData:
-    """Split, normalise and move a data set to the device."""
+    """Split, normalise and move a data set to the device. `root` is the data folder, the rest are run parameters."""
     data = load(name, root)
     mean, std = scaling(data.train.images, trainset)
-
-    classes = int(data.train.labels.max()) + 1
 
     def ready(split: Split) -> Split:
         return Split(normalise(split.images, mean, std).to(device), split.labels.to(device))
 
     if validate_on == "test":
-        train = data.train[:train_samples]
-        return RunData(ready(train), ready(data.test), None, classes, train, mean, std)
-    kept, held_out = held_out_split(len(data.train))
-    train = data.train[kept[:train_samples]]
-    return RunData(ready(train), ready(data.train[held_out]), ready(data.test), classes, train, mean, std)
+        train, valid, test = data.train[:train_samples], ready(data.test), None
+    else:
+        kept, held_out = held_out_split(len(data.train))
+        train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
+    return RunData(ready(train), valid, test, int(data.train.labels.max()) + 1, train, mean, std)
 
 
 def scaling(images: Tensor, trainset: str) -> tuple[float, float]:
-    """(mean, std) to normalise pixels in 0..1 with, for `trainset: normal | not_normal | half`.
+    """(mean, std) that normalise pixels in 0..1, for `trainset: normal | not_normal | half`.
 
-    `normal` takes them over every pixel of the training set (FashionMNIST: .2860 and .3530), held-out part included,
-    so that `validate_on` does not change the inputs.
+    `normal` takes both over every pixel of the training set (FashionMNIST: .2860 and .3530). The held-out part is
+    included, so that `validate_on` does not change the inputs.
     """
     if trainset == "not_normal":
         return 0.0, 1.0
@@ -73,12 +68,12 @@ def scaling(images: Tensor, trainset: str) -> tuple[float, float]:
 
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 → float32 in 0..1 → standardised, in the order torchvision's ToTensor and Normalize do it."""
+    """uint8 → float32 in 0..1 → standardised, in the order of torchvision's ToTensor and Normalize."""
     return images.float().div_(255).sub_(mean).div_(std)
 
 
 def held_out_split(n: int) -> tuple[Tensor, Tensor]:
-    """Indices (kept, held out) of a training set of n; the same for every run, so no seed has an easier split."""
+    """Indices (kept, held out) of a training set of n samples. They are the same for every run."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(stream(0, "held_out")))
     held_out = n // HELD_OUT
     return order[held_out:].sort().values, order[:held_out].sort().values
