@@ -1,14 +1,13 @@
-"""What a sweep ran on: enough to tell two machines' results apart."""
-
-from __future__ import annotations
+"""What a sweep ran on, in enough detail to tell two machines' results apart."""
 
 import hashlib
-import importlib.metadata
 import os
 import platform
-import subprocess
+import re
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
+from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ import torch
 from runner.training.data.datasets import load
 
 PACKAGES = ("bnbench", "torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn")
+VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -> dict[str, Any]:
@@ -23,38 +23,34 @@ def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "git": _git(),
         "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "environment": {name: os.environ[name] for name in sorted(os.environ) if name in _VARIABLES},
+        "gpus": _gpus(),
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "plugins": digests(plugins),
         "code": code(),
         "data": {name: load(name, root).digests for name in datasets},
     }
 
 
-_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
-
-
 def versions(datasets: Iterable[str], root: Path) -> dict[str, str]:
-    """What two machines of one sweep must share: what turns a run's parameters into numbers.
+    """What two machines of one sweep must share, because it turns a run's parameters into numbers.
 
-    Errors: UserError where a data set's files are missing and cannot be fetched, or are not the published ones.
+    Errors: UserError where a data set's files are missing and cannot be downloaded, or are not the published ones.
     """
-    found = {name: importlib.metadata.version(name).partition("+")[0] for name in ("torch", "numpy")}
+    shared = {name: version(name).partition("+")[0] for name in ("torch", "numpy")}
     for name in datasets:
-        found |= {f"{name}: {file}": digest[:12] for file, digest in load(name, root).digests.items()}
-    return found
+        shared |= {f"{name}: {file}": digest[:12] for file, digest in load(name, root).digests.items()}
+    return shared
 
 
 def machine() -> str:
     """Processor and GPUs, for a person."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return ", ".join([f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})", *gpus])
+    return ", ".join([f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})", *_gpus()])
 
 
 def digests(files: Iterable[str]) -> dict[str, str]:
@@ -63,7 +59,7 @@ def digests(files: Iterable[str]) -> dict[str, str]:
 
 
 def code() -> str:
-    """One SHA-256 over this command's own Python files: what a network is may have changed with any of them."""
+    """One SHA-256 over the Python files of this project. A change in any of them may have changed a network."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent.parent
     for package in ("runner", "experiments"):
@@ -73,22 +69,24 @@ def code() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the working directory's repository and whether it has changes; None outside one."""
+    """The commit of the working directory's repository and whether it has changes; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        return check_output(["git", *arguments], stderr=DEVNULL, text=True, timeout=10).strip()
+
     try:
-        commit = _run("git", "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_run("git", "status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
+        return {"commit": git("rev-parse", "HEAD"), "dirty": git("status", "--porcelain") != ""}
+    except (OSError, SubprocessError):
         return None
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def _cpu() -> str:
     information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    text = information.read_text() if information.exists() else ""
+    if name := re.search(r"^model name\s*:(.*)$", text, re.MULTILINE):
+        return name[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    return list(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))

@@ -1,44 +1,36 @@
-"""What a run has learned, from its saved weights: its layers, and of its norm layers every number."""
-
-from __future__ import annotations
+"""What a run has learned, from its saved weights: its layers, and every number of its norm layers."""
 
 import copy
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runner.config.reader import load as load_config
+from runner.config import reader
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
+from runner.storage import resume, rows, tables, weights
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS
-from runner.storage.resume import differences
-from runner.storage.rows import FAILED
-from runner.storage.tables import read_rows
-from runner.storage.weights import weights_file
-from runner.training import environment
-from runner.training.data.batches import batch_order
-from runner.training.data.preprocessing import prepare
-from runner.training.networks import build_network, is_norm, parameter_count
-from runner.training.probes.layers import outputs_of
-from runner.training.probes.norms import NORM_NAMES, norm_states
+from runner.training import environment, networks
+from runner.training.data import batches, preprocessing
+from runner.training.probes.layers import leaves, recorded
+from runner.training.probes.norms import gaps, norm_states, tensor_names
 from runner.training.settings import autocast
 
 CPU = torch.device("cpu")
 
 ARRAYS = ("running_mean", "batch_mean", "running_var", "batch_var", "gamma", "beta")
-"""What may be known of a norm layer, feature by feature."""
+"""What can be known of a norm layer, feature by feature."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: `shape` of its output for one sample (None: not known), `parameters` its own trainable numbers."""
+    """One layer. `shape` is its output's for one sample (None: not known), `parameters` its own trainable numbers."""
 
     name: str
     type: str
@@ -48,10 +40,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Norm:
-    """One norm layer. `arrays` has those of `ARRAYS` that it has, each a number per feature, exactly as saved.
+    """One norm layer. `arrays` has those of `ARRAYS` that the layer has: a number per feature, exactly as saved.
 
-    `settings` is what torch prints of it in brackets: ε, momentum. The batch's variance is divided by the number of
-    values; the gaps are those of `probes.norms`.
+    `settings` is what torch prints of the layer in brackets: ε, momentum. The batch's variance is divided by the number
+    of values. The gaps are those of `probes.norms.gaps`.
     """
 
     name: str
@@ -64,9 +56,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A run as it ended. `outcome` is its row of runs.csv, `samples` how many its batch here has, None without one.
+    """A run at its end. `outcome` is its row of runs.csv.
 
-    `remarks` is what a reader must know: code that has changed since, data that are not here.
+    `samples` is the size of the batch that passed through the network, None where the data are missing. `remarks` are
+    what a reader must know, such as that the code has changed since the training.
     """
 
     folder: Path
@@ -76,33 +69,31 @@ class Inspection:
     grid_keys: tuple[str, ...]
     outcome: Mapping[str, str]
     trainable: int
-    layers: tuple[Layer, ...]
-    norms: tuple[Norm, ...]
+    layers: Sequence[Layer]
+    norms: Sequence[Norm]
     samples: int | None
-    remarks: tuple[str, ...]
+    remarks: Sequence[str]
 
 
 def inspect(folder: Path, run: str, root: Path) -> Inspection:
-    """A run of the sweep in `folder`, by its number or its id; on the CPU, wherever it was trained.
+    """Inspect a run of the sweep in `folder`, given by its number or its id. This uses the CPU only.
 
-    The batch is the first one the run was trained on, from the data folder `root`; without its data there is none.
-    Errors: UserError where there is no such run, or no weights of it that its network takes.
+    The batch is the first one that the run was trained on; its data are in the folder `root`.
+    Errors: UserError where there is no such run, or no saved weights that fit its network.
     """
-    if not (folder / CONFIG).exists():
-        raise UserError(f"{folder}: no sweep here (no {CONFIG}); allowed: a folder that 'bnbench run' wrote")
-    sweep = load_config(folder / CONFIG)
+    sweep = reader.load(folder / CONFIG)
     row = _row(folder, sweep, run)
-    spec = next(each for each in sweep.runs if each.run_id == row["run_id"])
-    remarks = _changed_since(folder, sweep)
-    network = _network(folder, sweep, spec, row)
+    spec = next(spec for spec in sweep.runs if spec.run_id == row["run_id"])
+    remarks = _code_changes(folder, sweep)
+    network = _network(folder, spec, row["run"])
     batch: Tensor | None = None
     try:
-        data = prepare(spec.dataset, root, spec.trainset, spec.validate_on, spec.train_samples, CPU)
-        batch = data.train.images[batch_order(spec, len(data.train), 1)[: spec.batch_size]]
+        kept = spec.trainset, spec.validate_on, spec.train_samples
+        train = preprocessing.prepare(spec.dataset, root, *kept, CPU).train
+        batch = train.images[batches.batch_order(spec, len(train), 1)[: spec.batch_size]]
     except UserError as error:
         remarks.append(f"no batch, and no output shapes: {error}")
-    remarks += _not_saved(network)
-    layers, norms = _look(network, spec, batch)
+    layers, norms, unsaved = _look(network, spec, batch)
     return Inspection(
         folder=folder,
         run=int(row["run"]),
@@ -110,115 +101,92 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
         parameters=spec.parameters,
         grid_keys=sweep.grid_keys,
         outcome=row,
-        trainable=parameter_count(network),
+        trainable=networks.parameter_count(network),
         layers=layers,
         norms=norms,
         samples=None if batch is None else len(batch),
-        remarks=tuple(remarks),
+        remarks=remarks + unsaved,
     )
 
 
 def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
-    """The run's row of runs.csv. Errors: UserError where there is none, or none of a run that ended with weights."""
-    planned = {name: each.run_id for number, each in enumerate(sweep.runs, 1) for name in (each.run_id, str(number))}
-    if run not in planned:
-        raise UserError(f"{folder}: no run '{run}'; allowed: 1 to {len(sweep.runs)}, or a run_id of {RUNS}")
-    rows = read_rows(folder / RUNS)
-    row = next((row for row in rows if row["run_id"] == planned[run]), None)
-    if row is None and any(run in (row["run"], row["run_id"]) for row in rows):
-        raise UserError(
-            f"{folder}: run {run} is of a bnbench that named runs otherwise; only that one can build its network"
-        )
+    """The run's row of runs.csv. Errors: UserError where there is none, or the run has no final weights."""
+    run_ids = {str(number): spec.run_id for number, spec in enumerate(sweep.runs, 1)}
+    run_id = run_ids.get(run, run)
+    if run_id not in run_ids.values():
+        raise UserError(f"{folder}: no run '{run}'; allowed: 1 to {len(run_ids)}, or a run_id of {RUNS}")
+    here = f"{folder}: run {run}"
+    command = f"bnbench resume {folder}"
+    table = tables.read_rows(folder / RUNS)
+    row = next((row for row in table if row["run_id"] == run_id), None)
+    if row is None and any(run in (row["run"], row["run_id"]) for row in table):
+        raise UserError(f"{here} has another id in {RUNS}: another bnbench trained it")
     if row is None or row["status"] == "interrupted":
-        raise UserError(f"{folder}: run {run} has not ended; bnbench resume {folder} trains it to its end")
-    if row["status"] in FAILED:
-        raise UserError(
-            f"{folder}: run {run} has no weights, its status is {row['status']}: {row['error']} "
-            f"(more in {folder / LOG}; bnbench resume {folder} --retry trains it again)"
-        )
+        raise UserError(f"{here} has not ended; {command} trains it to its end")
+    if row["status"] in rows.FAILED:
+        reason = f"its status is {row['status']}: {row['error']} (more in {folder / LOG})"
+        raise UserError(f"{here} has no weights, {reason}; {command} --retry trains it again")
     return row
 
 
-def _network(folder: Path, sweep: Sweep, run: RunSpec, row: Mapping[str, str]) -> nn.Module:
-    """The run's network with its saved weights. Errors: UserError where it cannot be had."""
-    path = weights_file(folder, run.run_id)
+def _network(folder: Path, spec: RunSpec, run: str) -> nn.Module:
+    """The run's network with its saved weights. Errors: UserError where there is none, or the weights do not fit."""
+    path = weights.weights_file(folder, spec.run_id)
     if not path.exists():
-        if sweep.save_weights:
-            raise UserError(f"{path}: run {row['run']}'s weights are gone; bnbench resume {folder} trains it again")
-        parent = folder.resolve().parent
-        raise UserError(
-            f"{folder}: no weights were saved; 'save_weights: true' in a config keeps them, and here\n"
-            f"  bnbench run {folder / CONFIG} --out {parent} --resume --set save_weights=true\n"
-            f"trains the runs again and keeps them"
-        )
-    again = f"delete it, and bnbench resume {folder} trains run {row['run']} again"
+        options = f"--out {folder.resolve().parent} --resume --set save_weights=true"
+        command = f"bnbench run {folder / CONFIG} {options}"
+        raise UserError(f"{folder}: run {run} has no saved weights; this trains it again:\n  {command}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch's unpickler makes of bytes that are not its own
-        raise UserError(f"{path}: damaged ({type(error).__name__}); {again}") from None
-    try:
-        network = build_network(run)
+        network = networks.build_network(spec)
     except Exception as error:
-        raise UserError(f"network '{run.network}' cannot be built: {type(error).__name__}: {error}") from None
+        raise UserError(f"network '{spec.network}' cannot be built: {type(error).__name__}: {error}") from None
     try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: not the weights of this network as it is now ({first}); {again}") from None
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        # torch raises many kinds of errors for a damaged file.
+        reason = " ".join(str(error).split())[:300]
+        fault = f"damaged, or not the weights of this network as it is now ({reason})"
+        raise UserError(f"{path}: {fault}; delete it, and bnbench resume {folder} trains run {run} again") from None
     return network
 
 
-def _changed_since(folder: Path, sweep: Sweep) -> list[str]:
-    """What of the code differs from what the sweep was trained with, in words."""
+def _code_changes(folder: Path, sweep: Sweep) -> list[str]:
+    """A remark where the code differs from the code that the sweep was trained with."""
     try:
         before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return [f"{folder / ENVIRONMENT} cannot be read: whether the code is that of the training is not known"]
+        return [f"{folder / ENVIRONMENT} cannot be read: the code may have changed since the training"]
     now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins)}
-    names = ["bnbench's code" if name == "code" else name for name in sorted(differences(before, now))]
-    return [f"{', '.join(names)} changed since the training: the layers may compute something else"] if names else []
+    if not (changed := resume.differences(before, now)):
+        return []
+    names = ", ".join(sorted(changed))
+    return [f"{names} changed since the training: the layers may compute something else"]
 
 
-def _look(network: nn.Module, run: RunSpec, batch: Tensor | None) -> tuple[tuple[Layer, ...], tuple[Norm, ...]]:
-    """Its layers and norm layers, from one pass in training mode on a copy."""
+def _look(network: nn.Module, spec: RunSpec, batch: Tensor | None) -> tuple[list[Layer], list[Norm], list[str]]:
+    """(layers, norm layers, remarks), from one pass of the batch through a copy in training mode.
+
+    An array that is neither parameter nor buffer is in no file of weights. It has its starting values here, not what
+    the run learned, so a remark takes its place.
+    """
     copied = copy.deepcopy(network)
-    with ExitStack() as stack:
-        stack.enter_context(autocast(run, CPU))
-        outputs = stack.enter_context(outputs_of(copied))
+    with autocast(spec, CPU), recorded(leaves(copied)) as (_, outputs):
         states = norm_states(copied, batch)
-    shapes = {name: tuple(output.shape[1:]) for name, output in outputs.items()}
-    modules = dict(network.named_modules())
-    own = {name: sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad) for name, m in modules.items()}
-    layers = tuple(
-        Layer(name, type(module).__name__, shapes.get(name), own[name])
-        for name, module in modules.items()
-        if own[name] or is_norm(module) or not list(module.children())
-    )
-    norms = []
-    for name, state in states.items():
-        lost = _lost(modules[name])
-        state = replace(state, **dict.fromkeys([*lost, "batch_mean", "batch_var"] if lost else []))
-        arrays = {array: tuple(values.tolist()) for array in ARRAYS if (values := getattr(state, array)) is not None}
-        module = modules[name]
-        norms.append(Norm(name, type(module).__name__, module.extra_repr(), arrays, *(state.gaps or (None, None))))
-    return layers, tuple(norms)
-
-
-def _lost(norm: nn.Module) -> list[str]:
-    """What of a norm layer is a tensor and yet neither parameter nor buffer: saved with no weights."""
-    saved = norm.state_dict()
-    held = {
-        part: [name for name in names if isinstance(getattr(norm, name, None), Tensor)]
-        for part, names in NORM_NAMES.items()
-    }
-    return [part for part, names in held.items() if names and names[0] not in saved]
-
-
-def _not_saved(network: nn.Module) -> list[str]:
-    """What the layers keep where `state_dict` does not look, in words: it would be shown as it began."""
-    lost = {name: _lost(module) for name, module in network.named_modules() if is_norm(module)}
-    return [
-        f"layer {name}: {', '.join(parts)} is no buffer (self.register_buffer), so it is in no weights: not shown"
-        for name, parts in lost.items()
-        if parts
-    ]
+    layers, norms, remarks = [], [], []
+    for name, module in network.named_modules():
+        kind = type(module).__name__
+        own = [p.numel() for p in module.parameters(recurse=False) if p.requires_grad]
+        if own or networks.is_norm(module) or not list(module.children()):
+            shape = tuple(outputs[name].shape[1:]) if name in outputs else None
+            layers.append(Layer(name, kind, shape, sum(own)))
+        if name in states:
+            state, saved = states[name], module.state_dict()
+            unsaved = [key for key, attribute in tensor_names(module).items() if attribute not in saved]
+            if unsaved:
+                names = ", ".join(unsaved)
+                remarks.append(f"layer {name}: {names} is no buffer, so it is not saved and not shown")
+                for key in (*unsaved, "batch_mean", "batch_var"):
+                    state.pop(key, None)
+            arrays = {key: tuple(state[key].tolist()) for key in ARRAYS if key in state}
+            norms.append(Norm(name, kind, module.extra_repr(), arrays, *(gaps(state) or (None, None))))
+    return layers, norms, remarks

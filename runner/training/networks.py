@@ -1,45 +1,40 @@
 """A run's network: built, counted, hashed."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from runner import registry
+from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 
-if TYPE_CHECKING:
-    from runner.config.run_spec import RunSpec
-
-
-_NORMS = (
-    nn.modules.batchnorm._NormBase,  # BatchNorm*, InstanceNorm*, SyncBatchNorm
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+"""torch's normalization layers. `_NormBase` is the base class of batch norm and instance norm."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Errors: UserError where the device named is not there."""
+    """The device of this name; `auto` is CUDA where there is one. Errors: UserError where it does not exist here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
-        raise UserError(f"device '{name}' is not on this machine; allowed here: auto, {there}")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        names = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(count))])
+        raise UserError(f"device '{name}' is not on this machine; allowed here: {names}")
     return device
 
 
 def build_network(run: RunSpec) -> nn.Module:
-    """The run's network on the CPU, its weights drawn by the run's seed.
+    """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
-    The seed is torch's own, as in the tutorial's `torch.manual_seed(50)`: seed 50 here gives its very weights.
-    Errors: TypeError where the factory returns no module; whatever the factory raises.
+    The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
+    Errors: TypeError where the factory returns no module, and every error of the factory.
+
+    >>> registry.load_plugins()
+    >>> network = build_network(RunSpec(network="notebook_mlp", seed=50))
+    >>> parameter_count(network)
+    79510
     """
     torch.manual_seed(run.seed)
     network = registry.network[run.network](**run.factory_kwargs)
@@ -49,26 +44,37 @@ def build_network(run: RunSpec) -> nn.Module:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalization layer: torch's, or one that says `is_norm = True`."""
-    return isinstance(module, _NORMS) or getattr(module, "is_norm", False) is True
+    """Whether a module is a normalization layer: one of torch's, or one that has `is_norm = True`.
+
+    >>> is_norm(nn.BatchNorm2d(6)), is_norm(nn.Linear(6, 6))
+    (True, False)
+    """
+    return isinstance(module, NORMS) or getattr(module, "is_norm", False) is True
+
+
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that an optimizer moves, in the network's order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many trainable numbers there are."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """How many trainable numbers the network has."""
+    return sum(parameter.numel() for parameter in trainable(network))
 
 
 def weights_hash(network: nn.Module) -> str:
     """A digest of the parameters outside normalization layers, in their order: 16 hex digits.
 
     Two arms with equal digests start from the same shared weights.
+
+    >>> linear = nn.Linear(4, 2)
+    >>> weights_hash(nn.Sequential(linear)) == weights_hash(nn.Sequential(linear, nn.BatchNorm1d(2)))
+    True
     """
     digest = hashlib.sha256()
     for module in network.modules():
-        if is_norm(module):
-            continue
-        for parameter in module.parameters(recurse=False):
-            values = parameter.detach().cpu().contiguous()
-            digest.update(str(tuple(values.shape)).encode())
-            digest.update(values.view(torch.uint8).numpy().tobytes() if values.dim() else values.numpy().tobytes())
+        parameters = [] if is_norm(module) else module.parameters(recurse=False)
+        for parameter in parameters:
+            values = parameter.detach().cpu().flatten().view(torch.uint8)
+            digest.update(str(tuple(parameter.shape)).encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]

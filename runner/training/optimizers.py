@@ -1,33 +1,30 @@
 """A run's optimizer and its learning rate."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-if TYPE_CHECKING:
-    from runner.config.run_spec import RunSpec
+from runner.config.run_spec import RunSpec
 
 
 def make_optimizer(run: RunSpec, network: nn.Module) -> Optimizer:
-    """The run's optimizer over all parameters; one fused kernel instead of a Python loop over tensors."""
+    """The run's optimizer over all parameters. `fused` is one kernel instead of a Python loop over tensors."""
     parameters = network.parameters()
-    match run.optimizer:
-        case "sgd":
-            return SGD(parameters, lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
-        case "adam":
-            return Adam(parameters, lr=run.lr, weight_decay=run.weight_decay, fused=True)
-        case "adamw":
-            return AdamW(parameters, lr=run.lr, weight_decay=run.weight_decay, fused=True)
+    if run.optimizer == "sgd":
+        return SGD(parameters, lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+    kind = Adam if run.optimizer == "adam" else AdamW
+    return kind(parameters, lr=run.lr, weight_decay=run.weight_decay, fused=True)
 
 
 def learning_rate(run: RunSpec, epoch: int) -> float:
-    """The learning rate of an epoch (from 1), in closed form, so that a resumed run needs no scheduler's state.
+    """The learning rate of an epoch (from 1), in closed form: a resumed run needs no state of a scheduler.
 
-    `step` is torch's StepLR, `cosine` its CosineAnnealingLR with T_max = epochs (Loshchilov & Hutter 2017, eq. 5).
+    `step` is torch's StepLR. `cosine` is its CosineAnnealingLR with T_max = epochs (Loshchilov & Hutter 2017, eq. 5).
+
+    >>> run = RunSpec(network="lenet", lr=0.5, lr_schedule="step", lr_step=10, lr_gamma=0.5)
+    >>> [learning_rate(run, epoch) for epoch in (1, 10, 11, 21)]
+    [0.5, 0.5, 0.25, 0.125]
     """
     match run.lr_schedule:
         case "none":

@@ -68,8 +68,8 @@ def worst(runs: Sequence[RunSpec], dtype: torch.dtype, steps: int = 50, *, toget
     """
     data = in_precision(prepare("digits", Path(), "normal", "held_out", None, CPU), dtype)
     alone = [build_network(run).to(dtype) for run in runs]
-    stack = Stack(runs, [copy.deepcopy(network) for network in alone], data, CPU)
-    solos = [Solo(run, network, data, CPU) for run, network in zip(runs, alone, strict=True)]
+    stack = Stack(runs, [copy.deepcopy(network) for network in alone], data)
+    solos = [Solo(run, network, data) for run, network in zip(runs, alone, strict=True)]
     streams: dict[int, Tensor] = {}
     found = 0.0
     for step in range(steps):
@@ -309,7 +309,7 @@ def test_obstacles_that_can_be_seen() -> None:
     assert obstacle(unused, images, 10) is not None
     wrong = obstacle(nn.Sequential(nn.Flatten(), nn.Linear(784, 12)), images, 10)
     assert wrong is not None
-    assert "must return [8, 10]" in wrong
+    assert "must return [8, 10] logits" in wrong
 
 
 def test_probes_of_a_stacked_run_are_its_own() -> None:
@@ -370,14 +370,14 @@ def test_a_rehearsal_changes_nothing() -> None:
     run = RUN.changed(network="mlp", network_args={"norm": "batch", "dropout": 0.5})
     runs = members(run, 3)
     data = prepare("digits", Path(), "normal", "held_out", None, CPU)
-    stack = Stack(runs, [build_network(run) for run in runs], data, CPU)
+    stack = Stack(runs, [build_network(run) for run in runs], data)
     stack.begin_epoch(1)
     index = torch.arange(30).view(3, 10)
     before = [tensor.clone() for tensor in (*stack.tensors.values(), *stack.moving)]
     rehearse(stack._step, index, stack.moving, stack.generators)
     for tensor, values in zip((*stack.tensors.values(), *stack.moving), before, strict=True):
         assert torch.equal(tensor, values)
-    twin = Stack(runs, [build_network(run) for run in runs], data, CPU)
+    twin = Stack(runs, [build_network(run) for run in runs], data)
     twin.begin_epoch(1)
     for each in (stack, twin):
         each.step(index)
@@ -390,7 +390,7 @@ def test_a_graph_is_the_plain_step(network: str, count: int) -> None:
     device = torch.device("cuda")
     runs = members(RUN.changed(network=network, device="cuda", optimizer="sgd", lr=0.01), count)
     data = prepare("digits", Path(), "normal", "held_out", None, device)
-    graphed, plain = (Stack(runs, [build_network(run) for run in runs], data, device) for _ in range(2))
+    graphed, plain = (Stack(runs, [build_network(run) for run in runs], data) for _ in range(2))
     plain.captures = False
     for epoch in (1, 2):
         orders = torch.stack([batch_order(run, len(data.train), epoch) for run in runs]).to(device)

@@ -1,1 +1,1 @@
-"""What the training loop drives: one network, or a stack of them."""
+"""Learners: one network, or a stack of networks, as the training loop drives it."""

@@ -1,6 +1,4 @@
-"""A step recorded as a CUDA graph: one launch instead of a hundred."""
-
-from __future__ import annotations
+"""A training step recorded as a CUDA graph: the GPU gets one launch instead of a hundred."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,20 +6,20 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Steps before a capture, for cuBLAS and cuDNN to choose and allocate (torch's notes on CUDA graphs)."""
+"""Steps before the recording, in which cuBLAS and cuDNN choose kernels and allocate (torch's notes on CUDA graphs)."""
 
 StepFunction = Callable[[Tensor], None]
+Generators = Sequence[torch.Generator]
 
 
 class Captured:
-    """A step over indices of one shape, replayed. Whatever the step changes must be in `state` or `generators`.
+    """A step over indices of one shape, recorded once and then replayed.
 
-    Errors: RuntimeError where the step cannot be captured; its state is as before.
+    `state` must hold every tensor that the step changes, and `generators` every generator that it draws from.
+    Errors: RuntimeError where the step cannot be recorded. The state is then as it was before.
     """
 
-    def __init__(
-        self, step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]
-    ) -> None:
+    def __init__(self, step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Generators) -> None:
         self.index = index.clone()
         side = torch.cuda.Stream(index.device)
         side.wait_stream(torch.cuda.current_stream(index.device))
@@ -39,14 +37,13 @@ class Captured:
         self.graph.replay()
 
 
-def rehearse(step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
+def rehearse(step: StepFunction, index: Tensor, state: Sequence[Tensor], generators: Generators) -> None:
     """Take a few steps, then put everything back as it was."""
     before = [tensor.clone() for tensor in state]
-    streams = [generator.get_state() for generator in generators]
+    random_states = [generator.get_state() for generator in generators]
     for _ in range(WARM_UP):
         step(index)
-    with torch.no_grad():
-        for tensor, values in zip(state, before, strict=True):
-            tensor.copy_(values)
-    for generator, stream in zip(generators, streams, strict=True):
-        generator.set_state(stream)
+    for tensor, values in zip(state, before, strict=True):
+        tensor.detach().copy_(values)
+    for generator, random_state in zip(generators, random_states, strict=True):
+        generator.set_state(random_state)

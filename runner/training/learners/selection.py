@@ -1,7 +1,6 @@
 """Which learner a job gets."""
 
-from __future__ import annotations
-
+import math
 import os
 from collections.abc import Sequence
 
@@ -18,33 +17,35 @@ from runner.training.learners.stack_check import bytes_per_run, obstacle
 
 
 class CannotStackError(Exception):
-    """This job cannot train as one stack: train these parts instead; `note` says why, where they are to be alone."""
+    """This job cannot train as one stack. Train `parts` instead; `note` is the reason where they must train alone."""
 
     def __init__(self, parts: Sequence[Job], note: str = "") -> None:
         super().__init__(note)
         self.parts, self.note = parts, note
 
 
-def learner_for(job: Job, networks: Sequence[nn.Module], data: RunData, device: torch.device, note: str) -> Learner:
-    """A stack; on a CPU, for one run, the network itself.
+def learner_for(job: Job, networks: list[nn.Module], data: RunData, device: torch.device, note: str) -> Learner:
+    """A `Stack`; a `Solo` for one run on a CPU.
 
-    On CUDA a run alone is a stack of one: the whole step is one graph. `note` says why a run was taken out of a stack.
-    Errors: CannotStackError where the runs cannot be stacked, or not all of them in this machine's memory.
+    On CUDA one run is a stack of one, because then the whole step is one graph. `note` says why a run was taken out of
+    a stack.
+    Errors: CannotStackError where the runs cannot be stacked, or do not all fit into this machine's memory.
     """
     if len(job) == 1 and (device.type == "cpu" or job[0].num_workers or note):
-        return Solo(job[0], networks[0], data, device, note and f"alone: {note}")
+        return Solo(job[0], networks[0], data, f"alone: {note}" if note else "alone")
     images = data.train.images
     if reason := obstacle(networks[0], images, data.classes):
         raise CannotStackError([(run,) for run in job], reason)
-    samples = max(job[0].batch_size, BATCH // 3)  # an evaluation's batch keeps nothing for a backward pass
-    room = max(1, free_memory(device) // bytes_per_run(networks[0], images, samples))
-    if len(job) > room:
-        raise CannotStackError(even_parts(job, -(-len(job) // room)))
-    return Stack(job, networks, data, device)
+    # An evaluation keeps nothing for a backward pass, so its batch counts for less.
+    samples = max(job[0].batch_size, BATCH // 3)
+    limit = max(1, free_memory(device) // bytes_per_run(networks[0], images, samples))
+    if len(job) > limit:
+        raise CannotStackError(even_parts(job, math.ceil(len(job) / limit)))
+    return Stack(job, networks, data)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a stack may take: four fifths of what a GPU has free; a fourth of a machine's, shared by workers."""
+    """How many bytes a stack may take: 4/5 of a GPU's free memory; 1/4 of the machine's, which workers share."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] * 4 // 5
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

@@ -1,6 +1,4 @@
-"""Many runs of one architecture trained as one batched model."""
-
-from __future__ import annotations
+"""Many runs of one architecture, trained as one batched model."""
 
 from collections.abc import Sequence
 
@@ -13,36 +11,33 @@ from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
-from runner.training.evaluation import BATCH, means
-from runner.training.learners import stacked_layers as layers
-from runner.training.learners.cuda_graph import Captured
-from runner.training.learners.learner import State, named_tensors
-from runner.training.learners.stacked_layers import Mode
-from runner.training.learners.stacked_optimizers import STACKED
+from runner.training.evaluation import BATCH, in_batches, means
+from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
+from runner.training.learners.learner import Learner, State, named_tensors
 from runner.training.settings import autocast
 
 
-class Stack:
-    """The learner of R runs that differ only in what `grouping.STACKABLE` names.
+class Stack(Learner):
+    """The learner of R runs that differ only in what `config.jobs.STACKABLE` names.
 
-    All trainable parameters lie in one tensor [R, P], of which each layer's are views. The loss is the sum over runs of
-    each one's mean over its batch, so that each run's gradient is its own. A run that diverges fills its own rows with
-    NaN and no others.
+    All trainable parameters lie in one tensor [R, P]; the layers use views of it. The loss is the sum over the runs of
+    each run's mean loss, so each run's gradient is its own. A run that diverges fills its own rows with NaN and no
+    others.
     """
 
-    def __init__(
-        self, runs: Sequence[RunSpec], networks: Sequence[nn.Module], data: RunData, device: torch.device
-    ) -> None:
-        self.runs, self.data, self.device = runs, data, device
+    def __init__(self, runs: Sequence[RunSpec], networks: list[nn.Module], data: RunData) -> None:
+        self.runs, self.data = runs, data
+        self.device = device = data.train.labels.device
         self.template = networks[0].to(device)
         self.tensors, self.leaves, parameters = stacked_tensors(networks, device)
-        self.program = layers.program(self.template, self.tensors)
-        self.optimizer = STACKED[runs[0].optimizer](runs, parameters)
+        self.program = stacked_layers.program(self.template, self.tensors)
+        self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters)
         self.generators = [torch.Generator(device) for _ in runs]
         self.totals = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
         buffers = [tensor for tensor in self.tensors.values() if not tensor.requires_grad]
-        self.moving = [parameters, *buffers, *self.optimizer.state, self.totals]
-        self.graphs: dict[int, Captured] = {}
+        self.moving = [parameters, *buffers, *self.optimizer.averages, self.optimizer.steps, self.totals]
+        # By batch size: a smaller last batch has a graph of its own.
+        self.graphs: dict[int, cuda_graph.Captured] = {}
         self.captures = device.type == "cuda"
         self.how = f"stack of {len(runs)}" + (", CUDA graph" if self.captures else "")
 
@@ -52,106 +47,88 @@ class Stack:
             generator.manual_seed(stream(run.seed, "dropout", epoch))
 
     def step(self, batch: Batch) -> None:
-        """One optimizer step of every run, on the samples of an index [R, B], or [1, B] for all runs the same."""
+        """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
         assert isinstance(batch, Tensor), "a DataLoader serves one run"
-        if self.captures:
-            self._replay(batch)
-        else:
-            self._step(batch)
-
-    def _replay(self, index: Tensor) -> None:
-        size = index.shape[1]  # a ragged last batch has a graph of its own
-        if size not in self.graphs:
+        size = batch.shape[1]
+        if self.captures and size not in self.graphs:
             try:
-                self.graphs[size] = Captured(self._step, index, self.moving, self.generators)
+                self.graphs[size] = cuda_graph.Captured(self._step, batch, self.moving, self.generators)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 self.captures = False
-                self.how = f"stack of {len(self.runs)}, no CUDA graph: {str(error).splitlines()[0]}"
-                self._step(index)
-                return
-        self.graphs[size](index)
+                reason = str(error).partition("\n")[0]
+                self.how = f"stack of {len(self.runs)}, no CUDA graph: {reason}"
+        step = self.graphs[size] if self.captures else self._step
+        step(batch)
 
     def _step(self, index: Tensor) -> None:
-        split, runs = self.data.train, len(self.runs)
-        labels = split.labels[index].expand(runs, -1)
-        with autocast(self.runs[0], self.device):
-            logits = self.forward(split.images[index.T], training=True)
-            losses = cross_entropy(logits, labels)
+        images, labels = self.data.train.images[index.T], self.data.train.labels[index]
+        losses = self._losses(images, labels, self.totals, training=True)
         gradients = torch.autograd.grad(losses.sum(), self.leaves)
-        self.optimizer.step(torch.cat([gradient.reshape(runs, -1) for gradient in gradients], dim=1))
-        self._count(self.totals, losses.detach(), logits.detach(), labels)
+        blocks = [gradient.reshape(len(self.runs), -1) for gradient in gradients]
+        self.optimizer.step(torch.cat(blocks, dim=1))
 
-    def forward(self, images: Tensor, *, training: bool) -> Tensor:
-        """Images [B, R or 1, C, H, W] to logits [B, R, K]."""
-        return layers.run(self.program, images, Mode(len(self.runs), training, self.generators))
-
-    @staticmethod
-    def _count(totals: Tensor, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def _losses(self, images: Tensor, labels: Tensor, totals: Tensor, *, training: bool) -> Tensor:
+        """Each run's mean loss [R]. Images are [B, R or 1, C, H, W], labels [R or 1, B]. Adds to the totals [R, 3]."""
+        labels = labels.expand(len(self.runs), -1)
+        with autocast(self.runs[0], self.device):
+            mode = stacked_layers.Mode(len(self.runs), training, self.generators)
+            logits = stacked_layers.run(self.program, images, mode)
+            losses = cross_entropy(logits, labels)
         samples = labels.shape[1]
-        totals[:, 0].add_(losses, alpha=samples)
+        totals[:, 0].add_(losses.detach(), alpha=samples)
         totals[:, 1].add_((labels == logits.argmax(2).T).sum(1))
         totals[:, 2].add_(samples)
-
-    def reading(self) -> Tensor:
-        """Each run's [summed loss, correct answers, samples] since the last reading, float64 [R, 3]."""
-        totals = self.totals.cpu().clone()
-        self.totals.zero_()
-        return totals
+        return losses
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> list[tuple[float, float]]:
-        """(mean loss, accuracy) of every run on samples they share."""
         totals = torch.zeros_like(self.totals)
-        batch = BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))  # a CPU's caches stay small
-        for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
-            with autocast(self.runs[0], self.device):
-                logits = self.forward(images.unsqueeze(1), training=False)
-                shared = labels.expand(len(self.runs), -1)
-                self._count(totals, cross_entropy(logits, shared), logits, shared)
-        return [means(of_run) for of_run in totals]
+        # A CPU's caches are small.
+        size = BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
+        for images, labels in in_batches(split, size):
+            self._losses(images.unsqueeze(1), labels.unsqueeze(0), totals, training=False)
+        return [means(run_totals) for run_totals in totals]
 
     @torch.no_grad()
     def member(self, run: int) -> nn.Module:
-        """One run's network as an ordinary module; the next call writes over it."""
         for name, tensor in named_tensors(self.template):
             tensor.copy_(self.tensors[name][run])
         return self.template
 
     def state(self) -> State:
-        return State(
-            {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()},
-            [tensor.cpu().clone() for tensor in self.optimizer.state if tensor.dim()],
-            sum(int(tensor) for tensor in self.optimizer.state if not tensor.dim()),
-        )
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
+        averages = [average.cpu().clone() for average in self.optimizer.averages]
+        return State(tensors, averages, int(self.optimizer.steps))
 
     @torch.no_grad()
     def restore(self, state: State) -> None:
         for name, tensor in self.tensors.items():
             tensor.copy_(state.tensors[name])
-        averages = iter(state.averages)
-        for tensor in self.optimizer.state:
-            # A run without momentum kept no average: whatever stands there counts for nothing.
-            tensor.copy_(next(averages, tensor) if tensor.dim() else torch.tensor(state.steps))
+        self.optimizer.steps.fill_(state.steps)
+        # The state has no averages where none of its runs has momentum: then there is nothing to restore.
+        for own, average in zip(self.optimizer.averages, state.averages, strict=False):
+            own.copy_(average)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Each run's mean loss [R] of logits [B, R, K] and labels [R, B]."""
     flat = logits.transpose(0, 1).flatten(0, 1)
-    return F.cross_entropy(flat, labels.flatten(), reduction="none").view(labels.shape).mean(1)
+    losses = F.cross_entropy(flat, labels.flatten(), reduction="none")
+    return losses.view(labels.shape).mean(1)
 
 
-def stacked_tensors(
-    networks: Sequence[nn.Module], device: torch.device
-) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
+def stacked_tensors(networks: list[nn.Module], device: torch.device) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
     """(every parameter and buffer by name [R, …], the trainable ones, the tensor [R, P] that those are views of)."""
-    named = [dict(named_tensors(network)) for network in networks]
-    tensors = {name: torch.stack([own[name].detach() for own in named]).to(device) for name in named[0]}
-    trainable = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
+    rows = [dict(named_tensors(network)) for network in networks]
+    stacked = {name: torch.stack([row[name].detach() for row in rows]) for name in rows[0]}
+    tensors = {name: tensor.to(device) for name, tensor in stacked.items()}
+    trainable = [name for name, value in networks[0].named_parameters() if value.requires_grad]
     blocks = [tensors[name].flatten(1) for name in trainable]
-    flat = torch.cat(blocks, dim=1) if blocks else torch.empty(len(networks), 0, device=device)
-    sizes = [tensors[name][0].numel() for name in trainable]
-    for name, block in zip(trainable, flat.split(sizes, dim=1), strict=True):
-        tensors[name] = block.view(tensors[name].shape).detach().requires_grad_()
+    nothing = torch.empty(len(networks), 0, device=device)
+    flat = torch.cat(blocks, dim=1) if blocks else nothing
+    views = flat.split([block.shape[1] for block in blocks], dim=1)
+    for name, view in zip(trainable, views, strict=True):
+        tensors[name] = view.view(tensors[name].shape).detach().requires_grad_()
     return tensors, [tensors[name] for name in trainable], flat

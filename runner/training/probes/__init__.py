@@ -1,1 +1,1 @@
-"""What a network looks like inside while it trains."""
+"""Probes: functions that look inside a network while it trains."""

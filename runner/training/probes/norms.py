@@ -1,121 +1,89 @@
-"""The probe `norms`: every norm layer's numbers beside those of a batch."""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+"""The probe `norms`: the numbers of every norm layer beside those of a batch."""
 
 import torch
 from torch import Tensor, nn
 
 from runner.training.networks import is_norm
+from runner.training.probes.layers import recorded, spread
 from runner.training.probes.probe import Look, ProbeValues
 
 NORM_NAMES = {
-    "gamma": ("weight", "gamma"),
-    "beta": ("bias", "beta"),
-    "running_mean": ("running_mean", "moving_mean"),
-    "running_var": ("running_var", "moving_var"),
+    "gamma": ("gamma", "weight"),
+    "beta": ("beta", "bias"),
+    "running_mean": ("moving_mean", "running_mean"),
+    "running_var": ("moving_var", "running_var"),
 }
-"""What a norm layer may call its numbers: torch's names, and those of hand-written layers."""
+"""What a norm layer may call its arrays: names in hand-written layers, and torch's. The last one counts."""
+
+NormState = dict[str, Tensor]
+"""A norm layer's γ, β and moving averages before a batch, and the batch's own statistics, float64 [F], by name.
+
+Arrays that the layer does not have are left out. `batch_mean` and `batch_var` are there where the layer keeps averages
+per channel. `batch_var` is what a layer normalises with: it is divided by the number of values.
+"""
 
 
-@dataclass(frozen=True)
-class NormState:
-    """A norm layer's γ, β and moving averages before a batch, and the batch's own statistics, float64 [F].
+def gaps(state: NormState) -> tuple[float, float] | None:
+    """How far the batch is from the averages: (gap of the means, gap of the variances).
 
-    None where the layer has none; the batch's are None where it keeps no averages per channel. `batch_var` is what a
-    layer normalises with: divided by the number of values.
+    Both are root mean squares over features. The means differ in moving standard deviations, the variances in the
+    logarithm of their ratio. None where there is no batch or no average.
     """
-
-    gamma: Tensor | None
-    beta: Tensor | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    batch_mean: Tensor | None = None
-    batch_var: Tensor | None = None
-
-    @property
-    def gaps(self) -> tuple[float, float] | None:
-        """How far the batch is from the averages, as root mean squares over features.
-
-        Of the means in the moving standard deviations, of the variances their log ratio.
-        """
-        mean, var, batch_mean, batch_var = self.running_mean, self.running_var, self.batch_mean, self.batch_var
-        if mean is None or var is None or batch_mean is None or batch_var is None:
-            return None
-        tiny = torch.finfo(torch.float32).tiny
-        ratio = (batch_var.clamp(min=tiny) / var.clamp(min=tiny)).log()
-        distance = (batch_mean - mean).square() / var.clamp(min=tiny)
-        return distance.mean().sqrt().item(), ratio.square().mean().sqrt().item()
+    if not {"running_mean", "running_var", "batch_mean", "batch_var"} <= state.keys():
+        return None
+    tiny = torch.finfo(torch.float32).tiny
+    var = state["running_var"].clamp(min=tiny)
+    ratio = (state["batch_var"].clamp(min=tiny) / var).log()
+    distance = (state["batch_mean"] - state["running_mean"]).square() / var
+    return distance.mean().sqrt().item(), ratio.square().mean().sqrt().item()
 
 
 def norm_states(network: nn.Module, images: Tensor | None) -> dict[str, NormState]:
-    """Every norm layer by its name, and what a batch [N, …] is there in training mode; without one, its values alone.
+    """The state of every norm layer by its name, with a batch [N, …] in training mode where there is one.
 
-    The network is changed by it: hand over a copy.
+    Hand over a copy, because the batch changes the network.
     """
     layers = {name: module for name, module in network.named_modules() if is_norm(module)}
-    states = {name: _norm_state(module) for name, module in layers.items()}
+    states = {name: _own_state(layer) for name, layer in layers.items()}
     if images is None:
         return states
     network.train()
-    network.requires_grad_(False)  # Not no_grad: some hand-written layers take that as the sign of evaluation.
-    with _inputs(layers) as inputs:
+    # Not no_grad: some hand-written layers take that as the sign of evaluation.
+    network.requires_grad_(False)
+    with recorded(layers) as (inputs, _):
         network(images)
-    for name, given in inputs.items():
-        mean, var = states[name].running_mean, states[name].running_var
-        if mean is not None and var is not None and len(mean) == len(var) == given.shape[1]:
-            x = given.transpose(0, 1).flatten(1).double()
-            states[name] = replace(states[name], batch_mean=x.mean(dim=1), batch_var=x.var(dim=1, correction=0))
+    for name, x in inputs.items():
+        state = states[name]
+        averages = [state[key] for key in ("running_mean", "running_var") if key in state]
+        if [len(average) for average in averages] == [x.shape[1]] * 2:
+            by_channel = x.detach().transpose(0, 1).flatten(1).double()
+            state["batch_mean"] = by_channel.mean(dim=1)
+            state["batch_var"] = by_channel.var(dim=1, correction=0)
     return states
 
 
-def _norm_state(module: nn.Module) -> NormState:
-    """Before a batch: copies."""
-    found = {}
-    for part, names in NORM_NAMES.items():
-        tensors = [value for name in names if isinstance(value := getattr(module, name, None), Tensor)]
-        found[part] = tensors[0].detach().clone().double().flatten() if tensors else None
-    return NormState(**found)
+def _own_state(norm: nn.Module) -> NormState:
+    arrays = {key: getattr(norm, name).detach() for key, name in tensor_names(norm).items()}
+    return {key: array.clone().double().flatten() for key, array in arrays.items()}
+
+
+def tensor_names(norm: nn.Module) -> dict[str, str]:
+    """What the layer calls those arrays of `NORM_NAMES` that it has as tensors."""
+    named = [(key, name) for key, names in NORM_NAMES.items() for name in names]
+    return {key: name for key, name in named if isinstance(getattr(norm, name, None), Tensor)}
 
 
 def norms(network: nn.Module, look: Look) -> ProbeValues:
     """Per norm layer, γ, β and the moving averages (mean and SD over features), and how far a batch is from them.
 
-    The gap of the means is in the moving standard deviations, that of the variances the root mean squared log ratio.
+    The gap of the means is in moving standard deviations, that of the variances is the root mean squared log ratio.
     """
-    found: ProbeValues = {}
+    values: ProbeValues = {}
     for layer, state in norm_states(network, look.batch.images).items():
-        gaps = state.gaps
-        for name in ("gamma", "beta", *(("running_mean", "running_var") if gaps else ())):
-            if (values := getattr(state, name)) is not None:
-                found |= _spread(layer, name, values)
-        if gaps:
-            found[layer, "mean_gap"], found[layer, "var_gap"] = gaps
-    return found
-
-
-def _spread(layer: str, name: str, values: Tensor) -> ProbeValues:
-    values = values.detach().double()
-    return {(layer, f"{name}_mean"): values.mean().item(), (layer, f"{name}_sd"): values.std(correction=0).item()}
-
-
-@contextmanager
-def _inputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Layer's name → its input in the forward pass that follows."""
-    inputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            inputs[name] = args[0].detach()
-
-        return hook
-
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in layers.items()]
-    try:
-        yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
+        distance = gaps(state)
+        for key in NORM_NAMES:
+            if key in state and (distance or key in ("gamma", "beta")):
+                values |= spread(layer, f"{key}_", state[key])
+        if distance:
+            values[layer, "mean_gap"], values[layer, "var_gap"] = distance
+    return values

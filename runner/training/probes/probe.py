@@ -1,21 +1,20 @@
-"""What a probe is: a function that looks inside a network while it trains.
+"""A probe is a function that looks inside a network while it trains: `(network, look) -> {(layer, measure): value}`.
 
-A probe is a function `(network, look) -> {(layer, measure): value}`, listed in `probes.registry`. It gets a copy of the
-network and may change it: a run's rows are the same with and without probes.
+`probes.registry` lists the probes. A probe gets a copy of the network in training mode and may change it, so a run's
+rows are the same with and without probes.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 
 SAMPLES = 512
-"""The first samples of the training set: the same for every run, whatever its batch order."""
+"""Probes look at the first samples of the training set: the same for every run, whatever its batch order."""
 
 ProbeValues = dict[tuple[str, str], float]
 
@@ -29,7 +28,11 @@ class Look:
 
     @property
     def batch(self) -> Split:
-        return Split(self.data.train.images[:SAMPLES], self.data.train.labels[:SAMPLES])
+        return self.data.train[:SAMPLES]
+
+    def loss(self, network: nn.Module) -> Tensor:
+        """The network's mean loss on the batch."""
+        return F.cross_entropy(network(self.batch.images), self.batch.labels)
 
 
 Probe = Callable[[nn.Module, Look], ProbeValues]

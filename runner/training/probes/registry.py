@@ -1,7 +1,5 @@
 """The probes by name."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 
@@ -9,30 +7,39 @@ import torch
 from torch import nn
 
 from runner.config.run_spec import ProbeName
-from runner.training.probes.curvature import curvature
-from runner.training.probes.histograms import histograms
-from runner.training.probes.layers import activations, gradients
-from runner.training.probes.norms import norms
+from runner.training.probes import curvature, layers, norms, statistics
 from runner.training.probes.probe import Look, Probe, ProbeValues
-from runner.training.probes.statistics import batch_statistics, precise, train
 
 PROBES: dict[ProbeName, Probe] = {
-    "gradients": gradients,
-    "activations": activations,
-    "norms": norms,
-    "precise": precise,
-    "batch_statistics": batch_statistics,
-    "train": train,
-    "curvature": curvature,
-    "histograms": histograms,
+    "gradients": layers.gradients,
+    "activations": layers.activations,
+    "norms": norms.norms,
+    "precise": statistics.precise,
+    "batch_statistics": statistics.batch_statistics,
+    "train": statistics.train,
+    "curvature": curvature.curvature,
+    "histograms": layers.histograms,
 }
 
 
 def probe_values(network: nn.Module, look: Look, names: Sequence[ProbeName]) -> ProbeValues:
-    """The values of the probes named. Each probe gets its own copy of the network, and no random number is drawn."""
-    devices = [look.data.train.labels.device] if look.data.train.labels.is_cuda else []
-    found: ProbeValues = {}
+    """The values of the named probes, by layer and measure; a value of the whole network has layer "".
+
+    Each probe gets its own copy of the network, and the run's random numbers stay as they are.
+
+    >>> from pathlib import Path
+    >>> from runner import registry
+    >>> from runner.training.data.preprocessing import prepare
+    >>> registry.load_plugins()
+    >>> look = Look(prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu")), lr=0.1)
+    >>> values = probe_values(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10)), look, ["norms"])
+    >>> values["0", "gamma_mean"], values["0", "beta_mean"]
+    (1.0, 0.0)
+    """
+    labels = look.data.train.labels
+    devices = [labels.device] if labels.is_cuda else []
+    values: ProbeValues = {}
     for name in names:
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
-            found |= PROBES[name](copy.deepcopy(network), look)
-    return found
+            values |= PROBES[name](copy.deepcopy(network).train(), look)
+    return values
