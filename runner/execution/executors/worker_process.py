@@ -1,6 +1,4 @@
-"""What runs in a worker process: jobs in, events out, until the driver closes the pipe or is gone."""
-
-from __future__ import annotations
+"""The program of a worker process: it gets jobs and sends events, until the driver closes the pipe or dies."""
 
 import importlib
 import os
@@ -28,7 +26,7 @@ class NodeCheck:
 
 
 def main() -> None:
-    """The program of a worker process. Its argument is the file descriptor of its end of the pipe."""
+    """Work until the driver is gone. The program's argument is the file descriptor of its end of the pipe."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means.
@@ -40,7 +38,7 @@ def main() -> None:
 
 
 def _end_with_driver(standard_input: int) -> None:
-    """A worker in the middle of an epoch notices here that the driver was killed, not only at its next row."""
+    """End at once when the driver dies, also in the middle of an epoch."""
     while os.read(standard_input, 1):
         pass
     os._exit(1)
@@ -58,27 +56,26 @@ def _work(pipe: Connection) -> None:
     while True:
         job, checkpoint = pipe.recv()
         if node:
-            pipe.send(_checked(node, job[0].dataset, options.data_dir))
+            pipe.send(_check_node(node, job[0].dataset, options.data_dir))
         with suppress(Exception):  # Training reports the error.
             load(job[0].dataset, options.data_dir)
-        pipe.send("ready")  # Importing torch and reading the data is not the run's time.
+        pipe.send("ready")  # Importing torch and reading the data do not count as the run's time.
         for event in train(job, options, checkpoint):
             pipe.send(event)
         pipe.send(None)
 
 
-def _checked(node: NodeCheck, dataset: str, data_dir: Path) -> Note | UserError:
-    """The machine's name, where it has what the driver has; else what is wrong with it."""
+def _check_node(driver: NodeCheck, dataset: str, data_dir: Path) -> Note | UserError:
+    """The name of this node if its versions and data are the driver's; otherwise an error that says what differs."""
     from runner.training import environment
 
     name = socket.gethostname()
     try:
-        here = environment.versions([dataset], data_dir)
+        versions = environment.versions([dataset], data_dir)
     except UserError as error:
         return UserError(f"node {name}: {error}")
-    wrong = [
-        f"{key} {here[key]} there, {node.versions[key]} here" for key in here if here[key] != node.versions.get(key)
-    ]
-    if wrong:
-        return UserError(f"node {name} is not like this machine: {'; '.join(wrong)}")
+    different = [key for key in versions if versions[key] != driver.versions.get(key)]
+    if different:
+        shown = "; ".join(f"{key} {versions[key]} there, {driver.versions.get(key)} here" for key in different)
+        return UserError(f"node {name} differs from this machine: {shown}")
     return Note(f"trains on {name}: {environment.machine()}")
