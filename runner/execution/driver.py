@@ -40,15 +40,18 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     >>> [row["status"] for row in read_rows(Path("out/one/runs.csv"))]
     ['ok']
     """
-    executor[options.executor]  # An unknown name is an error before the data are read.
+    # An unknown name is an error before the data are read.
+    executor[options.executor]
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
     with sole_writer(folder), connection as cluster:
-        if not options.quiet:  # Importing torch takes the next seconds.
+        # Importing torch takes the next seconds.
+        if not options.quiet:
             epochs = sum(run.epochs for run in sweep.runs)
             click.echo(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", err=True)
-        trackers = openers(options.track)  # A missing package is an error before anything is written.
+        # A missing package is an error before anything is written.
+        trackers = openers(options.track)
         sweep, store, jobs, context = _prepare(sweep, folder, options, cluster)
         tracked_sweep = tracked(sweep, folder)
         tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
@@ -57,8 +60,9 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             if code == 0:
                 store.finish()
         finally:
+            # After the tables are complete.
             for tracker in tracking:
-                tracker.close()  # After the tables are complete.
+                tracker.close()
         return code or _conclude(folder, options)
 
 
@@ -66,11 +70,13 @@ def _prepare(
     sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None
 ) -> tuple[Sweep, Store, list[Job], Context]:
     """Check the sweep, then start its folder or resume it. Returns the sweep with its devices, and what is left."""
-    from runner.execution import preflight  # These two import torch.
-    from runner.training import environment
+    # These modules import torch.
+    from runner.execution import preflight
+    from runner.training import environment, networks
 
     data_dir = options.training.data_dir
-    sweep = preflight.check(sweep, data_dir, cluster.resolve) if cluster else preflight.check(sweep, data_dir)
+    resolve = cluster.resolve if cluster else networks.resolve_device
+    sweep = preflight.check(sweep, data_dir, resolve)
     runs, save_weights = sweep.runs, sweep.save_weights
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
@@ -79,12 +85,10 @@ def _prepare(
     datasets = sorted({run.dataset for run in runs})
     described = environment.describe(datasets, data_dir, sweep.plugins)
 
-    finished: set[str] = set()
-    checkpoints: dict[str, Path] = {}
+    finished, checkpoints = set[str](), dict[str, Path]()
     if options.existing == "resume" and (folder / CONFIG).exists():
-        retry, changed = options.retry, options.allow_changed
         finished, checkpoints = store.resume(
-            config, described, retry=retry, allow_changed=changed, save_weights=save_weights
+            config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
         if not options.quiet:
             going_on = f"{len(checkpoints)} go on from a checkpoint"
@@ -99,7 +103,8 @@ def _prepare(
         versions = environment.versions(datasets, data_dir)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights)
-    return sweep, store, longest_first(jobs), Context(training, min(workers, len(jobs)), checkpoints, ray)
+    context = Context(training, min(workers, len(jobs)), checkpoints, ray)
+    return sweep, store, longest_first(jobs), context
 
 
 def _conclude(folder: Path, options: Options) -> int:
@@ -111,7 +116,8 @@ def _conclude(folder: Path, options: Options) -> int:
     if failed:
         count = sum(map(len, failed.values()))
         click.echo(
-            f"{count} runs failed (tracebacks in {folder / LOG}); bnbench resume {folder} --retry trains them again, "
+            f"{count} runs failed (tracebacks in {folder / LOG}); "
+            f"bnbench resume {folder} --retry trains them again, "
             "with --allow-changed if you changed a plugin:",
             err=True,
         )

@@ -55,7 +55,8 @@ def drive(
     resume = f"bnbench resume {store.folder}"
     try:
         with ExitStack() as handlers:
-            for number in SIGNALS:  # At the end, put the handlers back.
+            # At the end, put the handlers back.
+            for number in SIGNALS:
                 handlers.callback(signal.signal, number, signal.getsignal(number))
             try:
                 with closing(progress), closing(events):  # type: ignore[type-var]
@@ -75,7 +76,8 @@ def drive(
         click.echo(f"\nstopped; {resume} finishes it", err=True)
         raise
     except OSError:
-        click.echo(f"\nstopped: the disk reported an error; free space or repair it, then run: {resume}", err=True)
+        remedy = f"free space or repair it, then run: {resume}"
+        click.echo(f"\nstopped: the disk reported an error; {remedy}", err=True)
         raise
     return 0
 

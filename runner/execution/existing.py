@@ -22,9 +22,7 @@ def check_existing(folder: Path, config: str, existing: Existing) -> None:
     file = folder / files.CONFIG
     if not file.exists():
         if names := ", ".join(sorted(_other_files(folder))):
-            raise UserError(
-                f"{folder} holds {names} but no {files.CONFIG}, so it is no sweep's folder; --out DIR chooses another"
-            )
+            raise UserError(f"{folder} holds {names} but no {files.CONFIG}: not a sweep's folder; use --out DIR")
     elif existing == "refuse" and file.read_text(encoding="utf-8") == config:
         raise UserError(f"{folder} already holds this sweep; --resume finishes it, --fresh starts over")
     elif existing == "refuse":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from runner.training.options import TrainingOptions
 Existing = Literal["refuse", "resume", "fresh"]
 
 EVERY_MINUTE = Every(seconds=60)
+DEFAULT_TRAINING = TrainingOptions(checkpoint_every=EVERY_MINUTE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Options:
     track: Collection[str] = ()
     quiet: bool = False
     verbose: bool = False
-    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(checkpoint_every=EVERY_MINUTE))
+    training: TrainingOptions = DEFAULT_TRAINING
 
 
 def default_workers(runs: Sequence[RunSpec]) -> int:

@@ -23,7 +23,7 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] = res
     """
     faults = _faults(sweep, "device", resolve)
     if not faults and any(run.precision == "tf32" and resolve(run.device).type == "cpu" for run in sweep.runs):
-        message = "precision 'tf32' needs CUDA, and this run is on the CPU; allowed there: fp32, bf16"
+        message = "precision 'tf32' needs CUDA; allowed on the CPU: fp32, bf16"
         faults.append(Fault(message, sweep.place("precision", "tf32")))
     data_faults = _faults(sweep, "dataset", lambda name: load(name, root))
     faults += data_faults or _batch_faults(sweep, root)
@@ -51,18 +51,20 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
         samples, size = train_size(run, root), run.batch_size
         place = sweep.place("batch_size", size)
         if run.drop_last and samples < size:
-            faults.append(Fault(f"batch_size {size} with drop_last leaves no batch of {samples:,} samples", place))
+            message = f"batch_size {size} with drop_last leaves no batch of {samples:,} samples"
+            faults.append(Fault(message, place))
         if size != 1 and (samples % size != 1 or run.drop_last):
             continue
         network = f"{run.network} {run.network_args}"
         if network not in refuses:
             refuses[network] = _refuses_one_sample(run, root)
         if refuses[network]:
+            remedy = "another batch_size or drop_last: true" if size > 1 else "another batch_size"
             message = (
-                f"batch_size {size} leaves a last batch of one sample of {samples:,}, and the batch norm of network "
-                f"'{run.network}' cannot train on one sample; choose another batch_size"
+                f"batch_size {size} leaves a last batch of one sample of {samples:,}; "
+                f"the batch norm of network '{run.network}' cannot train on one sample; choose {remedy}"
             )
-            faults.append(Fault(message + (" or drop_last: true" if size > 1 else ""), place))
+            faults.append(Fault(message, place))
     return list(dict.fromkeys(faults))
 
 
@@ -74,5 +76,6 @@ def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
     except Exception:
-        pass  # The network has another fault. Its run will fail and report it.
+        # The network has another fault. Its run will fail and report it.
+        return False
     return False

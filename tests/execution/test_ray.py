@@ -194,7 +194,7 @@ def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match=r"asks for 1 CPUs .* \(n: 0 CPUs, 0 GPUs\).*no such node within 300 seconds"):
         until_the_end()
     notes = [event.text for event in found if isinstance(event, Note)]
-    assert notes[0] == "runs lost: 2 (RayError: Its node is gone); they continue on another node, attempt 2"
+    assert notes[0] == "runs lost: 2 (RayError: Its node is gone); attempt 2 on another node"
     assert notes[1].startswith("3 jobs wait: ")
     assert played.now < 320
 

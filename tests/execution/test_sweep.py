@@ -245,7 +245,7 @@ def test_a_results_folder_that_is_no_sweeps_is_not_overwritten(bnbench: Bnbench,
     (tmp_path / "pair/thesis.tex").write_text("years of work")
     done = run(bnbench, write("pair.yaml", CONFIG), tmp_path, "--fresh")
     assert done.exit_code == 2
-    assert "holds thesis.tex but no config.yaml, so it is no sweep's folder" in done.stderr
+    assert "holds thesis.tex but no config.yaml: not a sweep's folder" in done.stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "out/pair").symlink_to(tmp_path)
     done = run(bnbench, tmp_path / "pair.yaml", tmp_path / "out")

@@ -37,6 +37,6 @@ def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
     from runner.training.train import train
 
     if context.training.run_timeout is not None:
-        raise UserError("--run-timeout needs --executor process: a run in the driver's process cannot be stopped")
+        raise UserError("--run-timeout needs --executor process: inline runs cannot be stopped")
     for job in jobs:
         yield from train(job, context.training, context.checkpoints.get(job[0].run_id))

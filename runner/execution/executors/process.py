@@ -23,7 +23,8 @@ def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             while waiting and len(workers) < context.workers:
                 workers.append(Worker(context.training))
                 start_next_job(workers[-1])
-            timeout = min(3600.0, *(worker.seconds_left() for worker in workers))  # `wait` does not take infinity.
+            # An hour at most, because `wait` does not take infinity.
+            timeout = min(3600.0, *(worker.seconds_left() for worker in workers))
             ready = wait([worker.pipe for worker in workers], timeout)
             for worker in list(workers):
                 if worker.pipe in ready:

@@ -48,7 +48,8 @@ class RayActor:
             files.append(Path(self.folder.name) / str(index) / name)
             files[-1].parent.mkdir()
             files[-1].write_bytes(content)
-        self.training, self.node = replace(options.training, plugins=tuple(map(str, files))), options.node
+        self.training = replace(options.training, plugins=tuple(map(str, files)))
+        self.node = options.node
         self.worker: Worker | None = None
 
     def next_events(self, job: Job = (), checkpoint: Path | bytes | None = None) -> Answer:

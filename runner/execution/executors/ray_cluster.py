@@ -47,15 +47,19 @@ class Cluster:
 
     def _fit(self, resources: Mapping[str, float]) -> int:
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus}
-        return min(math.floor(resources.get(name, 0) / amount + 1e-9) for name, amount in asked.items() if amount)
+        fits = [resources.get(name, 0) / amount for name, amount in asked.items() if amount]
+        return math.floor(min(fits) + 1e-9)
 
     def no_room(self) -> str:
         """The message where no job fits."""
-        nodes = [(node["NodeManagerHostname"], node["Resources"]) for node in self.nodes()]
-        shown = [f"{name}: {has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs" for name, has in nodes]
+        nodes = []
+        for node in self.nodes():
+            cpus, gpus = (node["Resources"].get(name, 0) for name in ("CPU", "GPU"))
+            nodes.append(f"{node['NodeManagerHostname']}: {cpus:g} CPUs, {gpus:g} GPUs")
         return (
-            f"a job asks for {self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs, and no node of the cluster has them "
-            f"({'; '.join(shown) or 'it has no node'}); 'resources:' in the config sets what a job asks for"
+            f"a job asks for {self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs, "
+            f"and no node of the cluster has them ({'; '.join(nodes) or 'it has no node'}); "
+            "'resources:' in the config sets what a job asks for"
         )
 
     def resolve(self, device: str) -> "torch.device":
@@ -71,10 +75,8 @@ class Cluster:
         return torch.device(device)
 
     def actor(self, kind: type, *arguments: Any) -> Any:
-        """Start an actor of this class on a node that has room, now or later. Ray does not retry what it runs."""
-        remote = self.ray.remote(kind).options(
-            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_restarts=0, max_task_retries=0
-        )
+        """Start an actor of this class on a node that has room, now or later. Ray restarts no actor by itself."""
+        remote = self.ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus)(kind)
         return remote.remote(*arguments)
 
 
@@ -101,8 +103,7 @@ def connected(sweep: Sweep, options: Options) -> Iterator[Cluster]:
     ray = _connect(options.ray_address or os.environ.get("RAY_ADDRESS") or "local")
     try:
         num_cpus, num_gpus = sweep.resources.num_cpus, sweep.resources.num_gpus
-        if num_cpus is None:
-            num_cpus = max(run.threads + run.num_workers for run in sweep.runs)
+        num_cpus = num_cpus or max(run.threads + run.num_workers for run in sweep.runs)
         if num_gpus is None:
             devices = {run.device.partition(":")[0] for run in sweep.runs}
             has_gpu = ray.cluster_resources().get("GPU", 0) > 0
@@ -124,10 +125,13 @@ def _connect(address: str) -> Any:
     options: dict[str, Any] = {}
     if address == "local":
         # In spite of its name, the first variable makes Ray bind to the loopback address alone.
-        variables |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        options = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": 100_000_000}
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        options["num_cpus"] = usable_cpus()
+        options |= {"include_dashboard": False, "object_store_memory": 100_000_000}
+    # Ray reads some of them when it is imported.
     for name, value in variables.items():
-        os.environ.setdefault(name, value)  # Ray reads some of them when it is imported.
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -140,17 +144,19 @@ def _connect(address: str) -> Any:
         first_line = str(error).strip().partition("\n")[0]
         raise UserError(f"--ray-address {address}: {first_line or type(error).__name__}") from None
     finally:
-        signal.signal(signal.SIGTERM, sigterm_handler)  # Ray has replaced it.
+        # Ray has replaced it.
+        signal.signal(signal.SIGTERM, sigterm_handler)
     return ray
 
 
 def packages() -> dict[str, Path]:
     """The packages that are sent to the nodes: this one, and those whose entry points register something."""
-    names = {entry.module.partition(".")[0] for entry in importlib.metadata.entry_points(group="bnbench.plugins")}
+    plugins = importlib.metadata.entry_points(group="bnbench.plugins")
+    names = {plugin.module.partition(".")[0] for plugin in plugins}
     folders = {}
     for name in sorted({"runner", *names}):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"plugin '{name}' is not a package, so it cannot be sent to a cluster")
+            raise UserError(f"plugin '{name}' cannot be sent to a cluster: not a package")
         folders[name] = Path(next(iter(spec.submodule_search_locations)))
     return folders

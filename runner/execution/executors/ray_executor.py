@@ -40,8 +40,9 @@ def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             yield from pool.start_actors()
             yield from pool.collect()
             yield from pool.give_up_silent_actors()
-    except ConnectionError as error:  # It is an OSError, but not one of the disk.
-        raise UserError(f"the connection to the Ray cluster is lost: {error}") from None
+    # It is an OSError, but not one of the disk.
+    except ConnectionError as error:
+        raise UserError(f"no connection to the Ray cluster: {error}") from None
     finally:
         for actor in pool.actors:
             actor.end()
@@ -58,7 +59,7 @@ class _Actor:
 
     def ask(self, job: Job = (), checkpoint: Path | bytes | None = None) -> None:
         self.question = self.remote.next_events.remote(job, checkpoint)
-        self.last_answer = monotonic()
+        self.asked_at = monotonic()
 
     def end(self) -> None:
         self.ray.kill(self.remote)
@@ -70,7 +71,8 @@ class _Pool:
     def __init__(self, jobs: Sequence[Job], context: Context) -> None:
         assert context.ray is not None
         self.cluster, self.ray = context.ray.cluster, context.ray.cluster.ray
-        self.waiting, self.attempts = deque(jobs), Attempts(context.ray, context.checkpoints)
+        self.waiting = deque(jobs)
+        self.attempts = Attempts(context.ray, context.checkpoints)
         self.actors: list[_Actor] = []
         self.options = self.ray.put(_actor_options(context.ray, context.training))
         self.slots, self.counted = 0, -math.inf
@@ -104,7 +106,8 @@ class _Pool:
         """
         asked = {actor.question: actor for actor in self.actors}
         ready = asked and self.ray.wait(list(asked), num_returns=1, timeout=1)[0]
-        if ready:  # Take the other answers that have come by now, too.
+        # Take the other answers that have come by now, too.
+        if ready:
             ready = self.ray.wait(list(asked), num_returns=len(asked), timeout=0)[0]
         events: list[Single] = []
         for question in ready:
@@ -123,7 +126,6 @@ class _Pool:
 
         Errors: UserError where the actor's node differs from the driver's machine.
         """
-        actor.last_answer = monotonic()
         actor.placed, self.failed_starts = True, 0
         if answer.refusal:
             raise UserError(answer.refusal)
@@ -141,7 +143,7 @@ class _Pool:
 
     def give_up_silent_actors(self) -> Iterator[Event]:
         for actor in list(self.actors):
-            if monotonic() - actor.last_answer > SILENCE:
+            if monotonic() - actor.asked_at > SILENCE:
                 yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
@@ -160,15 +162,17 @@ class _Pool:
         for part in remaining([actor.job], self.attempts.ended, self.attempts.checkpoints):
             lost = self.attempts.count_loss(part)
             if lost < ATTEMPTS:
-                yield Note(f"runs lost: {len(part)} ({cause}); they continue on another node, attempt {lost + 1}")
+                yield Note(f"runs lost: {len(part)} ({cause}); attempt {lost + 1} on another node")
                 self.waiting.appendleft(part)
             else:
                 error = f"lost {lost} times in a row ({cause})"
-                yield from (self.attempts.end(RunResult(run.run_id, "failed", error=error)) for run in part)
+                for run in part:
+                    yield self.attempts.end(RunResult(run.run_id, "failed", error=error))
 
 
 def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:
-    plugins = tuple((Path(file).name, Path(file).read_bytes()) for file in training.plugins)
+    files = map(Path, training.plugins)
+    plugins = tuple((file.name, file.read_bytes()) for file in files)
     training = replace(training, data_dir=training.data_dir.resolve())
     return ActorOptions(training, plugins, NodeCheck(tuple(packages()), context.versions))
 

@@ -40,24 +40,21 @@ class Worker:
             pass_fds=[other_end.fileno()],
             env={**_MALLOC, **os.environ, "PYTHONPATH": path},
         )
-        other_end.close()  # So this pipe ends when the worker dies.
+        # So this pipe ends when the worker dies.
+        other_end.close()
         self.pipe.send((options, node))
         self.run_timeout = options.run_timeout
-        self.job: Job = ()
-        self.rows: dict[str, list[EpochRow]] = {}  # of the job's unfinished runs
-        self.dead = False
+        # The rows of the job's unfinished runs.
+        self.rows: dict[str, list[EpochRow]] = {}
+        self.idle, self.dead = True, False
         self.deadline = math.inf
-
-    @property
-    def idle(self) -> bool:
-        return not self.job
 
     def start(self, job: Job, checkpoint: Path | None = None) -> None:
         """Begin a job, from a checkpoint where one is given."""
         # A run that fails reports all its rows, also those before its checkpoint.
         saved = checkpoints.load(checkpoint) if checkpoint else None
         self.rows = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
-        self.job = job
+        self.idle = False
         self.pipe.send((job, checkpoint))
 
     def seconds_left(self) -> float:
@@ -78,9 +75,9 @@ class Worker:
             raise event
         if event == "ready":
             if self.run_timeout is not None:
-                self.deadline = monotonic() + self.run_timeout * len(self.job)
+                self.deadline = monotonic() + self.run_timeout * len(self.rows)
         elif event is None:
-            self.job, self.deadline = (), math.inf
+            self.idle, self.deadline = True, math.inf
         else:
             if isinstance(event, EpochRow):
                 self.rows[event.run_id].append(event)
@@ -97,10 +94,11 @@ class Worker:
     def time_out(self) -> Iterator[RunResult]:
         """Kill the worker, because its job takes too long."""
         self.kill()
-        return self._results("timeout", f"no end within {self.run_timeout:g} seconds a run (--run-timeout)")
+        return self._results("timeout", f"took longer than --run-timeout {self.run_timeout:g}")
 
     def _results(self, status: Status, error: str) -> Iterator[RunResult]:
-        return (RunResult(run_id, status, tuple(rows), error=error) for run_id, rows in self.rows.items())
+        for run_id, rows in self.rows.items():
+            yield RunResult(run_id, status, tuple(rows), error=error)
 
     def stop(self) -> None:
         """Let the worker end."""
@@ -108,7 +106,7 @@ class Worker:
         self._wait()
 
     def kill(self) -> None:
-        self.dead, self.job, self.deadline = True, (), math.inf
+        self.dead, self.idle, self.deadline = True, True, math.inf
         self.process.kill()
         self._wait()
 

@@ -29,9 +29,11 @@ def main() -> None:
     """Work until the driver is gone. The program's argument is the file descriptor of its end of the pipe."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means.
+    # Ctrl-C reaches the whole group; the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, args=(os.dup(0),), daemon=True).start()
-    with Path(os.devnull).open() as nothing:  # A network that reads its standard input gets nothing, and does not wait.
+    # A network that reads its standard input gets nothing, and does not wait.
+    with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
     with suppress(EOFError, ConnectionError):
         _work(Connection(descriptor))
@@ -57,9 +59,11 @@ def _work(pipe: Connection) -> None:
         job, checkpoint = pipe.recv()
         if node:
             pipe.send(_check_node(node, job[0].dataset, options.data_dir))
-        with suppress(Exception):  # Training reports the error.
+        # Training reports an error in the data.
+        with suppress(Exception):
             load(job[0].dataset, options.data_dir)
-        pipe.send("ready")  # Importing torch and reading the data do not count as the run's time.
+        # Importing torch and reading the data do not count as the run's time.
+        pipe.send("ready")
         for event in train(job, options, checkpoint):
             pipe.send(event)
         pipe.send(None)
@@ -74,8 +78,10 @@ def _check_node(driver: NodeCheck, dataset: str, data_dir: Path) -> Note | UserE
         versions = environment.versions([dataset], data_dir)
     except UserError as error:
         return UserError(f"node {name}: {error}")
-    different = [key for key in versions if versions[key] != driver.versions.get(key)]
+    different = []
+    for key, version in versions.items():
+        if version != (here := driver.versions.get(key)):
+            different.append(f"{key} {version} there, {here} here")
     if different:
-        shown = "; ".join(f"{key} {versions[key]} there, {driver.versions.get(key)} here" for key in different)
-        return UserError(f"node {name} differs from this machine: {shown}")
+        return UserError(f"node {name} differs from this machine: {'; '.join(different)}")
     return Note(f"trains on {name}: {environment.machine()}")
