@@ -72,11 +72,10 @@ def _prepare(
     """Check the sweep, then start its folder or resume it. Returns the sweep with its devices, and what is left."""
     # These modules import torch.
     from runner.execution import preflight
-    from runner.training import environment, networks
+    from runner.training import environment
 
     data_dir = options.training.data_dir
-    resolve = cluster.resolve if cluster else networks.resolve_device
-    sweep = preflight.check(sweep, data_dir, resolve)
+    sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
     runs, save_weights = sweep.runs, sweep.save_weights
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
@@ -114,9 +113,8 @@ def _conclude(folder: Path, options: Options) -> int:
         if row["status"] in FAILED:
             failed[row["status"], row["error"]].append(row["run"])
     if failed:
-        count = sum(map(len, failed.values()))
         click.echo(
-            f"{count} runs failed (tracebacks in {folder / LOG}); "
+            f"{sum(map(len, failed.values()))} runs failed (tracebacks in {folder / LOG}); "
             f"bnbench resume {folder} --retry trains them again, "
             "with --allow-changed if you changed a plugin:",
             err=True,

@@ -14,15 +14,18 @@ from runner.training.data.preprocessing import train_size
 from runner.training.networks import build_network, resolve_device
 
 
-def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] = resolve_device) -> Sweep:
+def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | None = None) -> Sweep:
     """Check that the sweep can be trained. Returns the sweep with `device: auto` replaced by the device that it means.
 
-    `root` is the data folder. `resolve` turns a device's name into a device, where the runs train.
+    `root` is the data folder. `resolve` turns a device's name into a device; the default is a device of this
+    machine.
     Errors: UserError with every fault: a device that does not exist, data files that are missing or damaged, batches
     that a network cannot be trained on.
     """
+    resolve = resolve or resolve_device
     faults = _faults(sweep, "device", resolve)
-    if not faults and any(run.precision == "tf32" and resolve(run.device).type == "cpu" for run in sweep.runs):
+    devices = {run.device for run in sweep.runs if run.precision == "tf32"}
+    if not faults and any(resolve(device).type == "cpu" for device in devices):
         message = "precision 'tf32' needs CUDA; allowed on the CPU: fp32, bf16"
         faults.append(Fault(message, sweep.place("precision", "tf32")))
     data_faults = _faults(sweep, "dataset", lambda name: load(name, root))
@@ -77,5 +80,5 @@ def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
         return "more than 1 value per channel" in str(error)
     except Exception:
         # The network has another fault. Its run will fail and report it.
-        return False
+        pass
     return False

@@ -40,8 +40,8 @@ def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
             yield from pool.start_actors()
             yield from pool.collect()
             yield from pool.give_up_silent_actors()
-    # It is an OSError, but not one of the disk.
     except ConnectionError as error:
+        # This is an OSError, but not one of the disk.
         raise UserError(f"no connection to the Ray cluster: {error}") from None
     finally:
         for actor in pool.actors:
