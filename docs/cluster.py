@@ -1,74 +1,78 @@
-"""Write the figures at the end of docs/cluster.md from `benchmarks/results/cluster/`. Run by `make docs`."""
-
-from __future__ import annotations
+"""Write the last section of docs/cluster.md from `benchmarks/results/cluster/`. Run by `make docs`."""
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/cluster.md"
-HEADING = "## Figures\n"
+HEADING = "\n## Measurements\n"
 
 SIMULATED = """\
-**Simulated**: Ray, its messages, the driver and its disk are real; the nodes are four Ray nodes on this one machine,
-and a slot makes its rows up instead of training. So the slots take their share of the same processor, and there is no
-network in between. `rows per CPU second` counts the driver's own processor time: what a core to itself would give.
+**Simulated**: Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one machine,
+and their actors make rows up instead of training. So the actors use the same processor as the driver, and there is no
+network between them. `rows per CPU second` counts only the driver's processor time: it estimates what the driver would
+do with a core of its own.
 """
 
-THEN = """\
-One driver is enough while there come fewer rows a second than it takes: {rows:,.0f} here, and some {runs:,.0f} jobs a
-second. By arithmetic, not by trial, that is {slots:,.0f} slots whose epochs last ten seconds; 64 were tried, and from
-4 to 64 it takes as much: the single writer and these two cores are the bound. Beyond it nothing is lost: a slot
-waits until it is asked, and what has gathered meanwhile is written with one fsync. Then, in this order: fewer readings
-(`evaluations_per_epoch`, `probes`); longer jobs, or stacks, which bring the rows of many runs at once; results on a
-disk with a fast fsync; and last a sweep cut into several configs, each with a driver and a folder of its own:
-`bnbench compare A B` takes them together. The driver's memory is at its peak at the end, when it sorts its tables:
-some 4 kB a row.
+LIMIT = """\
+One driver is enough as long as the rows arrive no faster than it can write them: {rows:,.0f} rows and about
+{runs:,.0f} jobs a second on this machine. By calculation, that is {jobs:,.0f} jobs at a time whose epochs last ten
+seconds. At most 64 were tried. The driver takes about as many rows from 64 actors as from 4, so the limit is the single
+writer and these two cores. Above the limit no row is lost: an actor waits until it is asked, and the driver writes
+everything that has gathered with one fsync. If you reach the limit, try the following, in this order: fewer readings
+(`evaluations_per_epoch`, `probes`); longer jobs, or stacks, which bring the rows of many runs at once; a disk with a
+fast fsync for the results; several configs instead of one, each with its own driver and folder, which
+`bnbench compare A B` compares together. The driver needs most memory at the end, when it sorts its tables: about 4 kB
+for each row.
 """
 
 
 def page() -> str:
-    """The page with its figures."""
+    """The page with its last section."""
     text, _, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
-    return text + HEADING + "".join(figures())
+    return text + HEADING + "".join(measurements())
 
 
-def figures() -> Iterator[str]:
+def measurements() -> Iterator[str]:
     for path in sorted((ROOT / "benchmarks/results/cluster").glob("*.json")):
         results = json.loads(path.read_text(encoding="utf-8"))
         load = results["load"]
         yield (
             f"\nMade by `make docs` from [{path.name}](../benchmarks/results/cluster/{path.name}) "
             f"(`python -m benchmarks cluster`): {results['environment']['cpu']}, "
-            f"{results['environment']['cores']} cores, which others used too: load averages of "
+            f"{results['environment']['cores']} cores, which other programs used, too: load averages of "
             f"{' and '.join(f'{value:.0f} when the {name} part began' for name, value in load.items())}. "
             f"{results.get('note', '')}\n\n"
         )
-        yield "**The driver alone**, handed made-up rows.\n\n"
+        yield "**The driver alone**, with made-up rows.\n\n"
         yield from table(results["driver"], ("rows_per_second", "rows_per_cpu_second"))
         yield f"\n{SIMULATED}\n"
         yield from table(
             results["simulated"], ("rows_per_second", "runs_per_second", "rows_per_cpu_second", "driver_mb")
         )
-        most = max(found["rows_per_second"] for found in results["simulated"].values())
-        runs = max(found["runs_per_second"] for found in results["simulated"].values())
-        yield f"\n{THEN.format(rows=most, runs=runs, slots=most * 10)}"
-        yield "\n**Trained**, two workers on this machine: seconds of the whole command, the median of three.\n\n"
+        rows = max(values["rows_per_second"] for values in results["simulated"].values())
+        runs = max(values["runs_per_second"] for values in results["simulated"].values())
+        yield f"\n{LIMIT.format(rows=rows, runs=runs, jobs=rows * 10)}"
+        yield "\n**Trained**, with two workers on this machine: seconds of the whole command, the median of three.\n\n"
         yield "| | process | ray |\n|---|---|---|\n"
-        for case, seconds in results["trained"].items():
-            cells = [f"{statistics.median(each):.1f} ({min(each):.1f} … {max(each):.1f})" for each in seconds.values()]
-            yield f"| {case} | {' | '.join(cells)} |\n"
+        for case, executors in results["trained"].items():
+            yield f"| {case} | {' | '.join(map(spread, executors.values()))} |\n"
 
 
-def table(found: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
+def spread(seconds: Sequence[float]) -> str:
+    """The median, and the smallest and the largest value."""
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} … {max(seconds):.1f})"
+
+
+def table(cases: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     names = [
         name.replace("_per_cpu_", " per CPU ").replace("_per_", " per ").replace("_mb", ", MB") for name in columns
     ]
     yield f"| | {' | '.join(names)} |\n|{'---|' * (len(columns) + 1)}\n"
-    for case, values in found.items():
+    for case, values in cases.items():
         yield f"| {case} | {' | '.join(f'{values[name]:,.0f}' for name in columns)} |\n"
 
 

@@ -1,11 +1,11 @@
-"""Run the jobs, and pass each event to the sinks after it is on the disk."""
-
-from __future__ import annotations
+"""Run the jobs. Each event is written to the disk first, then passed to the other sinks."""
 
 import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+
+import click
 
 from runner.config.jobs import Job
 from runner.config.sweep import Sweep
@@ -21,32 +21,43 @@ from runner.storage.checkpoints import epoch_of
 from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunResult, Single
 from runner.storage.store import Store
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Terminated(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+    """Raised by SIGTERM, as KeyboardInterrupt is raised by SIGINT."""
 
 
 class FailedFast(BaseException):
     """A run failed, and --fail-fast was given."""
 
 
-EXIT_CODES: dict[type[BaseException], int] = {KeyboardInterrupt: 130, Terminated: 143, FailedFast: 1}
+INTERRUPTIONS = {
+    KeyboardInterrupt: (130, "interrupted"),
+    Terminated: (143, "interrupted"),
+    FailedFast: (1, "stopped at the first failure"),
+}
+"""What ends a sweep early: exit code and message."""
 
 Unfinished = dict[str, list[EpochRow]]
-"""The rows of each run that has begun and not ended."""
+"""Run id → its rows, for each run that has begun and not ended."""
 
 
 def drive(
     jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options, tracking: Sequence[Guarded]
 ) -> int:
-    """Run the jobs; returns 0, or the exit code of an interruption."""
+    """Run the jobs. Returns 0, or the exit code of an interruption."""
     begun = {run_id: epoch_of(file) for run_id, file in context.checkpoints.items()}
     quiet, verbose = options.quiet, options.verbose
     progress = Progress(sweep, jobs, workers=context.workers, begun=begun, quiet=quiet, verbose=verbose)
-    unfinished: Unfinished = {}
+    unfinished: Unfinished = defaultdict(list)
     events = executor[options.executor](jobs, context)
+    resume = f"bnbench resume {store.folder}"
     try:
-        with _signals_restored():
+        with ExitStack() as handlers:
+            # At the end, put the handlers back.
+            for number in SIGNALS:
+                handlers.callback(signal.signal, number, signal.getsignal(number))
             try:
                 with closing(progress), closing(events):  # type: ignore[type-var]
                     signal.signal(signal.SIGTERM, _raise_terminated)
@@ -56,22 +67,23 @@ def drive(
                         failed = _handle(event, store, [*tracking, progress], progress, unfinished)
                         if options.fail_fast and failed:
                             raise FailedFast
-            except (KeyboardInterrupt, Terminated, FailedFast) as interruption:
-                _interrupted([store, *tracking], unfinished)
-                why = "stopped at the first failure" if isinstance(interruption, FailedFast) else "interrupted"
-                print(f"\n{why}; bnbench resume {store.folder} finishes it", file=sys.stderr)
-                return EXIT_CODES[type(interruption)]
+            except tuple(INTERRUPTIONS) as interruption:
+                _write_interrupted([store, *tracking], unfinished)
+                exit_code, reason = INTERRUPTIONS[type(interruption)]
+                click.echo(f"\n{reason}; {resume} finishes it", err=True)
+                return exit_code
     except UserError:
-        print(f"\nstopped; bnbench resume {store.folder} goes on", file=sys.stderr)
+        click.echo(f"\nstopped; {resume} finishes it", err=True)
         raise
     except OSError:
-        print(f"\nstopped by the disk; once it is mended, bnbench resume {store.folder} goes on", file=sys.stderr)
+        remedy = f"free space or repair it, then run: {resume}"
+        click.echo(f"\nstopped: the disk reported an error; {remedy}", err=True)
         raise
     return 0
 
 
 def _handle(event: Event, store: Store, sinks: Sequence[Sink], progress: Progress, unfinished: Unfinished) -> bool:
-    """Write an event, then pass it to the other sinks. Whether a run has failed."""
+    """Write an event, then pass it to the other sinks. Returns whether a run has failed."""
     singles = event.events if isinstance(event, EventBatch) else (event,)
     with store.together():
         for single in singles:
@@ -92,30 +104,19 @@ def _store(event: Single, store: Store, unfinished: Unfinished) -> None:
         store.log(event.text)
     else:
         if isinstance(event, EpochRow):
-            unfinished.setdefault(event.run_id, []).append(event)
+            unfinished[event.run_id].append(event)
         elif isinstance(event, RunResult):
             unfinished.pop(event.run_id, None)
         tell(store, event)
 
 
-def _interrupted(sinks: Sequence[Sink], unfinished: Unfinished) -> None:
-    """Write a result for each run that has begun. A second signal now ends the process at once."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def _write_interrupted(sinks: Sequence[Sink], unfinished: Unfinished) -> None:
+    """Write a result for each run that has begun. From now on, a second signal ends the process at once."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     for run_id, rows in unfinished.items():
         for sink in sinks:
             sink.on_result(RunResult(run_id, "interrupted", tuple(rows)))
-
-
-@contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Put the handlers of SIGINT and SIGTERM back at the end of the block."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _raise_terminated(*_: object) -> None:

@@ -1,79 +1,73 @@
-"""How long a sweep will take, from epochs that were measured: another sweep's tables, or its own."""
-
-from __future__ import annotations
+"""How long a sweep will take, estimated from measured epochs: those of another sweep, or its own."""
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from runner.config.jobs import STACKABLE, Job, StackMode, jobs, longest_first
+from runner.config.jobs import STACKABLE, StackMode, jobs, longest_first
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Sweep
-from runner.monitoring.eta import makespan
+from runner.monitoring.eta import makespan, roughly
 from runner.storage.folder import METRICS
 from runner.storage.tables import cell, read_rows
 
 TIMELESS = (*STACKABLE, "epochs", "trainset", "shuffle", "share_batches")
-"""What an epoch's time does not hang on."""
-
+"""Run parameters that do not change how long an epoch takes."""
 
 DEFAULTS = {name: cell(RunSpec.model_fields[name].default) for name in PARAMETERS}
 
 
 def epoch_seconds(folder: Path) -> dict[str, float]:
-    """Seconds of an epoch, validation included, by what a run is (`_kind`): the median over a sweep's runs."""
-    last: dict[str, Mapping[str, str]] = {}
-    for row in read_rows(folder / METRICS):
-        last[row["run_id"]] = row
+    """Seconds that an epoch takes, with its validation: kind of run (`_kind`) → the median over a sweep's runs.
+
+    >>> folder = Path("lenets")
+    >>> folder.mkdir()
+    >>> rows = "lenet,a,1,30,cpu", "lenet,a,2,60,cpu", "lenet,b,1,40,cpu"
+    >>> _ = (folder / METRICS).write_text("\\n".join(["network,run_id,epoch,run_duration,device", *rows, ""]))
+    >>> epoch_seconds(folder)
+    {'{"device": "cpu", "network": "lenet"}': 35.0, '{"network": "lenet"}': 35.0}
+    """
+    last_rows = {row["run_id"]: row for row in read_rows(folder / METRICS)}
     seconds = defaultdict(list)
-    for row in map(dict, last.values()):
+    for row in last_rows.values():
         for kind in (_kind(row), _kind({**row, "device": "auto"})):
             seconds[kind].append(float(row["run_duration"]) / int(row["epoch"]))
     return {kind: statistics.median(values) for kind, values in seconds.items()}
 
 
 def _kind(values: Mapping[str, str]) -> str:
-    """Equal for runs whose epochs take equally long. (Defaults do not count: older tables lack newer names.)"""
+    """Equal for runs whose epochs take equally long. Defaults are left out: older tables lack newer parameters."""
     names = [name for name in values if name in DEFAULTS or name.startswith("network.")]
     kept = [name for name in sorted(names) if name not in TIMELESS and values[name] != DEFAULTS.get(name, "")]
     return json.dumps({name: values[name] for name in kept})
 
 
-def expected(run: RunSpec, seconds: Mapping[str, float]) -> float | None:
-    """Seconds a run will take; None where no such run was measured."""
-    epoch = seconds.get(_kind({name: cell(value) for name, value in run.parameters.items()}))
-    return None if epoch is None else epoch * run.epochs
+def _run_seconds(run: RunSpec, seconds: Mapping[str, float]) -> float:
+    """Seconds that a run will take; NaN where no such run was measured."""
+    kind = _kind({name: cell(value) for name, value in run.parameters.items()})
+    return run.epochs * seconds.get(kind, math.nan)
 
 
 def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Iterator[str]:
-    """Jobs, what each asks for, and the time expected, as lines of text; of a time nothing where nothing is known."""
-    todo = longest_first(jobs(sweep.runs, mode, workers))
-    asks = sweep.resources
-    if asks.num_cpus is not None or asks.num_gpus is not None:
-        named = {"CPUs": asks.num_cpus, "GPUs": asks.num_gpus}
-        shown = " and ".join(f"{value:g} {name}" for name, value in named.items() if value is not None)
-        yield f"{len(todo)} jobs, each asks for {shown}"
+    """The resources of each job, and the estimated time, as lines of text.
+
+    `measured` is the folder of the sweep whose epochs were measured. If it has no such epochs, there is no estimate.
+    """
+    waiting = longest_first(jobs(sweep.runs, mode, workers))
+    resources = {"CPUs": sweep.resources.num_cpus, "GPUs": sweep.resources.num_gpus}
+    if asked := " and ".join(f"{value:g} {name}" for name, value in resources.items() if value is not None):
+        yield f"{len(waiting)} jobs, each asks for {asked}"
     seconds = epoch_seconds(measured)
-    lengths = [_length(job, seconds) for job in todo]
-    known = [length for length in lengths if length is not None]
+    estimates = [sum(_run_seconds(run, seconds) for run in job) for job in waiting]
+    known = [estimate for estimate in estimates if not math.isnan(estimate)]
     if known:
-        unknown = len(lengths) - len(known)
-        without = f"; {unknown} of {len(todo)} jobs have no such epochs there" if unknown else ""
+        total, elapsed = roughly(sum(known)), roughly(makespan((), known, workers))
+        unknown = len(estimates) - len(known)
         yield (
-            f"expected from the epochs of {measured}: {_time(sum(known))} of training, "
-            f"{_time(makespan((), known, workers))} on {workers} worker{'s' if workers > 1 else ''}{without}"
+            f"estimate from the epochs of {measured}: {total} of training, "
+            f"{elapsed} on {workers} worker{'s' if workers > 1 else ''}"
+            + (f"; {unknown} of {len(waiting)} jobs have no such epochs there" if unknown else "")
         )
-
-
-def _length(job: Job, seconds: Mapping[str, float]) -> float | None:
-    times = [expected(run, seconds) for run in job]
-    return None if None in times else sum(time for time in times if time is not None)
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

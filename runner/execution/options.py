@@ -1,10 +1,8 @@
 """Where and how a sweep runs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +14,28 @@ from runner.training.options import TrainingOptions
 Existing = Literal["refuse", "resume", "fresh"]
 
 EVERY_MINUTE = Every(seconds=60)
+DEFAULT_TRAINING = TrainingOptions(checkpoint_every=EVERY_MINUTE)
 
 
 @dataclass(frozen=True)
 class Options:
-    """These options do not change results, except for rounding when runs are stacked.
+    """How to run a sweep. These options do not change results, except for rounding when runs are stacked.
 
-    The sweep lies in `out`/NAME; `existing` says what happens where a sweep lies there already. `retry` has statuses of
-    runs that a resumed sweep trains again. `training` is what every job needs to know.
+    out:            The sweep's folder is `out`/NAME.
+    executor:       The name of a registered executor: inline, process or ray.
+    ray_address:    The address of the Ray cluster. Default: $RAY_ADDRESS, else a cluster on this machine.
+    workers:        How many jobs train at a time. Default: `default_workers`, or as many as the cluster has room for.
+    existing:       What to do if the folder already holds this sweep.
+    retry:          A resumed sweep trains runs with these statuses again.
+    allow_changed:  Resume even if the code, the data or a package has changed.
+    fail_fast:      Stop at the first run that fails.
+    stack:          Which runs train as one batched model.
+    track:          The names of trackers.
+    quiet, verbose: Show failures only; show tracebacks, too.
+    training:       The settings that every job needs.
+
+    >>> Options(executor="inline", quiet=True).training.checkpoint_every
+    Every(epochs=None, seconds=60)
     """
 
     out: Path = Path("results")
@@ -38,11 +50,17 @@ class Options:
     track: Collection[str] = ()
     quiet: bool = False
     verbose: bool = False
-    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(checkpoint_every=EVERY_MINUTE))
+    training: TrainingOptions = DEFAULT_TRAINING
 
 
 def default_workers(runs: Sequence[RunSpec]) -> int:
-    """As many workers as the usable CPUs have room for; one on CUDA, which a single process fills."""
+    """How many workers a sweep gets: one for each CPU, or for each `threads` CPUs; one on CUDA.
+
+    A single process keeps a GPU busy.
+
+    >>> default_workers([RunSpec(network="lenet", dataset="digits", device="cuda", seed=seed) for seed in range(9)])
+    1
+    """
     if any(run.device.startswith("cuda") for run in runs):
         return 1
     return max(1, min(len(runs), usable_cpus() // max(run.threads for run in runs)))

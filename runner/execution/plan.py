@@ -1,68 +1,71 @@
-"""What a sweep will do, said before it does it: every run, its arm, and the runs it is paired with."""
-
-from __future__ import annotations
+"""What a sweep will do: every run, its arm, the runs that it is paired with, and the runs that train together."""
 
 from collections.abc import Iterator
 
+from runner import registry
 from runner.config.contrast import pairs
 from runner.config.jobs import STACKABLE, Job, StackMode, jobs
 from runner.config.sweep import Sweep
+from runner.errors import UserError
+from runner.storage.folder import data_folder
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
-    """The plan as lines of text."""
-    epochs = sum(run.epochs for run in sweep.runs)
+    """The runs of a sweep as lines of text.
+
+    >>> from runner.config.reader import from_mapping
+    >>> fixed = {"network": "lenet", "dataset": "digits", "epochs": 2}
+    >>> sweep = from_mapping({"name": "rates", "fixed": fixed, "grid": {"lr": [0.1, 0.01]}})
+    >>> print(*describe(sweep), sep="\\n")
+    rates: 2 runs, 4 epochs
+    run 1  lr=0.1
+    run 2  lr=0.01
+    """
     contrast = f", comparing {sweep.axis} with {sweep.baseline}" if sweep.axis else ""
-    yield f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs{contrast}"
+    yield f"{sweep.name}: {len(sweep.runs)} runs, {sum(run.epochs for run in sweep.runs)} epochs{contrast}"
     for number, (run, partners) in enumerate(zip(sweep.runs, pairs(sweep), strict=True), start=1):
         values = run.parameters
-        grid = "  ".join(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)
-        arm = f"  arm {values.get(sweep.axis)}" if sweep.axis else ""
-        paired = f"  paired with {', '.join(f'run {other}' for other in partners)}" if partners else ""
-        alone = "  unpaired" if sweep.axis and not partners else ""
-        yield f"run {number}  {grid}{arm}{paired}{alone}"
+        columns = [f"run {number}", *(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)]
+        if sweep.axis:
+            paired = ", ".join(f"run {partner}" for partner in partners)
+            columns += [f"arm {values.get(sweep.axis)}", f"paired with {paired}" if paired else "unpaired"]
+        yield "  ".join(columns)
 
 
 def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None) -> Iterator[str]:
-    """Which runs train together, and how, as lines of text; imports torch only where some do.
+    """Which runs train together, and how, as lines of text. Imports torch only where there are stacks.
 
-    A stack is cut further where several workers share it, or where memory does not hold it.
+    A stack may be cut into smaller ones: for several workers, or to fit into memory.
     """
     if mode == "auto" and any(run.device == "auto" for run in sweep.runs):
-        yield (
-            "stack auto: on CUDA, runs that differ only in " + ", ".join(STACKABLE) + " train together; on a CPU, none"
-        )
+        differences = ", ".join(STACKABLE)
+        yield f"stack auto: on CUDA, runs that differ only in {differences} train together; on a CPU, none"
         return
     numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
-    together = [job for job in jobs(sweep.runs, mode, workers=1) if len(job) > 1]
-    for index, job in enumerate(together, start=1):
-        members = ", ".join(str(numbers[run.run_id]) for run in job)
-        yield f"stack {index}: {len(job)} runs ({members}): {_how(job, data_dir)}"
-    alone = len(sweep.runs) - sum(len(job) for job in together)
+    stacks = [job for job in jobs(sweep.runs, mode, workers=1) if len(job) > 1]
+    for index, stack in enumerate(stacks, start=1):
+        members = ", ".join(str(numbers[run.run_id]) for run in stack)
+        yield f"stack {index}: {len(stack)} runs ({members}): {_method(stack, data_dir)}"
+    alone = len(sweep.runs) - sum(map(len, stacks))
     if alone:
         yield f"{alone} run{'s' if alone > 1 else ''} alone"
 
 
-def _how(job: Job, data_dir: str | None) -> str:
-    """By which means a stack trains, or why it cannot: tried on the first images of its data set."""
-    from runner import registry
-    from runner.errors import UserError
-    from runner.storage.folder import data_folder
-    from runner.training.data.datasets import DataSet
-    from runner.training.learners.stack_check import obstacle
-    from runner.training.learners.stacked_layers import mapped_layers
+def _method(stack: Job, data_dir: str | None) -> str:
+    """How a stack trains, or why it cannot. It is tried on the first images of its data set."""
+    from runner.training.learners import stack_check, stacked_layers
     from runner.training.networks import build_network
 
     try:
-        data: DataSet = registry.dataset[job[0].dataset](data_folder(data_dir), False)
+        data = registry.dataset[stack[0].dataset](data_folder(data_dir), False)
     except UserError as error:
-        return f"not tried without its data ({error})"
+        return f"not tried, because its data are missing ({error})"
     try:
-        network = build_network(job[0])
-    except Exception as error:  # a plan is of what would happen: its runs will fail
-        return f"one at a time, since it cannot be built ({type(error).__name__}: {error})"
-    reason = obstacle(network, data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1)
-    if reason:
-        return f"one at a time, since {reason}"
-    mapped = mapped_layers(network)
-    return "stacked layers" + (f", vmap for {', '.join(mapped)}" if mapped else "")
+        network = build_network(stack[0])
+    except Exception as error:  # Only the runs fail, not the plan.
+        return f"one at a time, because the network cannot be built ({type(error).__name__}: {error})"
+    images, classes = data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1
+    if obstacle := stack_check.obstacle(network, images, classes):
+        return f"one at a time, because {obstacle}"
+    mapped = ", ".join(stacked_layers.mapped_layers(network))
+    return "stacked layers" + (f", vmap for {mapped}" if mapped else "")

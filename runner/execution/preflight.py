@@ -1,9 +1,8 @@
-"""What can be known to be wrong before the first step: devices, data files, a last batch of one."""
-
-from __future__ import annotations
+"""Checks before anything is trained: devices, data files, batches that cannot be trained on."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,64 +14,61 @@ from runner.training.data.preprocessing import train_size
 from runner.training.networks import build_network, resolve_device
 
 
-def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] = resolve_device) -> Sweep:
-    """The sweep on its real devices, its data on the disk. `resolve` says which devices there are, where not these.
+def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | None = None) -> Sweep:
+    """Check that the sweep can be trained. Returns the sweep with `device: auto` replaced by the device that it means.
 
-    Errors: UserError with every fault: a device that is not there, data files missing or corrupted, a last training
-    batch of one that a normalization layer refuses.
+    `root` is the data folder. `resolve` turns a device's name into a device; the default is a device of this
+    machine.
+    Errors: UserError with every fault: a device that does not exist, data files that are missing or damaged, batches
+    that a network cannot be trained on.
     """
-    faults: list[Fault] = []
-
-    def attempt(key: str, value: str) -> bool:
-        try:
-            resolve(value) if key == "device" else load(value, root)
-        except UserError as error:
-            faults.extend(Fault(fault.message, sweep.place(key, value)) for fault in error.faults)
-            return False
-        return True
-
-    for device in dict.fromkeys(run.device for run in sweep.runs):
-        attempt("device", device)
-    if not faults:
-        faults += _tf32_without_cuda(sweep, resolve)
-    datasets = dict.fromkeys(run.dataset for run in sweep.runs)
-    readable = [attempt("dataset", name) for name in datasets]  # a list: every data set is tried
-    if all(readable):
-        faults += _single_sample_batches(sweep, root)
+    resolve = resolve or resolve_device
+    faults = _faults(sweep, "device", resolve)
+    devices = {run.device for run in sweep.runs if run.precision == "tf32"}
+    if not faults and any(resolve(device).type == "cpu" for device in devices):
+        message = "precision 'tf32' needs CUDA; allowed on the CPU: fp32, bf16"
+        faults.append(Fault(message, sweep.place("precision", "tf32")))
+    data_faults = _faults(sweep, "dataset", lambda name: load(name, root))
+    faults += data_faults or _batch_faults(sweep, root)
     if faults:
         raise UserError(*faults)
     return sweep.on_device(str(resolve("auto")))
 
 
-def _tf32_without_cuda(sweep: Sweep, resolve: Callable[[str], torch.device]) -> list[Fault]:
-    wrong = [run for run in sweep.runs if run.precision == "tf32" and resolve(run.device).type == "cpu"]
-    message = "precision 'tf32' is CUDA's, and this run is on the CPU; allowed there: fp32, bf16"
-    return [Fault(message, sweep.place("precision", "tf32"))] if wrong else []
+def _faults(sweep: Sweep, key: str, check_value: Callable[[str], Any]) -> list[Fault]:
+    """The faults in the values that the sweep has for a run parameter."""
+    faults = []
+    for value in dict.fromkeys(getattr(run, key) for run in sweep.runs):
+        try:
+            check_value(value)
+        except UserError as error:
+            faults += [Fault(fault.message, sweep.place(key, value)) for fault in error.faults]
+    return faults
 
 
-def _single_sample_batches(sweep: Sweep, root: Path) -> list[Fault]:
-    """Faults for runs whose last training batch has one sample, where their network cannot train on one."""
-    faults: dict[Fault, None] = {}
+def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
+    """Faults of runs that have no batch, and of runs with a batch of one sample whose network cannot train on one."""
+    faults = []
     refuses: dict[str, bool] = {}
     for run in sweep.runs:
-        n = train_size(run, root)
-        if run.drop_last and n < run.batch_size:
-            message = f"batch_size {run.batch_size} with drop_last leaves no batch of {n:,} samples"
-            faults[Fault(message, sweep.place("batch_size", run.batch_size))] = None
-        if (n % run.batch_size != 1 or run.drop_last) and run.batch_size != 1:
+        samples, size = train_size(run, root), run.batch_size
+        place = sweep.place("batch_size", size)
+        if run.drop_last and samples < size:
+            message = f"batch_size {size} with drop_last leaves no batch of {samples:,} samples"
+            faults.append(Fault(message, place))
+        if size != 1 and (samples % size != 1 or run.drop_last):
             continue
         network = f"{run.network} {run.network_args}"
         if network not in refuses:
             refuses[network] = _refuses_one_sample(run, root)
         if refuses[network]:
+            remedy = "another batch_size or drop_last: true" if size > 1 else "another batch_size"
             message = (
-                f"batch_size {run.batch_size} leaves a last batch of one sample of {n:,}, and network '{run.network}' "
-                f"has batch norm that cannot be trained on one; choose another batch_size, or drop_last: true"
-                if run.batch_size > 1
-                else f"batch_size 1: network '{run.network}' has batch norm that cannot be trained on one sample"
+                f"batch_size {size} leaves a last batch of one sample of {samples:,}; "
+                f"the batch norm of network '{run.network}' cannot train on one sample; choose {remedy}"
             )
-            faults[Fault(message, sweep.place("batch_size", run.batch_size))] = None
-    return list(faults)
+            faults.append(Fault(message, place))
+    return list(dict.fromkeys(faults))
 
 
 def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
@@ -83,5 +79,6 @@ def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
     except Exception:
-        return False  # another fault of the network: its run will fail with it, and say so
+        # The network has another fault. Its run will fail and report it.
+        pass
     return False

@@ -61,20 +61,20 @@ def last_line(bnbench: Bnbench, write: Write, tmp_path: Path) -> Callable[..., s
 
 def test_the_median_run_s_epochs_say_how_long_others_take(last_line: Callable[..., str], tmp_path: Path) -> None:
     # slow: 60/2, 50 and 20 seconds an epoch; quick: 5. Ten epochs of two runs each.
-    known = f"expected from the epochs of {tmp_path / 'old'}: 11.7 minutes of training, "
-    assert last_line("--workers", 1) == known + "11.7 minutes on 1 worker"
-    assert last_line("--workers", 2) == known + "5.8 minutes on 2 workers"
-    assert last_line("--workers", 64) == known + "5.0 minutes on 64 workers"
-    assert last_line("--workers", 1, "--device", "cpu") == known + "11.7 minutes on 1 worker"
+    known = f"estimate from the epochs of {tmp_path / 'old'}: 12 min of training, "
+    assert last_line("--workers", 1) == known + "12 min on 1 worker"
+    assert last_line("--workers", 2) == known + "6 min on 2 workers"
+    assert last_line("--workers", 64) == known + "5 min on 64 workers"
+    assert last_line("--workers", 1, "--device", "cpu") == known + "12 min on 1 worker"
 
 
 def test_what_was_not_measured_is_not_guessed(last_line: Callable[..., str]) -> None:
     assert last_line("--workers", 1, "--set", "grid.batch_size=[1000, 7]").endswith(
-        "11.7 minutes on 1 worker; 4 of 8 jobs have no such epochs there"
+        "12 min on 1 worker; 4 of 8 jobs have no such epochs there"
     )
     for change in ("fixed.network.width=9", "fixed.precision=bf16", "fixed.dataset=mnist"):
-        assert not last_line("--workers", 1, "--set", change).startswith("expected"), change
-    assert not last_line("--device", "cuda").startswith("expected")
+        assert not last_line("--workers", 1, "--set", change).startswith("estimate"), change
+    assert not last_line("--device", "cuda").startswith("estimate")
 
 
 def test_a_plan_says_what_a_job_asks_for(bnbench: Bnbench, write: Write) -> None:
@@ -114,8 +114,8 @@ def test_a_sweep_s_own_folder_is_looked_at_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = write("own.yaml", "fixed: {network: batch_norm, dataset: digits, device: cpu, epochs: 1}\n")
-    assert "expected" not in bnbench("plan", config).stdout
+    assert "estimate" not in bnbench("plan", config).stdout
     assert bnbench("run", config, "--executor", "inline", "-q").exit_code == 0
     plan = bnbench("plan", config, "--set", "fixed.epochs=600").stdout.splitlines()[-1]
-    assert re.match(r"expected from the epochs of results/own: [\d.]+ (seconds|minutes) of training", plan)
+    assert re.match(r"estimate from the epochs of results/own: \d+ (s|min) of training", plan)
     assert bnbench("plan", config, "--measured", tmp_path / "nowhere").exit_code == 2

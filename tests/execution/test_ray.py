@@ -110,10 +110,7 @@ def _time(monkeypatch: pytest.MonkeyPatch) -> None:
 def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Single]:
     """What the driver would keep; its checkpoints lie in the folder."""
     monkeypatch.setattr(remote, "monotonic", lambda: played.now)
-    monkeypatch.setattr(
-        "runner.execution.executors.ray_executor.time.sleep",
-        lambda seconds: setattr(played, "now", played.now + seconds),
-    )
+    monkeypatch.setattr(remote, "sleep", lambda seconds: setattr(played, "now", played.now + seconds))
     for batch in remote.ray(JOBS, Context(TrainingOptions(), ray=RayContext(played.cluster(), {}, folder))):
         for event in batch.events if isinstance(batch, EventBatch) else (batch,):
             if isinstance(event, Checkpoint):
@@ -194,14 +191,14 @@ def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypa
             if isinstance(event, Note):
                 played.room = 0
 
-    with pytest.raises(UserError, match=r"asks for 1 CPUs .* \(n: 0 CPUs, 0 GPUs\).*none has come for 300 seconds"):
+    with pytest.raises(UserError, match=r"asks for 1 CPUs .* \(n: 0 CPUs, 0 GPUs\).*no such node within 300 seconds"):
         until_the_end()
     notes = [event.text for event in found if isinstance(event, Note)]
-    assert notes[0] == "2 runs lost (RayError: Its node is gone); they go on elsewhere, attempt 2"
+    assert notes[0] == "runs lost: 2 (RayError: Its node is gone); attempt 2 on another node"
     assert notes[1].startswith("3 jobs wait: ")
     assert played.now < 320
 
 
 def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"no worker starts in the cluster: RayError: Its node is gone"):
+    with pytest.raises(UserError, match=r"no actor starts in the cluster: RayError: Its node is gone"):
         list(play(Played(0, (0,) * 100), tmp_path, monkeypatch))

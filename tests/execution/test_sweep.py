@@ -245,7 +245,7 @@ def test_a_results_folder_that_is_no_sweeps_is_not_overwritten(bnbench: Bnbench,
     (tmp_path / "pair/thesis.tex").write_text("years of work")
     done = run(bnbench, write("pair.yaml", CONFIG), tmp_path, "--fresh")
     assert done.exit_code == 2
-    assert "holds thesis.tex without a config.yaml: not this command's, so left alone" in done.stderr
+    assert "holds thesis.tex but no config.yaml: not a sweep's folder" in done.stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "out/pair").symlink_to(tmp_path)
     done = run(bnbench, tmp_path / "pair.yaml", tmp_path / "out")
@@ -290,7 +290,7 @@ def test_plan_says_what_trains_together_and_how(bnbench: Bnbench, write: Write) 
         lines[2],
         "1 run alone",
     ]
-    assert lines[2].startswith("stack 3: 2 runs (9, 10): one at a time, since vmap: ")
+    assert lines[2].startswith("stack 3: 2 runs (9, 10): one at a time, because vmap: ")
     assert bnbench("plan", config, "--stack", "off").stdout.splitlines()[12:] == ["11 runs alone"]
 
 
@@ -383,7 +383,7 @@ def test_tf32_needs_cuda(bnbench: Bnbench, write: Write, tmp_path: Path) -> None
     )
     done = bnbench("run", config, "--out", tmp_path)
     assert done.exit_code == 2
-    assert "precision 'tf32' is CUDA's" in done.stderr
+    assert "precision 'tf32' needs CUDA" in done.stderr
     assert bnbench("run", config, "--out", tmp_path, "--run-timeout", "nan").exit_code == 2
 
 
@@ -406,7 +406,7 @@ def test_a_run_whose_rows_are_gone_is_trained_again(bnbench: Bnbench, write: Wri
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("batch_size: 1", "cannot be trained on one sample"),
+        ("batch_size: 1", "cannot train on one sample"),
         ("batch_size: 1251, drop_last: true", "leaves no batch of 1,250"),
     ],
 )

@@ -18,8 +18,8 @@ from runner.analysis.claims.judge import evaluate
 from runner.config import reader as config
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
+from runner.execution.driver import run_sweeps
 from runner.execution.options import Options
-from runner.execution.sweeps import run_sweeps
 from runner.storage.results import Results
 from runner.storage.tables import RUN_FIELDS
 

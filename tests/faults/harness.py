@@ -38,7 +38,7 @@ ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
 # The driver imports these two inside its functions; they would load torch.
 for package, name, module in (
-    (execution, "preflight", types.SimpleNamespace(check=lambda sweep, _: sweep)),
+    (execution, "preflight", types.SimpleNamespace(check=lambda sweep, *_: sweep)),
     (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):
     sys.modules[f"{package.__name__}.{name}"] = module  # type: ignore[assignment]

@@ -262,7 +262,7 @@ def test_a_full_disk_says_where_and_how_to_go_on(
         done = bnbench("run", config, "--out", tmp_path, "--executor", "inline")
     assert done.exit_code == 2
     assert written
-    assert f"bnbench resume {tmp_path / 'deep'} goes on" in done.stderr
+    assert f"free space or repair it, then run: bnbench resume {tmp_path / 'deep'}" in done.stderr
     assert f"{tmp_path / 'deep/metrics.csv'}: No space left on device" in done.stderr
     assert bnbench("resume", tmp_path / "deep").exit_code == 0
 

@@ -1,9 +1,7 @@
-"""What the attempts at each run have reported, where a job may start over on another node."""
-
-from __future__ import annotations
+"""What the attempts at each run have reported. On a cluster, a job may start over on another node."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +25,7 @@ class Attempts:
         self.rows: dict[str, list[EpochRow]] = defaultdict(list)
         self.repeats = Repeats()
         self.losses: Counter[str] = Counter()
+        self.notes: set[Note] = set()
 
     def start(self, job: Job) -> Path | bytes | None:
         """Begin an attempt. Returns the checkpoint that it continues: a file that its node sees, or its content."""
@@ -34,25 +33,29 @@ class Attempts:
         file = self.checkpoints.get(job[0].run_id)
         return file.read_bytes() if file is not None and not self.context.shared else file
 
-    def new(self, event: Single) -> Single | None:
-        """The event; None where an earlier attempt has reported it."""
-        assert not isinstance(event, Note)
-        if isinstance(event, Checkpoint):
-            file = self.context.checkpoint_folder / file_name(event.run_ids, event.epoch)
-            self.checkpoints |= dict.fromkeys(event.run_ids, file)
-            self.repeats.checkpointed(event.run_ids)
-            return event
-        if isinstance(event, RunResult):
-            return self.end(event)
-        if self.repeats.is_repeated(event.run_id):
-            return None
-        self.losses[event.run_id] = 0
-        if isinstance(event, EpochRow):
-            self.rows[event.run_id].append(event)
-        return event
+    def new(self, events: Iterable[Single]) -> Iterator[Single]:
+        """The events that no earlier attempt has reported."""
+        for event in events:
+            if isinstance(event, Note):
+                if event in self.notes:
+                    continue
+                self.notes.add(event)
+            elif isinstance(event, Checkpoint):
+                file = self.context.checkpoint_folder / file_name(event.run_ids, event.epoch)
+                self.checkpoints |= dict.fromkeys(event.run_ids, file)
+                self.repeats.checkpointed(event.run_ids)
+            elif isinstance(event, RunResult):
+                event = self.end(event)
+            elif self.repeats.is_repeated(event.run_id):
+                continue
+            else:
+                self.losses[event.run_id] = 0
+                if isinstance(event, EpochRow):
+                    self.rows[event.run_id].append(event)
+            yield event
 
     def end(self, result: RunResult) -> RunResult:
-        """A run's result, with the rows that were passed on, whichever attempt they came from."""
+        """A run's result, with all rows that were passed on, from every attempt."""
         self.ended.add(result.run_id)
         self.repeats.ended(result.run_id)
         self.losses.pop(result.run_id, None)
@@ -60,7 +63,6 @@ class Attempts:
         return replace(result, rows=tuple(rows)) if len(rows) >= len(result.rows) else result
 
     def count_loss(self, job: Job) -> int:
-        """Count a lost attempt: how many attempts in a row have brought no new row of one of the job's runs."""
-        for run in job:
-            self.losses[run.run_id] += 1
+        """Count a lost attempt. Returns how many attempts in a row were lost without a new row of one of the runs."""
+        self.losses.update(run.run_id for run in job)
         return min(self.losses[run.run_id] for run in job)

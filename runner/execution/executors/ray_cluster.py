@@ -1,9 +1,7 @@
-"""A Ray cluster as a sweep sees it: how it is reached, and how many jobs it has room for.
+"""A Ray cluster: how it is reached, and how many jobs it has room for.
 
 Ray is imported when a sweep connects, not before.
 """
-
-from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
@@ -12,27 +10,22 @@ import math
 import os
 import secrets
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from runner.config.run_spec import RunSpec
-from runner.config.sweep import Resources
+from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.execution.options import usable_cpus
+from runner.execution.options import Options, usable_cpus
 
 if TYPE_CHECKING:
     import torch
 
 ARRIVAL = 15.0
-"""Seconds that a node which could take a job may take to appear."""
-
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-_LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray's name for: bind to the loopback address alone."""
+"""Seconds to wait for the first node that can take a job."""
 
 
 @dataclass(frozen=True)
@@ -48,43 +41,42 @@ class Cluster:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def slots(self) -> int:
-        """How many jobs fit on the nodes there are now."""
+        """How many jobs fit on the nodes that are there now. A slot is room for one job."""
         room = sum(self._fit(node["Resources"]) for node in self.nodes())
         return min(room, self.most or room)
 
-    def _fit(self, has: Mapping[str, float]) -> int:
+    def _fit(self, resources: Mapping[str, float]) -> int:
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus}
-        return min(math.floor(has.get(name, 0) / wanted + 1e-9) for name, wanted in asked.items() if wanted)
+        fits = [resources.get(name, 0) / amount for name, amount in asked.items() if amount]
+        return math.floor(min(fits) + 1e-9)
 
-    def lacking(self) -> str:
+    def no_room(self) -> str:
         """The message where no job fits."""
-        there = [
-            f"{node['NodeManagerHostname']}: {node['Resources'].get('CPU', 0):g} CPUs, "
-            f"{node['Resources'].get('GPU', 0):g} GPUs"
-            for node in self.nodes()
-        ]
+        nodes = []
+        for node in self.nodes():
+            cpus, gpus = (node["Resources"].get(name, 0) for name in ("CPU", "GPU"))
+            nodes.append(f"{node['NodeManagerHostname']}: {cpus:g} CPUs, {gpus:g} GPUs")
         return (
-            f"a job asks for {self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs, and no node of the cluster has them "
-            f"({'; '.join(there) or 'it has no node'}); 'resources:' in the config says what a job asks for"
+            f"a job asks for {self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs, "
+            f"and no node of the cluster has them ({'; '.join(nodes) or 'it has no node'}); "
+            "'resources:' in the config sets what a job asks for"
         )
 
-    def resolve(self, device: str) -> torch.device:
-        """What a run's device is on a node. Errors: UserError where it cannot be."""
+    def resolve(self, device: str) -> "torch.device":
+        """The device that a run's `device` means on a node. Errors: UserError where no job gets such a device."""
         import torch
 
         if device == "auto":
             return torch.device("cuda" if self.num_gpus else "cpu")
         if device.startswith("cuda:"):
-            raise UserError(f"device '{device}': Ray says which GPU a job gets; allowed: auto, cpu, cuda")
+            raise UserError(f"device '{device}': Ray chooses each job's GPU; allowed: auto, cpu, cuda")
         if device == "cuda" and not self.num_gpus:
-            raise UserError("device 'cuda', and a job asks for no GPU (resources: {num_gpus: 0})")
+            raise UserError("device 'cuda', but a job asks for no GPU (resources: {num_gpus: 0})")
         return torch.device(device)
 
     def actor(self, kind: type, *arguments: Any) -> Any:
-        """A process of `kind` on some node that has room, now or later. What it runs is lost with it: no retries."""
-        remote = self.ray.remote(kind).options(
-            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_restarts=0, max_task_retries=0
-        )
+        """Start an actor of this class on a node that has room, now or later. Ray restarts no actor by itself."""
+        remote = self.ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus)(kind)
         return remote.remote(*arguments)
 
 
@@ -92,8 +84,8 @@ class Cluster:
 class RayContext:
     """What the executor `ray` gets besides the jobs.
 
-    Every node must have these `versions`. The driver writes checkpoints to `checkpoint_folder`, which the nodes see,
-    too, where it is `shared`.
+    Every node must have these `versions`. The driver writes checkpoints to `checkpoint_folder`. With `shared`, the
+    nodes see this folder, too.
     """
 
     cluster: Cluster
@@ -103,80 +95,68 @@ class RayContext:
 
 
 @contextmanager
-def connected(
-    address: str | None, runs: Sequence[RunSpec], resources: Resources, most: int | None
-) -> Iterator[Cluster]:
-    """The cluster at an address of Ray's; `local` (default, or $RAY_ADDRESS) starts one on this machine for the sweep.
+def connected(sweep: Sweep, options: Options) -> Iterator[Cluster]:
+    """The cluster at `options.ray_address`. The default is $RAY_ADDRESS, then `local`: a cluster on this machine.
 
-    Errors: UserError where Ray is not installed, the cluster is not reached, or has no room for a job.
+    Errors: UserError where Ray is not installed, or the cluster is not reached or has no room for a job.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    cluster = _connect(address)
+    ray = _connect(options.ray_address or os.environ.get("RAY_ADDRESS") or "local")
     try:
-        yield _sized(cluster, runs, resources, most)
+        num_cpus, num_gpus = sweep.resources.num_cpus, sweep.resources.num_gpus
+        num_cpus = num_cpus or max(run.threads + run.num_workers for run in sweep.runs)
+        if num_gpus is None:
+            devices = {run.device.partition(":")[0] for run in sweep.runs}
+            has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+            num_gpus = int("cuda" in devices or ("auto" in devices and has_gpu))
+        cluster = Cluster(ray, num_cpus, num_gpus, options.workers)
+        until = monotonic() + ARRIVAL
+        while not cluster.slots():
+            if monotonic() > until:
+                raise UserError(cluster.no_room())
+            sleep(0.2)
+        yield cluster
     finally:
-        cluster.shutdown()
+        ray.shutdown()
 
 
 def _connect(address: str) -> Any:
-    local = address == "local"
-    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if local else {}
-    for name, value in {**_ENVIRONMENT, **(_LOCAL if local else {}), **token}.items():
-        os.environ.setdefault(name, value)  # before Ray is imported, which reads some of them then
+    """The module `ray`, connected to a cluster."""
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+    options: dict[str, Any] = {}
+    if address == "local":
+        # In spite of its name, the first variable makes Ray bind to the loopback address alone.
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        options["num_cpus"] = usable_cpus()
+        options |= {"include_dashboard": False, "object_store_memory": 100_000_000}
+    # Ray reads some of them when it is imported.
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
         raise UserError("--executor ray needs ray: pip install 'bnbench[ray]'") from None
-    own = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": 100_000_000} if local else {}
-    heard = signal.getsignal(signal.SIGTERM)
+    options["runtime_env"] = {"py_modules": [str(path) for path in packages().values()]}
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address,
-            runtime_env={"py_modules": [str(path) for path in packages().values()]},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **own,
-        )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"--ray-address {address}: {_first_line(error)}") from None
+        first_line = str(error).strip().partition("\n")[0]
+        raise UserError(f"--ray-address {address}: {first_line or type(error).__name__}") from None
     finally:
-        signal.signal(signal.SIGTERM, heard)  # Ray takes it; what it means is the driver's to say
+        # Ray has replaced it.
+        signal.signal(signal.SIGTERM, sigterm_handler)
     return ray
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def packages() -> dict[str, Path]:
-    """This package and those whose entry points register something: they travel with the jobs."""
-    names = {entry.module.partition(".")[0] for entry in importlib.metadata.entry_points(group="bnbench.plugins")}
-    found = {}
+    """The packages that are sent to the nodes: this one, and those whose entry points register something."""
+    plugins = importlib.metadata.entry_points(group="bnbench.plugins")
+    names = {plugin.module.partition(".")[0] for plugin in plugins}
+    folders = {}
     for name in sorted({"runner", *names}):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"plugin '{name}' is not a package, and cannot travel to a cluster")
-        found[name] = Path(next(iter(spec.submodule_search_locations)))
-    return found
-
-
-def _sized(ray: Any, runs: Sequence[RunSpec], resources: Resources, most: int | None) -> Cluster:
-    num_cpus, num_gpus = resources.num_cpus, resources.num_gpus
-    if num_cpus is None:
-        num_cpus = max(run.threads + run.num_workers for run in runs)
-    if num_gpus is None:
-        devices = {run.device.partition(":")[0] for run in runs}
-        num_gpus = 1 if "cuda" in devices or ("auto" in devices and ray.cluster_resources().get("GPU")) else 0
-    cluster = Cluster(ray, num_cpus, num_gpus, most)
-    if not _await(lambda: cluster.slots() > 0, ARRIVAL):
-        raise UserError(cluster.lacking())
-    return cluster
-
-
-def _await(condition: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.2)
-    return True
+            raise UserError(f"plugin '{name}' cannot be sent to a cluster: not a package")
+        folders[name] = Path(next(iter(spec.submodule_search_locations)))
+    return folders

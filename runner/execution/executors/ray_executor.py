@@ -1,18 +1,15 @@
-"""The executor `ray`: jobs on the nodes of a cluster, with the same promises as on one machine.
+"""The executor `ray`: jobs on the nodes of a cluster, with the same guarantees as on one machine.
 
-Ray places processes and carries bytes. Retries, time-outs, and which events are new, are decided here. An actor sends
-nothing by itself. So an attempt that was given up, and whose node may still train, has nobody to report to.
+Ray places processes and carries bytes. This module decides about retries, time-outs, and which events are new. An actor
+sends nothing by itself. So when an attempt is given up while its node still trains, its events reach nobody.
 """
 
-from __future__ import annotations
-
 import math
-import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from runner.config.jobs import Job, remaining
@@ -36,16 +33,16 @@ ATTEMPTS = 5
 
 
 def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """Jobs spread over a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
-    assert context.ray is not None
-    pool = _Pool(jobs, context.ray, context.training, context.checkpoints)
+    """Jobs on the nodes of a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
+    pool = _Pool(jobs, context)
     try:
         while pool.waiting or pool.actors:
             yield from pool.start_actors()
             yield from pool.collect()
             yield from pool.give_up_silent_actors()
-    except ConnectionError as error:  # an OSError, but not one of the disk
-        raise UserError(f"the Ray cluster is gone: {error}") from None
+    except ConnectionError as error:
+        # This is an OSError, but not one of the disk.
+        raise UserError(f"no connection to the Ray cluster: {error}") from None
     finally:
         for actor in pool.actors:
             actor.end()
@@ -62,7 +59,7 @@ class _Actor:
 
     def ask(self, job: Job = (), checkpoint: Path | bytes | None = None) -> None:
         self.question = self.remote.next_events.remote(job, checkpoint)
-        self.last_answer = monotonic()
+        self.asked_at = monotonic()
 
     def end(self) -> None:
         self.ray.kill(self.remote)
@@ -71,37 +68,36 @@ class _Actor:
 class _Pool:
     """The actors, and the jobs that wait for one."""
 
-    def __init__(
-        self, jobs: Sequence[Job], context: RayContext, training: TrainingOptions, checkpoints: Mapping[str, Path]
-    ) -> None:
-        self.cluster, self.ray = context.cluster, context.cluster.ray
-        self.waiting, self.attempts = deque(jobs), Attempts(context, checkpoints)
+    def __init__(self, jobs: Sequence[Job], context: Context) -> None:
+        assert context.ray is not None
+        self.cluster, self.ray = context.ray.cluster, context.ray.cluster.ray
+        self.waiting = deque(jobs)
+        self.attempts = Attempts(context.ray, context.checkpoints)
         self.actors: list[_Actor] = []
-        self.options = self.ray.put(_actor_options(context, training))
+        self.options = self.ray.put(_actor_options(context.ray, context.training))
         self.slots, self.counted = 0, -math.inf
         self.no_room_since: float | None = None
         self.failed_starts = 0
-        self.notes: set[Note] = set()
 
     def start_actors(self) -> Iterator[Event]:
-        """An actor for every waiting job that the cluster has room for. A note, where it has room for none.
+        """Start an actor for every waiting job that the cluster has room for. Yields a note if it has room for none.
 
         Errors: UserError where there was no room for `PATIENCE` seconds.
         """
         if monotonic() - self.counted > 2:
             self.slots, self.counted = self.cluster.slots(), monotonic()
-        coming = sum(not actor.placed for actor in self.actors)
-        for _ in range(min(self.slots - len(self.actors), len(self.waiting) - coming)):
+        starting = sum(not actor.placed for actor in self.actors)
+        for _ in range(min(self.slots - len(self.actors), len(self.waiting) - starting)):
             self.actors.append(_Actor(self.cluster, self.options))
         if self.actors:
             self.no_room_since = None
         elif self.no_room_since is None:
             self.no_room_since = monotonic()
-            yield Note(f"{len(self.waiting)} jobs wait: {self.cluster.lacking()}")
+            yield Note(f"{len(self.waiting)} jobs wait: {self.cluster.no_room()}")
         elif monotonic() - self.no_room_since > PATIENCE:
-            raise UserError(f"{self.cluster.lacking()}; none has come for {PATIENCE:g} seconds")
+            raise UserError(f"{self.cluster.no_room()}; no such node within {PATIENCE:g} seconds")
         else:
-            time.sleep(0.5)
+            sleep(0.5)
 
     def collect(self) -> Iterator[Event]:
         """The new events of all actors that have answered, as one batch.
@@ -110,7 +106,8 @@ class _Pool:
         """
         asked = {actor.question: actor for actor in self.actors}
         ready = asked and self.ray.wait(list(asked), num_returns=1, timeout=1)[0]
-        if ready:  # Take the other answers that have come by now, too.
+        # Take the other answers that have come by now, too.
+        if ready:
             ready = self.ray.wait(list(asked), num_returns=len(asked), timeout=0)[0]
         events: list[Single] = []
         for question in ready:
@@ -125,21 +122,14 @@ class _Pool:
             yield EventBatch(tuple(events))
 
     def take(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
-        """An answer's new events; the actor gets its next question.
+        """An answer's new events. The actor gets its next question.
 
-        Errors: UserError where the actor's node cannot train what the driver would.
+        Errors: UserError where the actor's node differs from the driver's machine.
         """
-        actor.last_answer = monotonic()
         actor.placed, self.failed_starts = True, 0
         if answer.refusal:
             raise UserError(answer.refusal)
-        for event in answer.events:
-            if isinstance(event, Note):
-                if event not in self.notes:
-                    self.notes.add(event)
-                    yield event
-            elif (new := self.attempts.new(event)) is not None:
-                yield new
+        yield from self.attempts.new(answer.events)
         if not answer.idle:
             actor.ask()
         elif left := remaining([actor.job], self.attempts.ended, {}):
@@ -153,7 +143,7 @@ class _Pool:
 
     def give_up_silent_actors(self) -> Iterator[Event]:
         for actor in list(self.actors):
-            if monotonic() - actor.last_answer > SILENCE:
+            if monotonic() - actor.asked_at > SILENCE:
                 yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
@@ -167,28 +157,27 @@ class _Pool:
         if not actor.job:
             self.failed_starts += 1
             if self.failed_starts >= ATTEMPTS:
-                raise UserError(f"no worker starts in the cluster: {cause}")
-            yield Note(f"a worker did not start: {cause}")
-            return
+                raise UserError(f"no actor starts in the cluster: {cause}")
+            yield Note(f"an actor did not start: {cause}")
         for part in remaining([actor.job], self.attempts.ended, self.attempts.checkpoints):
             lost = self.attempts.count_loss(part)
-            runs = f"{len(part)} run{'s' if len(part) > 1 else ''}"
             if lost < ATTEMPTS:
-                yield Note(f"{runs} lost ({cause}); they go on elsewhere, attempt {lost + 1}")
+                yield Note(f"runs lost: {len(part)} ({cause}); attempt {lost + 1} on another node")
                 self.waiting.appendleft(part)
             else:
                 error = f"lost {lost} times in a row ({cause})"
-                yield from (self.attempts.end(RunResult(run.run_id, "failed", error=error)) for run in part)
+                for run in part:
+                    yield self.attempts.end(RunResult(run.run_id, "failed", error=error))
 
 
 def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:
-    plugins = tuple((Path(file).name, Path(file).read_bytes()) for file in training.plugins)
+    files = map(Path, training.plugins)
+    plugins = tuple((file.name, file.read_bytes()) for file in files)
     training = replace(training, data_dir=training.data_dir.resolve())
     return ActorOptions(training, plugins, NodeCheck(tuple(packages()), context.versions))
 
 
 def _cause(error: BaseException) -> str:
-    """The sentence of Ray's many lines that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    sentence = lines[-1].partition(". ")[0].rstrip(".")[:160] if lines else ""
-    return f"{type(error).__name__}: {sentence}"
+    """The first sentence of the last of Ray's many lines. It says what happened."""
+    last_line = str(error).strip().rpartition("\n")[2].strip()
+    return f"{type(error).__name__}: {last_line.partition('. ')[0].rstrip('.')[:160]}"

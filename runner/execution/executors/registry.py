@@ -1,9 +1,6 @@
 """The executors by name."""
 
-from __future__ import annotations
-
-from runner.execution.executors.executor import Executor
-from runner.execution.executors.inline import inline
+from runner.execution.executors.executor import Executor, inline
 from runner.execution.executors.process import process
 from runner.execution.executors.ray_executor import ray
 from runner.registry import Registry

@@ -1,13 +1,11 @@
-"""A worker: a process that trains jobs. `Worker` is the driver's end of it, `worker_process` the other."""
-
-from __future__ import annotations
+"""A worker: a process that trains jobs. `Worker` is the driver's end of it; `worker_process` is the other end."""
 
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 from time import monotonic
@@ -17,94 +15,90 @@ from runner.config.jobs import Job
 from runner.errors import UserError
 from runner.execution.executors.worker_process import NodeCheck
 from runner.storage import checkpoints
-from runner.storage.rows import EpochRow, Event, RunResult
+from runner.storage.rows import EpochRow, RunResult, Single, Status
 from runner.training.options import TrainingOptions
 
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
-"""glibc reads these when a process starts. Keeping freed activations instead of mapping them anew saves a third of the
-time."""
+"""glibc reads these when a process starts. It then keeps freed activations instead of mapping them anew, which saves a
+third of the time."""
 
 _PROGRAM = "from runner.execution.executors.worker_process import main; main()"
 
 
 class Worker:
-    """A worker process, started. `node` is for a worker on a node of a cluster."""
+    """A worker process. It starts when the object is made. `node` is for a worker on a node of a cluster."""
 
     def __init__(self, options: TrainingOptions, node: NodeCheck | None = None) -> None:
-        self.pipe, theirs = Pipe()
+        self.pipe, other_end = Pipe()
+        # The worker imports from where this process does. Variables that the user has set win over `_MALLOC`.
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         # A program of its own: a fork would inherit torch's threads and the sweep's lock, and multiprocessing's spawn
         # would run the user's script again. The worker ends when its standard input does, that is, with the driver.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
+            [sys.executable, "-P", "-c", _PROGRAM, str(other_end.fileno())],
             stdin=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            env=_environment(),
+            pass_fds=[other_end.fileno()],
+            env={**_MALLOC, **os.environ, "PYTHONPATH": path},
         )
-        theirs.close()  # So this pipe ends when the worker dies.
+        # So this pipe ends when the worker dies.
+        other_end.close()
         self.pipe.send((options, node))
         self.run_timeout = options.run_timeout
-        self.job: Job = ()
-        self.rows: dict[str, list[EpochRow]] = {}  # of the job's unfinished runs
-        self.dead = False
+        # The rows of the job's unfinished runs.
+        self.rows: dict[str, list[EpochRow]] = {}
+        self.idle, self.dead = True, False
         self.deadline = math.inf
-
-    @property
-    def idle(self) -> bool:
-        return not self.job
 
     def start(self, job: Job, checkpoint: Path | None = None) -> None:
         """Begin a job, from a checkpoint where one is given."""
         # A run that fails reports all its rows, also those before its checkpoint.
         saved = checkpoints.load(checkpoint) if checkpoint else None
         self.rows = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
-        self.job, self.deadline = job, math.inf
+        self.idle = False
         self.pipe.send((job, checkpoint))
 
     def seconds_left(self) -> float:
         """Seconds until the job has taken too long."""
-        return max(0.0, self.deadline - monotonic()) if self.job else math.inf
+        return max(0.0, self.deadline - monotonic())
 
-    def receive(self) -> Iterator[Event]:
-        """The next event; none where the worker only reports that it is ready or idle.
+    def receive(self) -> Iterator[Single]:
+        """The next event. If the worker has died, results of its unfinished runs. Nothing if it is ready or idle.
 
-        Errors: UserError where the worker's node cannot train what the driver would.
+        Errors: UserError where the worker's node differs from the driver's machine.
         """
         try:
-            event: Event | Literal["ready"] | UserError | None = self.pipe.recv()
+            event: Single | Literal["ready"] | UserError | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             yield from self._died()
             return
-        if event == "ready":
-            if self.run_timeout is not None:
-                self.deadline = monotonic() + self.run_timeout * len(self.job)
-            return
-        if event is None:
-            self.job = ()
-            return
         if isinstance(event, UserError):
             raise event
-        assert not isinstance(event, str)
-        if isinstance(event, EpochRow):
-            self.rows[event.run_id].append(event)
-        elif isinstance(event, RunResult):
-            del self.rows[event.run_id]
-        yield event
+        if event == "ready":
+            if self.run_timeout is not None:
+                self.deadline = monotonic() + self.run_timeout * len(self.rows)
+        elif event is None:
+            self.idle, self.deadline = True, math.inf
+        else:
+            if isinstance(event, EpochRow):
+                self.rows[event.run_id].append(event)
+            elif isinstance(event, RunResult):
+                del self.rows[event.run_id]
+            yield event
 
     def _died(self) -> Iterator[RunResult]:
-        self.dead = True
         self.kill()
         code = self.process.returncode
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        for run_id, rows in self.rows.items():
-            yield RunResult(run_id, "failed", tuple(rows), error=f"the worker process died ({cause})")
+        return self._results("failed", f"the worker process died ({cause})")
 
     def time_out(self) -> Iterator[RunResult]:
         """Kill the worker, because its job takes too long."""
-        self.dead = True
         self.kill()
-        error = f"no end within {self.run_timeout:g} seconds a run (--run-timeout)"
+        return self._results("timeout", f"took longer than --run-timeout {self.run_timeout:g}")
+
+    def _results(self, status: Status, error: str) -> Iterator[RunResult]:
         for run_id, rows in self.rows.items():
-            yield RunResult(run_id, "timeout", tuple(rows), error=error)
+            yield RunResult(run_id, status, tuple(rows), error=error)
 
     def stop(self) -> None:
         """Let the worker end."""
@@ -112,6 +106,7 @@ class Worker:
         self._wait()
 
     def kill(self) -> None:
+        self.dead, self.idle, self.deadline = True, True, math.inf
         self.process.kill()
         self._wait()
 
@@ -119,9 +114,3 @@ class Worker:
         assert self.process.stdin is not None
         self.process.wait()
         self.process.stdin.close()
-
-
-def _environment() -> Mapping[str, str]:
-    """The worker's environment: it imports from where this process does. What the user has set stands."""
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**_MALLOC, **os.environ, "PYTHONPATH": path}

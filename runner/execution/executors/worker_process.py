@@ -1,6 +1,4 @@
-"""What runs in a worker process: jobs in, events out, until the driver closes the pipe or is gone."""
-
-from __future__ import annotations
+"""The program of a worker process: it gets jobs and sends events, until the driver closes the pipe or dies."""
 
 import importlib
 import os
@@ -28,19 +26,21 @@ class NodeCheck:
 
 
 def main() -> None:
-    """The program of a worker process. Its argument is the file descriptor of its end of the pipe."""
+    """Work until the driver is gone. The program's argument is the file descriptor of its end of the pipe."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means.
+    # Ctrl-C reaches the whole group; the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, args=(os.dup(0),), daemon=True).start()
-    with Path(os.devnull).open() as nothing:  # A network that reads its standard input gets nothing, and does not wait.
+    # A network that reads its standard input gets nothing, and does not wait.
+    with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
     with suppress(EOFError, ConnectionError):
         _work(Connection(descriptor))
 
 
 def _end_with_driver(standard_input: int) -> None:
-    """A worker in the middle of an epoch notices here that the driver was killed, not only at its next row."""
+    """End at once when the driver dies, also in the middle of an epoch."""
     while os.read(standard_input, 1):
         pass
     os._exit(1)
@@ -58,27 +58,30 @@ def _work(pipe: Connection) -> None:
     while True:
         job, checkpoint = pipe.recv()
         if node:
-            pipe.send(_checked(node, job[0].dataset, options.data_dir))
-        with suppress(Exception):  # Training reports the error.
+            pipe.send(_check_node(node, job[0].dataset, options.data_dir))
+        # Training reports an error in the data.
+        with suppress(Exception):
             load(job[0].dataset, options.data_dir)
-        pipe.send("ready")  # Importing torch and reading the data is not the run's time.
+        # Importing torch and reading the data do not count as the run's time.
+        pipe.send("ready")
         for event in train(job, options, checkpoint):
             pipe.send(event)
         pipe.send(None)
 
 
-def _checked(node: NodeCheck, dataset: str, data_dir: Path) -> Note | UserError:
-    """The machine's name, where it has what the driver has; else what is wrong with it."""
+def _check_node(driver: NodeCheck, dataset: str, data_dir: Path) -> Note | UserError:
+    """The name of this node if its versions and data are the driver's; otherwise an error that says what differs."""
     from runner.training import environment
 
     name = socket.gethostname()
     try:
-        here = environment.versions([dataset], data_dir)
+        versions = environment.versions([dataset], data_dir)
     except UserError as error:
         return UserError(f"node {name}: {error}")
-    wrong = [
-        f"{key} {here[key]} there, {node.versions[key]} here" for key in here if here[key] != node.versions.get(key)
-    ]
-    if wrong:
-        return UserError(f"node {name} is not like this machine: {'; '.join(wrong)}")
+    different = []
+    for key, version in versions.items():
+        if version != (here := driver.versions.get(key)):
+            different.append(f"{key} {version} there, {here} here")
+    if different:
+        return UserError(f"node {name} differs from this machine: {'; '.join(different)}")
     return Note(f"trains on {name}: {environment.machine()}")

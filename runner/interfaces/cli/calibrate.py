@@ -31,7 +31,7 @@ def calibrate(out: Path, data_dir: str | None, executor: str, workers: int | Non
     Exit code: 0 where every check passes, 1 where one does not, 130 or 143 when interrupted; the same command goes on.
     """
     from runner.analysis import calibration
-    from runner.execution.sweeps import run_sweeps
+    from runner.execution.driver import run_sweeps
     from runner.reporting.claim_table import as_table
 
     folder = out / "calibration"

@@ -66,7 +66,7 @@ def run(
     """
     from runner.analysis.claims.claim import chosen_claims, sweeps_of
     from runner.analysis.claims.judge import evaluate
-    from runner.execution.sweeps import run_sweeps
+    from runner.execution.driver import run_sweeps
     from runner.reporting.claim_table import render
 
     chosen = chosen_claims(names)
