@@ -10,9 +10,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from runner import registry
-from runner.analysis import comparison as comparisons
+from runner.analysis import comparison, records
 from runner.analysis.metrics import At
-from runner.analysis.records import Comparison
 from runner.config.reader import from_mapping
 from runner.errors import UserError
 from runner.execution.driver import run_sweep
@@ -24,12 +23,14 @@ from runner.storage import results
 from runner.storage.files import write_atomically
 from runner.storage.folder import CONFIG
 
+Where = Mapping[str, object] | None
+
 
 @dataclass(frozen=True, repr=False)
 class Compared:
     """A comparison that a notebook displays as a table; `frame` has its numbers."""
 
-    comparison: Comparison
+    comparison: records.Comparison
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -40,11 +41,11 @@ class Compared:
         return tables.render(self.comparison)
 
     def _repr_html_(self) -> str:
-        comparison = self.comparison
-        parts = [self._table(notes.title(comparison), columns.columns(comparison))]
-        parts += [f"<p>{html.escape(note)}</p>" for note in notes.notes(comparison)]
-        if comparison.target is not None:
-            parts.append(self._table(notes.target_title(comparison), columns.target_columns(comparison)))
+        shown = self.comparison
+        parts = [self._table(notes.title(shown), columns.columns(shown))]
+        parts += [f"<p>{html.escape(note)}</p>" for note in notes.notes(shown)]
+        if shown.target is not None:
+            parts.append(self._table(notes.target_title(shown), columns.target_columns(shown)))
         return "".join(parts)
 
     def _table(self, caption: str, shown: Sequence[columns.Column]) -> str:
@@ -98,18 +99,15 @@ class Outcome:
         target: float | None = None,
     ) -> Compared:
         """Compare the arms, like `bnbench compare`; the arguments are those of `runner.analysis.comparison.compare`."""
-        comparison = comparisons.compare(
-            [self.results], metric=metric, at=at, group_by=group_by, sort=sort, target=target
+        return Compared(
+            comparison.compare([self.results], metric=metric, at=at, group_by=group_by, sort=sort, target=target)
         )
-        return Compared(comparison)
 
-    def plot_curves(
-        self, metric: Literal["accuracy", "loss"] = "accuracy", where: Mapping[str, object] | None = None
-    ) -> Picture:
+    def plot_curves(self, metric: Literal["accuracy", "loss"] = "accuracy", where: Where = None) -> Picture:
         """Draw training and validation against epochs and seconds."""
         return self.plot(metric, where)
 
-    def plot(self, kind: str, where: Mapping[str, object] | None = None, target: float | None = None) -> Picture:
+    def plot(self, kind: str, where: Where = None, target: float | None = None) -> Picture:
         """Draw one kind of figure, like `bnbench plot`, of the runs that have the parameters `where`."""
         make_study = study.timed_study if kind == "target" else study.study
         return Picture(kinds.draw(make_study(self.results.folder, where, target), kind))
@@ -135,13 +133,7 @@ class Outcome:
 
 
 def load(folder: str | Path) -> Outcome:
-    """The sweep in a folder. Errors: UserError where there is none.
-
-    >>> network = {"dataset": "digits", "network": "notebook_mlp", "epochs": 1, "device": "cpu"}
-    >>> _ = run({"name": "loaded", "fixed": network, "grid": {"seed": [0, 1]}}, workers=1, quiet=True)
-    >>> load("results/loaded").metrics[["run", "epoch", "step", "seed"]]
-
-    """
+    """The sweep in a folder; `run` has an example. Errors: UserError where there is none."""
     return Outcome(results.load(Path(folder)))
 
 
@@ -167,6 +159,10 @@ def run(
     >>> fixed = {"dataset": "digits", "network": "notebook_mlp", "epochs": 1, "device": "cpu"}
     >>> run({"name": "example", "fixed": fixed, "grid": {"seed": [0, 1]}}, workers=1, quiet=True)
     <bnbench sweep 'example' in results/example: 2 ok>
+    >>> load("results/example").metrics[["run", "epoch", "step", "seed"]]
+       run  epoch  step  seed
+    0    1      1     2     0
+    1    2      1     2     1
     """
     registry.load_plugins()
     sweep = from_mapping(config)
@@ -175,8 +171,8 @@ def run(
     own = [name for name in networks if registry.network[name].__module__ == "__main__"]
     if own and (folder / CONFIG).exists() and not fresh:
         raise UserError(
-            f"{folder} holds a sweep already, and {', '.join(own)} may have changed since; run(..., fresh=True) starts "
-            "over; to continue instead, put the network in a file under plugins:"
+            f"{folder} holds a sweep, and {', '.join(own)} may have changed since; "
+            "run(..., fresh=True) starts over; a network in a file under plugins: can continue"
         )
     options = options_of(
         data_dir=data_dir,

@@ -1,8 +1,8 @@
 """The tutorial's RunManager (deeplizard, "CNN Training Loop Refactoring"), built on the sweep's store.
 
 The tutorial's loop runs with one import changed. It writes the tutorial's files exactly, and also a table that is on
-the disk after every epoch. Three faults of the tutorial's code are corrected: the loss is weighted by the true batch size,
-"epoch duration" is the duration of the epoch, and a row is appended once.
+the disk after every epoch. Three faults of the tutorial's code are corrected: the loss is weighted by the true batch
+size, "epoch duration" is the duration of the epoch, and a row is appended once.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ class RunManager:
         self._lock.enter_context(sole_writer(self.out))
         if (self.out / METRICS).exists():
             self._lock.close()
-            raise UserError(f"{self.out} already holds a table; give RunManager another folder")
+            raise UserError(f"{self.out} already holds a table; choose another folder")
         store = Store(self.out, columns, {})
         store.start(describe([], Path()))
         print(f"RunManager: every epoch's row is written to {self.out}", file=sys.stderr)
@@ -95,7 +95,8 @@ class RunManager:
     def begin_epoch(self) -> None:
         self.epoch_start_time = perf_counter()
         self.epoch_count += 1
-        self._losses: list[tuple[float, int | None]] = []  # a batch's mean loss, and its size where it is known
+        # Each batch's mean loss, and its size where it is known.
+        self._losses: list[tuple[float, int | None]] = []
         self._sizes: list[int] = []
         self._correct = 0
 
@@ -140,17 +141,12 @@ class RunManager:
         print(text, file=sys.stderr)
 
     def end_run(self) -> None:
-        result = RunResult(
-            run_id=self._run_id,
-            status="ok",
-            rows=tuple(self._rows),
-            parameter_count=parameter_count(self.network),
-            weights_hash=self._weights_hash,
-        )
+        count, weights = parameter_count(self.network), self._weights_hash
+        result = RunResult(self._run_id, "ok", tuple(self._rows), parameter_count=count, weights_hash=weights)
         self._opened.on_result(result)
 
-    def save(self, fileName: str) -> None:  # the tutorial's name
-        """Write `fileName.csv` and `fileName.json` as the tutorial does."""
+    def save(self, fileName: str) -> None:
+        """Write `fileName.csv` and `fileName.json` as the tutorial does. (The argument has the tutorial's name.)"""
         store = self._opened
         list(tutorial_files.write(fileName, tutorial_files.files(self.run_data)))
         store.finish()

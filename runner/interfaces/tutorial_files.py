@@ -38,7 +38,8 @@ def tutorial(results: Results, keys: Sequence[str]) -> tuple[str, str]:
     values = [rows[column].tolist() for column in columns.values()]
     records = [OrderedDict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     for record in records:
-        record.update({key: None for key in keys if pd.isna(record[key])})  # this run has no such parameter
+        # A run without a parameter has null there.
+        record.update({key: None for key in keys if pd.isna(record[key])})
     return files(records)
 
 

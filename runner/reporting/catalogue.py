@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,17 +12,10 @@ from runner.config import yaml_source
 from runner.config.run_spec import RunSpec
 from runner.errors import Fault, Place, UserError
 
-_TYPES = {
-    NoneType: "null",
-    str: "text",
-    int: "whole number",
-    float: "number",
-    bool: "true | false",
-    dict: "mapping",
-}
+_TYPES = {NoneType: "null", str: "text", int: "whole number", float: "number", bool: "true | false", dict: "mapping"}
 
 
-def listing(factories: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
+def listing(factories: Mapping[str, Any]) -> Iterator[str]:
     """A line for each name: the first line of its docstring."""
     width = max(map(len, factories))
     for name, factory in sorted(factories.items()):
@@ -50,24 +43,24 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
         network = build_network(run)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"network '{name}' cannot be built with these arguments: {reason}") from None
+        raise UserError(f"network '{name}' cannot be built: {reason}") from None
     yield from ("", f"parameters: {parameter_count(network):,}", f"layers: {network}")
 
 
-def _arguments(name: str, factory: Callable[..., Any], assignments: Sequence[str]) -> dict[str, Any]:
+def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str, Any]:
     arguments = {}
     for assignment in assignments:
         key, value = yaml_source.read_assignment(assignment, "--set", "norm=batch")
         arguments[key] = value
         if "." not in key and (fault := registry.kwarg_fault("network", name, factory, key, value)):
             raise UserError(Fault(fault, Place(f"--set {assignment}")))
-    defaults = {key: default for key, (_, default) in registry.signature(factory).items() if key not in arguments}
-    if missing := [f"--set {key}=…" for key, default in defaults.items() if default is registry.REQUIRED]:
+    required = [key for key, (_, default) in registry.signature(factory).items() if default is registry.REQUIRED]
+    if missing := [f"--set {key}=…" for key in required if key not in arguments]:
         raise UserError(f"network '{name}' needs {', '.join(missing)}")
     return arguments
 
 
-def _argument_lines(prefix: str, factory: Callable[..., Any]) -> Iterator[str]:
+def _argument_lines(prefix: str, factory: Any) -> Iterator[str]:
     """A line for each argument, named as in a config."""
     for key, (annotation, default) in registry.signature(factory).items():
         shown = "required" if default is registry.REQUIRED else f"default {json.dumps(default, default=str)}"

@@ -40,7 +40,7 @@ def render(inspection: Inspection, style: Literal["table", "json"], *, width: in
 
 
 def _record(inspection: Inspection) -> dict[str, Any]:
-    norms = [asdict(norm) for norm in inspection.norms]
+    norms = [{**asdict(norm), **norm.arrays} for norm in inspection.norms]
     return {
         "results": str(inspection.folder),
         "run": inspection.run,
@@ -51,7 +51,7 @@ def _record(inspection: Inspection) -> dict[str, Any]:
         "metrics": dict.fromkeys(METRICS) | _metrics(inspection.outcome),
         "batch_samples": inspection.samples,
         "layers": [asdict(layer) for layer in inspection.layers],
-        "norms": [{**norm, **norm.pop("arrays")} for norm in norms],
+        "norms": [{key: value for key, value in norm.items() if key != "arrays"} for norm in norms],
     }
 
 
@@ -152,27 +152,22 @@ def histogram(values: Sequence[float]) -> str:
     """A bar for each of `BINS` bins of equal width from the minimum to the maximum; an empty bin is a blank.
 
     >>> histogram([0, 0, 0, 1, 2])
-    '█  ▃   ▃'
+    '█   ▃  ▃'
     """
     if not values:
         return NOTHING
     low, high = min(values), max(values)
-    counts = [0] * BINS
-    for value in values:
-        share = (value - low) / (high - low) if high > low else 0.5
-        counts[min(int(share * BINS), BINS - 1)] += 1
+    shares = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+    counts = np.bincount([min(int(share * BINS), BINS - 1) for share in shares], minlength=BINS)
     return "".join(BARS[math.ceil(count / max(counts) * (len(BARS) - 1))] for count in counts)
 
 
 def _legend(samples: int | None) -> str:
-    text = (
-        "running_mean and running_var are what evaluation normalises with: the moving mean and the moving variance of "
-        "the batches seen."
-    )
+    running = "running_mean and running_var: moving averages over the batches; evaluation normalises with them."
     if samples is None:
-        return text
-    return text + (
-        f" batch: the statistics of the first {samples} samples the run was trained on, in training mode, with "
-        "the weights it has now; the variance is divided by the number of values. Gaps are root mean squares over "
-        "features: of the means in running standard deviations, of the variances their log ratio."
+        return running
+    return (
+        f"{running} batch: the first {samples} samples of the training, in training mode with the final weights; the "
+        "variance is divided by the number of values. Gaps: root mean squares over features, of the means in running "
+        "standard deviations, of the variances as log ratios."
     )

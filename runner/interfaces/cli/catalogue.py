@@ -35,7 +35,8 @@ def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, 
     --fetch and --verify concern the data sets NAMES (default: all).
     """
     for name in names:
-        registry.dataset[name]  # an unknown name is an error for a listing, too
+        # An unknown name is an error, for a listing, too.
+        registry.dataset[name]
     chosen = names or tuple(registry.dataset)
     check = fetch or verify
     for line in check_datasets(chosen, data_folder(data_dir), fetch) if check else listing(registry.dataset):

@@ -17,8 +17,7 @@ _budget = click.option(
     "--budget",
     type=click.Choice(["smoke", "small", "full"]),
     default="smoke",
-    show_default=True,
-    help="How many seeds and epochs the claims are tested with.",
+    help="How much training each claim gets.",
 )
 
 

@@ -12,7 +12,7 @@ from runner.interfaces.cli.options import PATH, format_option, results_argument,
 from runner.monitoring.trackers.registry import tracker
 
 
-def _at(_: click.Context, __: click.Parameter, text: str) -> str | int:
+def _at(text: str) -> str | int:
     if text in ("last", "best"):
         return text
     if epoch := re.fullmatch(r"(?:epoch=)?0*([1-9]\d*)", text):
@@ -22,25 +22,22 @@ def _at(_: click.Context, __: click.Parameter, text: str) -> str | int:
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--metric", default="valid_accuracy", show_default=True, help="A column of metrics.csv, or test_accuracy."
-)
+@click.option("--metric", default="valid_accuracy", help="A column of metrics.csv, or test_accuracy.")
 @click.option(
     "--at",
     default="last",
-    show_default=True,
-    callback=_at,
+    type=_at,
     metavar="last|best|epoch=N",
     help="The epoch that is compared.",
 )
 @click.option(
     "--group-by",
-    callback=lambda _context, _option, text: words(text) or None,
+    type=lambda text: words(text) or None,
     metavar="A,B",
     help="The parameters that make a cell (default: all that differ).",
 )
-@click.option("--target", type=float, metavar="VALUE", help="Also compare the steps and seconds to reach this value.")
-@click.option("--sort", metavar="COLUMN", help="Sort rows by this column; -COLUMN sorts in descending order.")
+@click.option("--target", type=float, metavar="VALUE", help="Also compare the time to reach this value.")
+@click.option("--sort", metavar="COLUMN", help="Sort rows by this column; -COLUMN: descending.")
 @format_option("table", "csv", "json", "md", "latex")
 def compare(results: tuple[Path, ...], style: Any, **selection: Any) -> None:
     """Compare the arms of one or more sweeps.
@@ -58,7 +55,8 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     from runner.reporting.tables import render
     from runner.storage.results import load
 
-    console = Console()  # knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes
+    # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
+    console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
     comparison = compare([load(folder) for folder in folders], **selection)
     click.echo(render(comparison, style, color=color), color=color or None)
@@ -71,8 +69,8 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     "-o",
     "--output",
     type=PATH,
-    help="tutorial: the files' path without .csv and .json (default: RESULTS/tutorial). "
-    "Otherwise a folder (default: the folder that --track writes to).",
+    help="tutorial: path without .csv and .json (default: RESULTS/tutorial). "
+    "Otherwise a folder (default: where --track writes).",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
@@ -82,7 +80,8 @@ def export(results: Path, style: str, output: Path | None) -> None:
     """
     if style not in ("tutorial", *tracker):
         raise UserError(unknown("format", style, ["tutorial", *tracker]))
-    opener = None if style == "tutorial" else tracker[style]()  # fails before reading if a package is missing
+    # A missing package is reported before anything is read.
+    opener = None if style == "tutorial" else tracker[style]()
     from runner.interfaces import tutorial_files
     from runner.monitoring.trackers import replay
     from runner.storage.results import load

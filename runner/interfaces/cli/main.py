@@ -18,8 +18,10 @@ class _Group(click.Group):
         except UserError as error:
             click.echo(str(error), err=True)
         except BrokenPipeError:
-            raise  # click handles it
-        except OSError as error:  # such as a full disk or a read-only folder
+            # Click handles a pipe whose reader has ended.
+            raise
+        except OSError as error:
+            # Such as a full disk or a read-only folder.
             click.echo(f"{error.filename or 'storage'}: {error.strerror or error}", err=True)
         return ctx.exit(2)
 
@@ -33,15 +35,11 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BNBENCH"})
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_version,
-    help="Show the versions of bnbench, torch and CUDA.",
-)
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BNBENCH", "show_default": True}
+
+
+@click.group(cls=_Group, context_settings=CONTEXT)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show versions.")
 def main() -> None:
     """Does batch normalization help here, by how much, and how sure are we?"""
 

@@ -30,13 +30,13 @@ def flag(*names: str, text: str) -> Callable[[Command], Command]:
 
 def out_option(default: str, text: str) -> Callable[[Command], Command]:
     """`--out`, the folder that a command writes to."""
-    return click.option("--out", type=PATH, default=Path(default), show_default=True, help=text)
+    return click.option("--out", type=PATH, default=Path(default), help=text)
 
 
 def format_option(*styles: str) -> Callable[[Command], Command]:
     """`--format`, passed to the command as `style`."""
     kind = click.Choice(styles)
-    return click.option("--format", "style", type=kind, default="table", show_default=True, help="Output format.")
+    return click.option("--format", "style", type=kind, default="table", help="Output format.")
 
 
 def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -52,7 +52,7 @@ def reads_config(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override a value of the config, e.g. grid.lr=[0.01,0.1].",
+        help="Change a value of the config, e.g. grid.lr=[0.01,0.1].",
     )
     @click.option("--device", metavar="DEVICE", help="Device of every run: auto, cpu, cuda or cuda:N.")
     @functools.wraps(command)
@@ -69,23 +69,23 @@ def not_nan(_: click.Context, __: click.Parameter, seconds: float | None) -> flo
     return seconds
 
 
-def words(text: str | None) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """The words of a comma-separated list.
 
     >>> words("lr, batch_size")
     ('lr', 'batch_size')
     """
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _every(_: click.Context, __: click.Parameter, text: str) -> Every:
+def _every(text: str) -> Every:
     number = text.removesuffix("s")
     if not number.isdecimal() or not 0 < int(number) < 10**9:
         raise click.BadParameter(f"'{text}'; allowed: epochs, such as 5, or seconds, such as 60s")
     return Every(epochs=int(number)) if number == text else Every(seconds=float(number))
 
 
-def _statuses(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+def _statuses(text: str) -> tuple[str, ...]:
     chosen = words(text)
     if unknown := [word for word in chosen if word not in RETRYABLE]:
         raise click.BadParameter(f"'{unknown[0]}'; allowed, separated by commas: {', '.join(RETRYABLE)}")
@@ -109,24 +109,18 @@ stack_option = click.option(
     "--stack",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
-    show_default=True,
-    help="Train runs that differ only in seed, lr, momentum, … as one model: on CUDA, always, or never.",
+    help="Train runs that differ only in seed, lr, … as one model: auto (on CUDA), on or off.",
 )
 
 workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    help="Number of workers (default: as many as the CPUs or the cluster have room for).",
+    help="Number of workers (default: as many as the CPUs or the cluster can run).",
 )
 
 training_options = _together(
     data_dir_option,
-    click.option(
-        "--executor",
-        default="process",
-        show_default=True,
-        help="Train in this process (inline), in worker processes (process) or on a Ray cluster (ray).",
-    ),
+    click.option("--executor", default="process", help="Where runs train: inline (in this process), process or ray."),
     workers_option,
     flag("-q", "--quiet", text="Show no progress."),
 )
@@ -143,10 +137,9 @@ execution_options = _together(
     click.option(
         "--checkpoint-every",
         default="60s",
-        show_default=True,
-        callback=_every,
+        type=_every,
         metavar="N|Ns",
-        help="Checkpoint after N epochs, or N seconds. An interruption costs at most this much.",
+        help="Checkpoint after N epochs or N seconds (60s). An interruption costs at most this much.",
     ),
     click.option(
         "--run-timeout",
@@ -160,9 +153,11 @@ execution_options = _together(
         "--retry",
         is_flag=False,
         flag_value="failed,oom,timeout",
-        callback=_statuses,
+        default="",
+        show_default=False,
+        type=_statuses,
         metavar="STATUS,…",
-        help="When resuming, train runs with these statuses again (default: failed,oom,timeout).",
+        help="When resuming, train runs with these statuses again (--retry alone: failed,oom,timeout).",
     ),
     flag("--allow-changed", text="Resume even if code, data or packages changed. This is recorded."),
     click.option("--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard or mlflow."),

@@ -13,13 +13,13 @@ _where = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=lambda _context, _option, texts: dict(read_assignment(text, "--where", "lr=0.1") for text in texts),
-    help="Use only the runs with this parameter, e.g. lr=0.1. Can be repeated.",
+    help="Use only the runs with this parameter, e.g. lr=0.1.",
 )
 _target = click.option(
     "--target",
     type=float,
     metavar="VALUE",
-    help="Show when runs reach this accuracy (default: the whole percent below the baseline's final accuracy).",
+    help="Accuracy to reach (default: the baseline's, rounded down to a whole percent).",
 )
 
 

@@ -58,10 +58,11 @@ def resume(results: Path, **options: Any) -> None:
     """
     if results.is_dir():
         with folder.sole_writer(results):
-            pass  # fail early if another process writes: loading the config may import torch through a plugin
+            # Fail early if another process writes: loading the config may import torch through a plugin.
+            pass
     sweep = reader.load(results / folder.CONFIG)
     if sweep.name != results.resolve().name:
-        raise UserError(f"{results}: its config names the sweep '{sweep.name}'; the folder must have the same name")
+        raise UserError(f"{results}: the folder must have its sweep's name, '{sweep.name}'")
     _train(sweep, results.resolve().parent, "resume", options)
 
 

@@ -16,9 +16,8 @@ from runner.monitoring.watch import follow, glance
     type=click.FloatRange(min=0.1, max=1e6),
     callback=not_nan,
     default=2.0,
-    show_default=True,
     metavar="SECONDS",
-    help="Time between two looks.",
+    help="Time between two updates.",
 )
 @flag("--once", text="Show the current state and exit.")
 def watch(results: Path, interval: float, once: bool) -> None:
