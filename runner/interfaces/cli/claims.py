@@ -42,9 +42,9 @@ def claims(context: click.Context) -> None:
 @options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
 @options.training_options
 def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None:
-    """Train the sweeps of the claims NAME (default: all) and print the verdicts.
+    """Train the sweeps of claims and print the verdicts.
 
-    Runs that are trained already are kept, so an interrupted command can be given again.
+    NAME are the claims (default: all of them). Runs that are trained already are kept, so an interrupted command can be given again.
 
     Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for a wrong name, 130 or 143 if interrupted.
     """

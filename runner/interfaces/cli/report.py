@@ -31,7 +31,8 @@ _target = click.option(
 def report(results: Path, where: dict[str, object], target: float | None, output: Path | None) -> None:
     """Write a sweep as one HTML page.
 
-    The page shows the verdict, the comparison, figures, every run and the config. It needs no network.
+    The page shows the verdict, the comparison, figures, every run and the config. It needs no network. --where can be
+    given more than once.
     """
     from runner.reporting.page.report import report
     from runner.storage.files import write_atomically
@@ -53,6 +54,7 @@ def plot(results: Path, kind: str, where: dict[str, object], target: float | Non
     """Draw one figure of a sweep.
 
     KIND is accuracy, loss, differences, pairs, learning-rate, target, gradients, activations or norms.
+    --where can be given more than once.
     """
     from runner.reporting.figures.kinds import draw
     from runner.reporting.figures.study import study, timed_study

@@ -34,6 +34,7 @@ def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **opt
     """Train a sweep and print its comparison.
 
     CONFIG is a YAML file. All its runs are trained. Results are written to OUT/NAME/, where NAME is the sweep's name.
+    --set and --track can be given more than once.
 
     Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for wrong input, 130 or 143 if interrupted.
     """
