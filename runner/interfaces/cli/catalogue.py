@@ -17,7 +17,8 @@ from runner.storage.folder import data_folder
 def networks(name: str | None, arguments: tuple[str, ...]) -> None:
     """List the networks, or show one of them.
 
-    With NAME, prints the network's arguments, parameter count and layers. --set and --plugin can be given more than once.
+    With NAME, prints the network's arguments, parameter count and layers. --set and --plugin can be given more than
+    once.
     """
     for line in network_page(name, arguments) if name else listing(registry.network):
         click.echo(line)

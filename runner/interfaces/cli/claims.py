@@ -44,7 +44,8 @@ def claims(context: click.Context) -> None:
 def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None:
     """Train the sweeps of claims and print the verdicts.
 
-    NAME are the claims (default: all of them). Runs that are trained already are kept, so an interrupted command can be given again.
+    NAME are the claims (default: all of them). Runs that are trained already are kept, so an interrupted command can be
+    given again.
 
     Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for a wrong name, 130 or 143 if interrupted.
     """
