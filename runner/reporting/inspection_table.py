@@ -167,7 +167,7 @@ def _legend(samples: int | None) -> str:
     if samples is None:
         return running
     return (
-        f"{running} batch: statistics of the first {samples} training samples, in training mode with the final weights; "
+        f"{running} batch: statistics of the first {samples} training samples, in training mode, final weights; "
         "the variance is divided by the number of values. Each gap is a root mean square over features: "
         "of (batch mean - running_mean) / √running_var, and of log(batch var / running_var)."
     )
