@@ -1,7 +1,5 @@
 """The tutorial's RunBuilder."""
 
-from __future__ import annotations
-
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -15,9 +13,14 @@ class RunBuilder:
 
     @staticmethod
     def get_runs(params: Mapping[str, Sequence[Any]]) -> list[Any]:
-        """`OrderedDict(lr=[.01, .001], batch_size=[1000])` → a list of `Run(lr=…, batch_size=…)` namedtuples.
+        """A namedtuple `Run` for every combination of the values; the last parameter changes fastest.
 
-        Errors: UserError where a key cannot be an attribute's name.
+        Errors: UserError for a name that cannot be an attribute, and for values that are no list.
+
+        >>> for run in RunBuilder.get_runs({"lr": [0.1, 0.01], "batch_size": [1000]}):
+        ...     print(run)
+        Run(lr=0.1, batch_size=1000)
+        Run(lr=0.01, batch_size=1000)
         """
         try:
             run = namedtuple("Run", params.keys())  # type: ignore[misc]

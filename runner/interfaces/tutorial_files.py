@@ -1,18 +1,17 @@
 """The tutorial's result files, byte for byte, from our tables."""
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from runner.errors import UserError, unknown
+from runner.storage.files import write_atomically
 from runner.storage.results import Results
 
-# The tutorial tracks the training set only, so its loss and accuracy are the training ones.
 COLUMNS = {
     "run": "run",
     "epoch": "epoch",
@@ -21,31 +20,46 @@ COLUMNS = {
     "epoch duration": "epoch_duration",
     "run duration": "run_duration",
 }
+"""The tutorial's column → ours. The tutorial measures on the training set only."""
 
 
 def tutorial(results: Results, keys: Sequence[str]) -> tuple[str, str]:
-    """The texts of the CSV and the JSON file that the tutorial's `RunManager.save` writes.
+    """The texts of the CSV and the JSON file that the tutorial's `RunManager.save` writes for a sweep.
 
-    `keys`: the run parameters it lists, in order; the tutorial's are its grid's.
+    `keys` are the run parameters to list, in order; the tutorial lists those of its grid.
+    Errors: UserError for a parameter that the sweep does not have.
     """
-    return files(_run_data(results, keys))
-
-
-def files(run_data: Sequence[OrderedDict[str, Any]]) -> tuple[str, str]:
-    """CSV and JSON of the tutorial's `run_data`, a record per epoch."""
-    # The tutorial says DataFrame.from_dict(run_data, orient="columns"), which pandas has deprecated for a list.
-    return pd.DataFrame(run_data).to_csv(), json.dumps(run_data, ensure_ascii=False, indent=4)
-
-
-def _run_data(results: Results, keys: Sequence[str]) -> list[OrderedDict[str, Any]]:
     for key in keys:
         if key not in results.parameters:
             raise UserError(unknown("run parameter", key, results.parameters))
     columns = COLUMNS | {key: key for key in keys}
     rows = results.metrics.sort_values(["run", "epoch"])
-    # tolist() turns NumPy's numbers into Python's, which json can write; an integer stays one.
+    # tolist() makes Python's numbers, which json can write, and keeps whole numbers whole.
     values = [rows[column].tolist() for column in columns.values()]
     records = [OrderedDict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     for record in records:
-        record.update({key: None for key in keys if pd.isna(record[key])})  # a run without this parameter
-    return records
+        # A run without a parameter has null there.
+        record.update({key: None for key in keys if pd.isna(record[key])})
+    return files(records)
+
+
+def files(run_data: Sequence[OrderedDict[str, Any]]) -> tuple[str, str]:
+    """The texts of the CSV and the JSON file for the tutorial's `run_data`, which has one record per epoch.
+
+    >>> csv, json_text = files([OrderedDict(run=1, epoch=1, loss=0.5)])
+    >>> print(csv, end="")
+    ,run,epoch,loss
+    0,1,1,0.5
+    >>> json.loads(json_text)
+    [{'run': 1, 'epoch': 1, 'loss': 0.5}]
+    """
+    # The tutorial calls DataFrame.from_dict(run_data, orient="columns"), which pandas has deprecated for lists.
+    return pd.DataFrame(run_data).to_csv(), json.dumps(run_data, ensure_ascii=False, indent=4)
+
+
+def write(base: str | Path, texts: tuple[str, str]) -> Iterator[Path]:
+    """Write the two texts to `base`.csv and `base`.json, and yield each path after writing."""
+    for suffix, text in zip((".csv", ".json"), texts, strict=True):
+        path = Path(f"{base}{suffix}")
+        write_atomically(path, text)
+        yield path

@@ -117,7 +117,7 @@ def test_the_known_faults_of_the_tutorials_copies_are_not_here(tmp_path: Path) -
 
 def test_misuse_is_said_clearly(tmp_path: Path) -> None:
     m = RunManager(tmp_path / "loop")
-    with pytest.raises(UserError, match="begin_run comes first"):
+    with pytest.raises(UserError, match="call begin_run first"):
         m.save("x")
     (run,) = RunBuilder.get_runs(OrderedDict(lr=[1]))
     m.begin_run(run, nn.Linear(1, 1), [])

@@ -1,42 +1,32 @@
-"""`bnbench calibrate`. Nothing heavy is imported before the command runs."""
-
-from __future__ import annotations
+"""`bnbench calibrate`."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from runner.interfaces.cli.options import options_of
+from runner.interfaces.cli.claims import train
+from runner.interfaces.cli.options import format_option, out_option, training_options
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Sweeps and tables go to OUT/calibration/.",
-)
-@click.option("--data-dir", metavar="DIR", help="Data folder; the embedded digits need none.")
-@click.option("--executor", default="process", show_default=True, help="inline or process.")
-@click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Worker processes (default: what the CPUs have room for)."
-)
-@click.option("--format", "style", type=click.Choice(["table", "csv"]), default="table", show_default=True)
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def calibrate(out: Path, data_dir: str | None, executor: str, workers: int | None, style: str, quiet: bool) -> None:
-    """Whether the harness can be trusted: arms that do not differ, and effects planted to be caught.
+@out_option("results", "Sweeps and tables are written to OUT/calibration/.")
+@training_options
+@format_option("table", "csv")
+def calibrate(out: Path, style: str, **training: Any) -> None:
+    """Check that bnbench itself can be trusted.
 
-    Exit code: 0 where every check passes, 1 where one does not, 130 or 143 when interrupted; the same command goes on.
+    Compares arms that do not differ, and arms with a known difference, on the embedded digits.
+
+    Exit code: 0 if every check passes, 1 if one does not, 130 or 143 if interrupted. An interrupted command can
+    be given again: runs that are trained already are kept.
     """
     from runner.analysis import calibration
-    from runner.execution.driver import run_sweeps
     from runner.reporting.claim_table import as_table
 
     folder = out / "calibration"
-    options = options_of(data_dir=data_dir, out=folder, executor=executor, workers=workers, quiet=quiet)
-    code = run_sweeps(calibration.sweeps(), options, lambda line: None if quiet else click.echo(line, err=True))
+    code = train(calibration.sweeps(), folder, training)
     if code not in (0, 1):
         sys.exit(code)
     checks = calibration.judge(folder)

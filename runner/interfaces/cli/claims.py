@@ -1,33 +1,34 @@
-"""`bnbench claims`: list, run and judge. Nothing heavy is imported before a command needs it."""
-
-from __future__ import annotations
+"""`bnbench claims`: list, run and judge the claims of the source documents."""
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runner.interfaces.cli.options import options_of
-
-BUDGETS = ("smoke", "small", "full")
+from runner.config.sweep import Sweep
+from runner.errors import UserError
+from runner.interfaces.cli import options
 
 _names = click.argument("names", metavar="[NAME]...", nargs=-1)
-_budget = click.option("--budget", type=click.Choice(BUDGETS), default="smoke", show_default=True, help="How much.")
-_plugins = click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that adds claims.")
-_format = click.option(
-    "--format", "style", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True
+_budget = click.option(
+    "--budget",
+    type=click.Choice(["smoke", "small", "full"]),
+    default="smoke",
+    help="How much training each claim gets.",
 )
 
 
 @click.group(invoke_without_command=True)
-@_plugins
+@options.plugin_option
 @click.pass_context
-def claims(context: click.Context, plugins: tuple[str, ...]) -> None:
-    """What the source documents claim, put to the test; without a command, the list."""
-    from runner import registry
+def claims(context: click.Context) -> None:
+    """Test what the source documents claim.
 
-    registry.load_plugins(plugins)
+    Without a command, lists the claims.
+    """
     if context.invoked_subcommand is None:
         from runner.analysis.claims.claim import chosen_claims
 
@@ -38,55 +39,47 @@ def claims(context: click.Context, plugins: tuple[str, ...]) -> None:
 @claims.command()
 @_names
 @_budget
-@click.option("--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data).")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results/claims"),
-    show_default=True,
-    help="Sweeps go to OUT/BUDGET/.",
-)
-@click.option("--executor", default="process", show_default=True, help="inline or process.")
-@click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Worker processes (default: what the CPUs have room for)."
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def run(
-    names: tuple[str, ...],
-    budget: Any,
-    data_dir: str | None,
-    out: Path,
-    executor: str,
-    workers: int | None,
-    quiet: bool,
-) -> None:
-    """Train what the claims NAME (default: all) need and is not there yet, and print the verdicts.
+@options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
+@options.training_options
+def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None:
+    """Train the sweeps of claims and print the verdicts.
 
-    Exit code: 0, 1 where some runs failed, 2 for a wrong name, 130 or 143 when interrupted; the same command goes on.
+    NAME are the claims (default: all of them). Runs that are trained already are kept, so an interrupted command can be
+    given again.
+
+    Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for a wrong name, 130 or 143 if interrupted.
     """
     from runner.analysis.claims.claim import chosen_claims, sweeps_of
     from runner.analysis.claims.judge import evaluate
-    from runner.execution.driver import run_sweeps
     from runner.reporting.claim_table import render
 
     chosen = chosen_claims(names)
-    options = options_of(data_dir=data_dir, out=out / budget, executor=executor, workers=workers, quiet=quiet)
-    code = run_sweeps(sweeps_of(chosen, budget), options, lambda line: None if quiet else click.echo(line, err=True))
+    code = train(sweeps_of(chosen, budget), out / budget, training)
     if code in (0, 1):
         click.echo(render(evaluate(chosen, out / budget), "table"), nl=False)
     sys.exit(code)
 
 
+def train(sweeps: Sequence[Sweep], out: Path, training: dict[str, Any]) -> int:
+    """Train sweeps one after the other, with the values of `training_options`; returns the exit code."""
+    from runner.execution.driver import run_sweeps
+
+    say = (lambda _: None) if training["quiet"] else partial(click.echo, err=True)
+    return run_sweeps(sweeps, options.options_of(out=out, **training), say)
+
+
 @claims.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results/claims"))
+@click.argument("results", type=options.PATH, default=Path("results/claims"))
 @_names
 @_budget
-@_format
+@options.format_option("table", "csv", "json", "md")
 def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None:
-    """Judge what lies in RESULTS/BUDGET/, or in RESULTS/ where it has no such folder; trains nothing."""
+    """Print the verdicts of sweeps that are trained already.
+
+    Reads RESULTS/BUDGET/, or RESULTS/ if there is no such folder.
+    """
     from runner.analysis.claims.claim import chosen_claims
     from runner.analysis.claims.judge import evaluate
-    from runner.errors import UserError
     from runner.reporting.claim_table import render
 
     folder = results / budget if (results / budget).is_dir() else results

@@ -1,30 +1,31 @@
-"""`bnbench inspect`. Nothing heavy is imported before the command runs."""
-
-from __future__ import annotations
+"""`bnbench inspect`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from runner.interfaces.cli.options import data_dir_option, format_option, results_argument
+from runner.storage.folder import data_folder
+
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@results_argument
 @click.argument("run")
-@click.option("--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data).")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@data_dir_option
+@format_option("table", "json")
 def inspect(results: Path, run: str, data_dir: str | None, style: Any) -> None:
-    """Show what a trained RUN of RESULTS is: its layers, and of its norm layers running_mean, running_var, γ and β.
+    """Show the layers of a trained run.
 
-    RUN is its number or its run_id in runs.csv; the sweep's config must have said `save_weights: true`. The running
-    statistics stand beside those of the first batch the run was trained on. json: every number, null where one is not
-    finite.
+    RUN is the run's number or its run_id in RESULTS/runs.csv. The sweep's config must contain `save_weights: true`.
+
+    Each norm layer is shown with running_mean, running_var, γ and β, and with the statistics of the first batch that
+    the run was trained on. The json format has every number; a number that is not finite is null.
     """
     from runner.reporting.inspection_table import render
-    from runner.storage.folder import data_folder
     from runner.training import inspection
 
-    found = inspection.inspect(results, run, data_folder(data_dir))
-    for remark in found.remarks:
+    inspected = inspection.inspect(results, run, data_folder(data_dir))
+    for remark in inspected.remarks:
         click.echo(remark, err=True)
-    click.echo(render(found, style), nl=False)
+    click.echo(render(inspected, style), nl=False)

@@ -1,6 +1,4 @@
-"""The command line. Data on stdout, progress and errors on stderr; torch is imported only where it is needed."""
-
-from __future__ import annotations
+"""The command `bnbench`. Data goes to stdout, progress and errors to stderr."""
 
 from typing import Any
 
@@ -8,19 +6,11 @@ import click
 
 import runner
 from runner.errors import UserError
-from runner.interfaces.cli.calibrate import calibrate
-from runner.interfaces.cli.catalogue import datasets, networks, schema
-from runner.interfaces.cli.claims import claims
-from runner.interfaces.cli.compare import compare, export
-from runner.interfaces.cli.inspect import inspect
-from runner.interfaces.cli.plan import plan, validate
-from runner.interfaces.cli.report import plot, report
-from runner.interfaces.cli.run import resume, run
-from runner.interfaces.cli.watch import watch
+from runner.interfaces.cli import calibrate, catalogue, claims, compare, inspect, plan, report, run, watch
 
 
 class _Group(click.Group):
-    """Prints a `UserError` as it is, without a traceback, and exits with 2."""
+    """A group that prints a `UserError` without a traceback and exits with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,8 +18,10 @@ class _Group(click.Group):
         except UserError as error:
             click.echo(str(error), err=True)
         except BrokenPipeError:
-            raise  # click's: the reader of a pipe has had enough
-        except OSError as error:  # a full disk, a read-only or missing folder: what was written stands
+            # Click handles a pipe whose reader has ended.
+            raise
+        except OSError as error:
+            # Such as a full disk or a read-only folder.
             click.echo(f"{error.filename or 'storage'}: {error.strerror or error}", err=True)
         return ctx.exit(2)
 
@@ -43,17 +35,20 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BNBENCH"})
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BNBENCH", "show_default": True}
+
+
+@click.group(cls=_Group, context_settings=CONTEXT)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show versions.")
 def main() -> None:
     """Does batch normalization help here, by how much, and how sure are we?"""
 
 
 for command in (
-    *(run, resume, plan, validate, watch),
-    *(compare, report, plot, export, inspect),
-    *(networks, datasets, schema),
-    *(claims, calibrate),
+    *(run.run, run.resume, plan.plan, plan.validate, watch.watch),
+    *(compare.compare, report.report, report.plot, compare.export, inspect.inspect),
+    *(catalogue.networks, catalogue.datasets, catalogue.schema),
+    *(claims.claims, calibrate.calibrate),
 ):
     main.add_command(command)
 

@@ -1,130 +1,178 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share. Each is declared once."""
 
-from __future__ import annotations
-
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from runner.execution.options import Options as ExecutionOptions
-    from runner.storage.checkpoints import Every
+from runner import registry
+from runner.config.reader import load
+from runner.execution.options import EVERY_MINUTE, Options
+from runner.storage.checkpoints import Every
+from runner.storage.folder import data_folder
+from runner.storage.rows import RETRYABLE
+from runner.training.options import TrainingOptions
+
+Command = Callable[..., None]
+
+PATH = click.Path(path_type=Path)
+
+results_argument = click.argument("results", type=PATH)
 
 
-config_argument = click.argument("config", type=click.Path(path_type=Path))
+def flag(*names: str, text: str) -> Callable[[Command], Command]:
+    """An option without a value."""
+    return click.option(*names, is_flag=True, help=text)
 
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. grid.lr=[0.01,0.1]."
+
+def out_option(default: str, text: str) -> Callable[[Command], Command]:
+    """`--out`, the folder that a command writes to."""
+    return click.option("--out", type=PATH, default=Path(default), help=text)
+
+
+def format_option(*styles: str) -> Callable[[Command], Command]:
+    """`--format`, passed to the command as `style`."""
+    kind = click.Choice(styles)
+    return click.option("--format", "style", type=kind, default="table", help="Output format.")
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    return lambda command: functools.reduce(lambda result, option: option(result), reversed(options), command)
+
+
+def reads_config(command: Command) -> Command:
+    """Add CONFIG, `--set` and `--device`. The command receives the sweep that they describe as its argument `sweep`."""
+
+    @click.argument("config", type=PATH)
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a value of the config, e.g. grid.lr=[0.01,0.1].",
+    )
+    @click.option("--device", metavar="DEVICE", help="Device of every run: auto, cpu, cuda or cuda:N.")
+    @functools.wraps(command)
+    def with_sweep(config: Path, overrides: tuple[str, ...], device: str | None, **options: Any) -> None:
+        command(sweep=load(config, overrides, device), **options)
+
+    return with_sweep
+
+
+def not_nan(_: click.Context, __: click.Parameter, seconds: float | None) -> float | None:
+    """A callback that refuses NaN, which click's ranges accept."""
+    if seconds is not None and math.isnan(seconds):
+        raise click.BadParameter("'nan'; allowed: seconds")
+    return seconds
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list.
+
+    >>> words("lr, batch_size")
+    ('lr', 'batch_size')
+    """
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _every(text: str) -> Every:
+    number = text.removesuffix("s")
+    if not number.isdecimal() or not 0 < int(number) < 10**9:
+        raise click.BadParameter(f"'{text}'; allowed: epochs, such as 5, or seconds, such as 60s")
+    return Every(epochs=int(number)) if number == text else Every(seconds=float(number))
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    chosen = words(text)
+    if unknown := [word for word in chosen if word not in RETRYABLE]:
+        raise click.BadParameter(f"'{unknown[0]}'; allowed, separated by commas: {', '.join(RETRYABLE)}")
+    return chosen
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE",
+    expose_value=False,
+    callback=lambda _context, _option, files: registry.load_plugins(files),
+    help="Python file to import first. It can register networks, data sets and claims.",
 )
 
 data_dir_option = click.option(
     "--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data)."
 )
 
-device_option = click.option("--device", metavar="DEVICE", help="Every run's device: auto, cpu, cuda, cuda:N.")
-
 stack_option = click.option(
     "--stack",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
-    show_default=True,
-    help="Train runs that differ only in seed, lr, momentum, … as one model: on CUDA (auto), wherever they can, never.",
+    help="Train runs that differ only in seed, lr, … as one model: auto (on CUDA), on or off.",
 )
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Number of workers (default: as many as the CPUs or the cluster can run).",
+)
 
-def _every(_: click.Context, __: click.Parameter, text: str) -> Every:
-    from runner.storage.checkpoints import Every
-
-    number, seconds = (text[:-1], True) if text.endswith("s") else (text, False)
-    if not number.isdecimal() or not 0 < int(number) < 10**9:
-        raise click.BadParameter(f"'{text}'; allowed: epochs, such as 5, or seconds, such as 60s")
-    return Every(seconds=float(number)) if seconds else Every(epochs=int(number))
-
-
-def finite(_: click.Context, __: click.Parameter, seconds: float | None) -> float | None:
-    if seconds is not None and math.isnan(seconds):  # click's range lets it pass
-        raise click.BadParameter("'nan'; allowed: seconds")
-    return seconds
-
-
-def _statuses(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
-    from runner.storage.rows import RETRYABLE
-
-    chosen = tuple(word.strip() for word in (text or "").split(",") if word.strip())
-    if unknown := [word for word in chosen if word not in RETRYABLE]:
-        raise click.BadParameter(f"'{unknown[0]}'; allowed, separated by commas: {', '.join(RETRYABLE)}")
-    return chosen
-
-
-_EXECUTION = (
+training_options = _together(
     data_dir_option,
+    click.option("--executor", default="process", help="Where runs train: inline (in this process), process or ray."),
+    workers_option,
+    flag("-q", "--quiet", text="Show no progress."),
+)
+"""The options of every command that trains. The command passes their values to `options_of`."""
+
+execution_options = _together(
+    training_options,
     stack_option,
-    click.option("--executor", default="process", show_default=True, help="inline, process or ray."),
     click.option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Of a Ray cluster: auto, HOST:PORT, ray://…, or local: one on this machine (default).",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(1, 1024),
-        help="Worker processes (default: what the CPUs, or the cluster, have room for).",
+        help="Ray cluster: auto, HOST:PORT, ray://… or local, a new one on this machine (default).",
     ),
     click.option(
         "--checkpoint-every",
         default="60s",
-        show_default=True,
-        callback=_every,
-        metavar="EPOCHS|SECONDSs",
-        help="How much training an interruption may cost.",
+        type=_every,
+        metavar="N|Ns",
+        help="Checkpoint after N epochs or N seconds (60s). An interruption costs at most this much.",
     ),
     click.option(
         "--run-timeout",
         type=click.FloatRange(min=0, min_open=True, max=1e9),
-        callback=finite,
+        callback=not_nan,
         metavar="SECONDS",
-        help="Give up a run that takes longer.",
+        help="Stop a run that takes longer.",
     ),
-    click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
+    flag("--fail-fast", text="Stop the sweep at the first run that fails."),
     click.option(
         "--retry",
         is_flag=False,
         flag_value="failed,oom,timeout",
-        callback=_statuses,
+        default="",
+        show_default=False,
+        type=_statuses,
         metavar="STATUS,…",
-        help="When resuming, train runs of these statuses again (without any: failed,oom,timeout).",
+        help="When resuming, train runs with these statuses again (--retry alone: failed,oom,timeout).",
     ),
-    click.option("--allow-changed", is_flag=True, help="Resume although code, data or packages changed; recorded."),
-    click.option(
-        "--track", multiple=True, metavar="TRACKER", help="Tell tensorboard or mlflow too; can be given more than once."
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress."),
-    click.option("-v", "--verbose", is_flag=True, help="Tracebacks of failed runs too."),
+    flag("--allow-changed", text="Resume even if code, data or packages changed. This is recorded."),
+    click.option("--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard or mlflow."),
+    flag("-v", "--verbose", text="Also show tracebacks of failed runs."),
 )
-
-
-def execution_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a command that trains. The command passes them to `options_of`."""
-    for option in reversed(_EXECUTION):
-        command = option(command)
-    return command
+"""The options of a command that trains one sweep. The command passes their values to `options_of`."""
 
 
 def options_of(
-    *,
-    data_dir: str | None,
-    checkpoint_every: Every | None = None,
-    run_timeout: float | None = None,
-    **others: Any,
-) -> ExecutionOptions:
-    """The options of a command that trains, as the driver takes them; `others` are fields of its `Options`."""
-    from runner.execution.options import EVERY_MINUTE, Options
-    from runner.storage.folder import data_folder
-    from runner.training.options import TrainingOptions
+    *, data_dir: str | None, checkpoint_every: Every = EVERY_MINUTE, run_timeout: float | None = None, **others: Any
+) -> Options:
+    """The driver's options. `others` are fields of `Options`.
 
-    every = checkpoint_every or EVERY_MINUTE
-    training = TrainingOptions(data_folder(data_dir), checkpoint_every=every, run_timeout=run_timeout)
+    >>> options_of(data_dir="data", workers=2).workers
+    2
+    """
+    training = TrainingOptions(data_folder(data_dir), checkpoint_every=checkpoint_every, run_timeout=run_timeout)
     return Options(training=training, **others)

@@ -1,73 +1,61 @@
 """`bnbench plan` and `validate`."""
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from runner.config.jobs import StackMode
+from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.interfaces.cli.options import config_argument, data_dir_option, device_option, set_option, stack_option
-
-if TYPE_CHECKING:
-    from runner.config.jobs import StackMode
-    from runner.config.sweep import Sweep
+from runner.execution import forecast
+from runner.execution import plan as plans
+from runner.execution.options import default_workers
+from runner.interfaces.cli import options
+from runner.storage.folder import data_folder
 
 
 @click.command()
-@config_argument
-@set_option
-@data_dir_option
-@device_option
-@stack_option
-@click.option("--workers", type=click.IntRange(1, 1024), help="Expect so many (default: what the CPUs have room for).")
+@options.reads_config
+@options.data_dir_option
+@options.stack_option
+@options.workers_option
 @click.option(
     "--measured",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     metavar="RESULTS",
-    help="A sweep of such runs, whose epochs say how long these take (default: results/<name>).",
+    help="Estimate the duration from this sweep's epochs (default: results/NAME).",
 )
-def plan(
-    config: Path,
-    overrides: tuple[str, ...],
-    data_dir: str | None,
-    device: str | None,
-    stack: StackMode,
-    workers: int | None,
-    measured: Path | None,
-) -> None:
-    """Show every run of CONFIG, its arm, what it is paired and trains with, and how long it takes; trains nothing."""
-    from runner.config.reader import load
+def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
+    """Show what a config would train.
 
+    Prints every run of CONFIG with its arm and the run it is paired with, which runs train together, and how long the
+    sweep takes. Trains nothing.
+    """
     if measured is not None and not measured.is_dir():
         raise UserError(f"--measured {measured}: no such results folder")
-    sweep = load(config, overrides, device)
-    print_plan(sweep, stack, data_dir, workers, measured or Path("results") / sweep.name)
+    print_plan(sweep, measured or Path("results") / sweep.name, **settings)
 
 
-def print_plan(sweep: Sweep, stack: StackMode, data_dir: str | None, workers: int | None, measured: Path) -> None:
-    from runner.execution import forecast as schedule
-    from runner.execution.options import default_workers
-    from runner.execution.plan import describe, describe_stacks
-
-    workers = workers or default_workers(sweep.runs)
-    time = schedule.describe(sweep, stack, workers, measured)
-    for line in chain(describe(sweep), describe_stacks(sweep, stack, data_dir), time):
+def print_plan(
+    sweep: Sweep, measured: Path, *, stack: StackMode, data_dir: str | None, workers: int | None, **_: Any
+) -> None:
+    """Print the sweep's runs, its stacks and its duration, estimated from the epochs in the folder `measured`."""
+    time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
+    for line in chain(plans.describe(sweep), plans.describe_stacks(sweep, stack, data_dir), time):
         click.echo(line)
 
 
 @click.command()
-@config_argument
-@set_option
-@data_dir_option
-@device_option
-def validate(config: Path, overrides: tuple[str, ...], data_dir: str | None, device: str | None) -> None:
-    """Check CONFIG, its devices and its data; trains nothing, writes nothing but downloaded data."""
-    from runner.config.reader import load
-    from runner.execution import preflight
-    from runner.storage.folder import data_folder
+@options.reads_config
+@options.data_dir_option
+def validate(sweep: Sweep, data_dir: str | None) -> None:
+    """Check a config, its devices and its data.
 
-    sweep = preflight.check(load(config, overrides, device), data_folder(data_dir))
-    click.echo(f"{config}: {len(sweep.runs)} runs, no fault")
+    Trains nothing. Missing data sets are downloaded.
+    """
+    from runner.execution import preflight
+
+    preflight.check(sweep, data_folder(data_dir))
+    click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")

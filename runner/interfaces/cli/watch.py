@@ -1,34 +1,32 @@
 """`bnbench watch`."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 import click
 
-from runner.interfaces.cli.options import finite
+from runner.interfaces.cli.options import flag, not_nan, results_argument
+from runner.monitoring.watch import follow, glance
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@results_argument
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=1e6),
-    callback=finite,
+    callback=not_nan,
     default=2.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How often to look.",
+    help="Time between two updates.",
 )
-@click.option("--once", is_flag=True, help="Show the state and leave.")
+@flag("--once", text="Show the current state and exit.")
 def watch(results: Path, interval: float, once: bool) -> None:
-    """Show the sweep that another process trains in RESULTS; writes nothing.
+    """Show a sweep while another process trains it.
 
-    Exit code: 0 when the sweep is finished, 1 when its process is gone before that, 130 after Ctrl-C.
+    RESULTS is the sweep's folder. This command writes nothing.
+
+    Exit code: 0 if the sweep is finished, 1 if its process ended before that, 130 after Ctrl-C.
     """
-    from runner.monitoring.watch import follow, glance
-
     try:
         if once:
             click.echo("\n".join(glance(results)))
