@@ -11,6 +11,9 @@ from runner.registry import claim
 if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
+TIME: dict[str, Any] = {"unit": "%", "smallest_effect": 20, "claimed": -1}
+"""A time to a target, as a difference in % of the mean without batch norm."""
+
 NOTEBOOK = "the notebook: 使用批标准化的情况能够更快的收敛 (with batch norm it converges faster)"
 
 FASTER = {
@@ -48,9 +51,7 @@ def faster(name: str) -> Claim:
         sentence=f"Batch norm converges faster: {network}.",
         source=source,
         metric=f"optimizer steps to {100 * target:g}% validation accuracy, min(T, horizon), in % of the mean without",
-        unit="%",
-        smallest_effect=20,
-        claimed=-1,
+        **TIME,
         measure=partial(steps_to_target, arm=norm_arm(sweep), target=target),
         table="curves.csv",
     )
@@ -69,9 +70,7 @@ def faster_in_seconds(name: str) -> Claim:
             "seconds of training, on the machine that trained, to 95% validation accuracy, min(T, horizon), in % of "
             "the mean without"
         ),
-        unit="%",
-        smallest_effect=20,
-        claimed=-1,
+        **TIME,
         measure=partial(seconds_to_target, arm="batch", target=0.95),
         table="curves.csv",
     )
@@ -88,9 +87,7 @@ def faster_at_own_best(name: str) -> Claim:
             "optimizer steps to 90% validation accuracy, min(T, horizon), in % of the mean without; of 0.01, 0.03, "
             "0.1, 0.3 and 1 the learning rate with the arm's best mean final validation accuracy"
         ),
-        unit="%",
-        smallest_effect=20,
-        claimed=-1,
+        **TIME,
         measure=partial(steps_at_best_lr, arm="batch", target=0.9),
     )
 

@@ -37,18 +37,15 @@ of seeds.
 The smallest p of the sign-flip test is 2^(1 − n). With 12 seeds Holm's adjustment over all 34 claims can still reject;
 with 10 it cannot.
 """
+TEN_THOUSAND = ("fixed.train_samples=10000",)
 SMALL_EXTRAS = {
-    "affine": ("fixed.train_samples=10000",),
+    **dict.fromkeys(("affine", "divergence", "eps", "initialisation", "running_statistics"), TEN_THOUSAND),
     "batch_size": ("fixed.epochs=3",),
-    "divergence": ("fixed.train_samples=10000",),
-    "eps": ("fixed.train_samples=10000",),
-    "initialisation": ("fixed.train_samples=10000",),
-    "learning_rates": ("fixed.train_samples=10000", "fixed.epochs=3"),
-    "momentum": ("fixed.train_samples=10000", "fixed.epochs=2"),
+    "learning_rates": (*TEN_THOUSAND, "fixed.epochs=3"),
+    "momentum": (*TEN_THOUSAND, "fixed.epochs=2"),
     "notebook_cnn_mnist": ("fixed.epochs=2", "fixed.train_samples=20000"),
-    "order": ("fixed.train_samples=10000", "fixed.epochs=2"),
+    "order": (*TEN_THOUSAND, "fixed.epochs=2"),
     "own_best_lr": ("fixed.epochs=3",),
-    "running_statistics": ("fixed.train_samples=10000",),
     "tutorial_fashion": ("fixed.epochs=4", "fixed.train_samples=20000"),
 }
 """Sweep → what the budget `small` overrides beside `SMALL`."""
@@ -74,13 +71,8 @@ def declare(name: str, sweep: str, *, unit: str = "pp", **fields: Any) -> Claim:
 
     smoke = (*SMOKE, *SMOKE_EXTRAS.get(sweep, ()))
     small = (*SMALL, *SMALL_EXTRAS.get(sweep, ()))
-    return Claim(
-        name=name,
-        config=CONFIGS / f"{sweep}.yaml",
-        budgets={"smoke": smoke, "small": small},
-        unit=unit,
-        **fields,
-    )
+    budgets = {"smoke": smoke, "small": small}
+    return Claim(name=name, config=CONFIGS / f"{sweep}.yaml", budgets=budgets, unit=unit, **fields)
 
 
 def norm_arm(sweep: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import sys
 from collections import Counter
@@ -53,9 +52,6 @@ class _OpenJob:
         epoch = self.epochs - max(self.left.values())
         return f"{self.numbers}  epoch {epoch}/{self.epochs}{values}  {self.short_label}"
 
-    def open_bar(self, line: int) -> None:
-        self.bar = _bar(JOB, self.description(), self.done, self.size, line, leave=False)
-
     def work(self, now: float) -> Work:
         return Work(self.kind, self.left.values(), None if self.reported is None else now - self.reported)
 
@@ -91,9 +87,9 @@ class Progress:
         self.done = sum(job.done for job in self.jobs.values())
         self.pace = Pace()
         self.forecast: tuple[float, float] | None = None
-        self.free = list(range(1, workers + 1))  # a heap of the free lines below the sweep's bar
+        self.free = workers  # bars that may still be opened
         total = self.done + self.left
-        self.sweep = _bar(SWEEP, "ETA ?", self.done, total, line=0, postfix=self._ended(), disable=not self.bars)
+        self.sweep = _bar(SWEEP, "ETA ?", self.done, total, postfix=self._ended(), disable=not self.bars)
         self._open_bars()
 
     def on_epoch(self, row: EpochRow) -> None:
@@ -102,7 +98,9 @@ class Progress:
             self._show_epoch(job)  # the stack was cut, and its parts report apart
         trained = job.left[row.run_id] - (job.epochs - row.epoch)
         job.left[row.run_id] -= trained
-        job.done, self.done, self.left = job.done + trained, self.done + trained, self.left - trained
+        job.done += trained
+        self.done += trained
+        self.left -= trained
         self.pace.on_epoch(row.run_id, job.kind, row.epoch, row.run_duration)
         job.reported = self.clock()
         job.rows.append(row)
@@ -177,21 +175,25 @@ class Progress:
     def _open_bars(self) -> None:
         """Open a bar for each job that a free worker begins."""
         waiting = (job for job in self.jobs.values() if job.bar is None)
-        while self.bars and self.free and (job := next(waiting, None)):
-            job.open_bar(heapq.heappop(self.free))
+        while self.bars and self.free > 0 and (job := next(waiting, None)):
+            self._open_bar(job)
+
+    def _open_bar(self, job: _OpenJob) -> None:
+        self.free -= 1
+        job.bar = _bar(JOB, job.description(), job.done, job.size, leave=False)
 
     def _close_bar(self, job: _OpenJob) -> None:
         if job.bar is not None:
-            heapq.heappush(self.free, -job.bar.pos)
+            self.free += 1
             job.bar.close()
 
     def _draw(self, job: _OpenJob, values: str) -> None:
         if job.bar is None:  # an executor took it out of turn: it takes over the bar of a job that waits, or a new one
-            bars = [other for other in self.jobs.values() if other.bar]
-            if other := next((other for other in bars if other.reported is None), None):
+            waiting = (other for other in self.jobs.values() if other.bar and other.reported is None)
+            if other := next(waiting, None):
                 job.bar, other.bar = other.bar, None
             else:
-                job.open_bar(1 + max(-other.bar.pos for other in bars if other.bar))
+                self._open_bar(job)
         if job.bar is not None:
             job.bar.n, job.bar.total = job.done, job.size
             job.bar.set_description_str(job.description(values))
@@ -212,9 +214,9 @@ class Progress:
         tqdm.write(text, file=sys.stderr)
 
 
-def _bar(layout: str, text: str, done: int, total: int, line: int, **options: Any) -> tqdm[NoReturn]:
-    """A bar on a line of the terminal; line 0 is the sweep's."""
-    return tqdm(bar_format=layout, desc=text, initial=done, total=total, position=line, dynamic_ncols=True, **options)
+def _bar(layout: str, text: str, done: int, total: int, **options: Any) -> tqdm[NoReturn]:
+    """A bar on the first free line of the terminal."""
+    return tqdm(bar_format=layout, desc=text, initial=done, total=total, dynamic_ncols=True, **options)
 
 
 def _open_jobs(

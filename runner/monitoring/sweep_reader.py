@@ -56,19 +56,17 @@ class Watched:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[Path, BinaryIO] = {}
         self._open()
 
     def _open(self) -> None:
         self.close()
-        paths = {name: self.folder / name for name in (CONFIG, METRICS, RUNS)}
-        if missing := [name for name, path in paths.items() if not path.is_file()]:
-            raise UserError(
-                f"{self.folder}: no sweep here (no {missing[0]}); allowed: a folder that 'bnbench run' wrote"
-            )
+        paths = [self.folder / name for name in (CONFIG, METRICS, RUNS)]
+        if missing := next((path.name for path in paths if not path.is_file()), None):
+            raise UserError(f"{self.folder}: no sweep here (no {missing}); allowed: a folder that 'bnbench run' wrote")
         # While these files are open, a file that replaces one of them has another inode.
-        self._files = {name: path.open("rb") for name, path in paths.items()}
-        config = read_config(paths[CONFIG])
+        self._files = {path: path.open("rb") for path in paths}
+        config = read_config(self.folder / CONFIG)
         self.name: str = config["name"]
         self.runs = _planned(config)
         self.pace = Pace()
@@ -83,9 +81,7 @@ class Watched:
 
     def refresh(self) -> bool:
         """Read what is new. Returns whether anything is."""
-        replaced = any(
-            os.fstat(file.fileno()).st_ino != (self.folder / name).stat().st_ino for name, file in self._files.items()
-        )
+        replaced = any(os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items())
         if replaced:
             self._open()
         results = self._new_rows(RUNS)  # before the epochs: those of a run are written before its result
@@ -102,7 +98,7 @@ class Watched:
 
     def _new_rows(self, name: str) -> list[dict[str, str]]:
         """The complete rows that were added to a table. An incomplete last line is read when it is complete."""
-        file = self._files[name]
+        file = self._files[self.folder / name]
         start = file.tell()
         text = complete_lines(file.read())
         file.seek(start + len(text))
@@ -172,13 +168,13 @@ def _planned(config: dict[str, Any]) -> dict[int, WatchedRun]:
     points = list(grid.expand(config))
     grids = config.get("grids") or [config.get("grid") or {}]
     names = grid.varying(points, list(dict.fromkeys(name for each in grids for name in grid.keys(each))))
-    axis = (config.get("contrast") or {}).get("axis")
+    axis = (config.get("contrast") or {}).get("axis", "")
     return {
         number: WatchedRun(
             number=number,
             label=grid.label([point], names, short=True),
             kind=kind_of([point], names),
-            arm=str(point[axis]) if axis in point else "",
+            arm=str(point.get(axis, "")),
             epochs=int(point["epochs"]),
         )
         for number, point in enumerate(points, start=1)

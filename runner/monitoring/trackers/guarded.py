@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from tqdm import tqdm
 
 from runner.monitoring.sinks import tell
-from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker, opened
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker, in_short, opened
 from runner.storage.rows import RunEvent
 
 
@@ -42,11 +42,8 @@ class Guarded:
             yield
         except (Exception, SystemExit) as error:
             self.tracker = None
-            message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            tqdm.write(
-                f"{self.name} failed and gets no more rows; the sweep continues ({message}); "
-                f"bnbench export {self.sweep.folder} --format {self.name} writes all of them afterwards",
-                file=sys.stderr,
-            )
+            message = f"{self.name} failed, and the sweep goes on without it ({in_short(error)})"
+            export = f"bnbench export {self.sweep.folder} --format {self.name} writes it afterwards"
+            tqdm.write(f"{message}; {export}", file=sys.stderr)
             with suppress(OSError):  # if the disk is full, the tables will report it
-                self.log(f"{self.name}: {message}\n{traceback.format_exc()}")
+                self.log(f"{self.name}: {in_short(error)}\n{traceback.format_exc()}")

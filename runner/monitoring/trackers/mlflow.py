@@ -25,6 +25,7 @@ SETTINGS = {
 
 FOLDER, RUN_ID, DIGEST, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.digest", "bnbench.status"
 NUMBER, PARENT = "bnbench.run", "mlflow.parentRunId"
+STATUSES = {"interrupted": "KILLED", **dict.fromkeys(FAILED, "FAILED")}
 
 
 def mlflow() -> Opener:
@@ -56,7 +57,7 @@ class MLflow:
         """Run id → the MLflow runs that an earlier command wrote."""
         self.parent = self._open_parent()
         self._children: dict[str, Any] = {}
-        """Run id → the MLflow run that this command writes."""
+        """Run id → the `RunInfo` of the MLflow run that this command writes."""
         self._waiting: dict[str, list[EpochRow]] = defaultdict(list)
         """Run id → rows that are not sent yet."""
         self._ended: set[str] = set()
@@ -83,10 +84,9 @@ class MLflow:
             outcomes["parameters"] = result.parameter_count
         end, epoch = _milliseconds(child, last), last.epoch if last else 0
         self._send_metrics(child, [(name, float(value), end, epoch) for name, value in outcomes.items()])
-        self.client.set_tag(child.info.run_id, STATUS, result.status)
-        status = "KILLED" if result.status == "interrupted" else "FAILED" if result.status in FAILED else "FINISHED"
-        self.client.set_terminated(child.info.run_id, status, end_time=end)
-        self.client.set_tag(child.info.run_id, DIGEST, digest)  # last: now the MLflow run is complete
+        self.client.set_tag(child.run_id, STATUS, result.status)
+        self.client.set_terminated(child.run_id, STATUSES.get(result.status, "FINISHED"), end)
+        self.client.set_tag(child.run_id, DIGEST, digest)  # last: now the MLflow run is complete
 
     def caught_up(self) -> None:
         for run_id in list(self._waiting):  # runs that continue from a checkpoint
@@ -143,7 +143,7 @@ class MLflow:
             self.client.delete_run(run.info.run_id)
 
     def _send(self, run_id: str) -> Any:
-        """Send the rows of a run that wait. Returns its MLflow run, which is created where there is none yet."""
+        """Send the rows of a run that wait. Returns the `RunInfo` of its MLflow run, which is created if need be."""
         if run_id not in self._children:
             self._delete_earlier(run_id)
             self._children[run_id] = self._create_child(run_id)
@@ -155,11 +155,10 @@ class MLflow:
     def _create_child(self, run_id: str) -> Any:
         from mlflow.entities import Param
 
-        run = self.sweep.runs[run_id]
+        run, now = self.sweep.runs[run_id], int(time.time() * 1000)
         tags = {PARENT: self.parent, RUN_ID: run_id, NUMBER: str(run.number)}
-        now = int(time.time() * 1000)
-        child = self.client.create_run(self.experiment, start_time=now, tags=tags, run_name=self._name(run_id))
-        self.client.log_batch(child.info.run_id, params=[Param(name, text) for name, text in run.parameters.items()])
+        child = self.client.create_run(self.experiment, now, tags, self._name(run_id)).info
+        self.client.log_batch(child.run_id, params=[Param(name, text) for name, text in run.parameters.items()])
         return child
 
     def _name(self, run_id: str) -> str:
@@ -171,12 +170,12 @@ class MLflow:
         """Send (name, value, time, epoch)s of one run."""
         from mlflow.entities import Metric
 
-        self.client.log_batch(child.info.run_id, metrics=[Metric(*value) for value in values])
+        self.client.log_batch(child.run_id, metrics=[Metric(*value) for value in values])
 
 
 def _milliseconds(child: Any, row: EpochRow | None) -> int:
     """The time stamp of an epoch's end: the run's own duration after the start of its MLflow run, also in an export."""
-    return int(child.info.start_time) + round(1000 * row.run_duration if row else 0)
+    return int(child.start_time) + round(1000 * row.run_duration if row else 0)
 
 
 def _digest(result: RunResult) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from runner.errors import UserError
-from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, opened, without_empty
+from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, in_short, opened, without_empty
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS, sole_writer
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 from runner.storage.tables import read_rows
@@ -69,13 +69,12 @@ def export(results: Results, opener: Opener, output: Path | None = None) -> str:
         except UserError:
             raise
         except Exception as error:
-            message = " ".join(str(error).split())[:300]
-            raise UserError(f"{results.folder} was not exported: {type(error).__name__}: {message}") from error
+            raise UserError(f"{results.folder} was not exported: {in_short(error)}") from error
     return tracker.where
 
 
 def _by_run(path: Path) -> Table:
-    table: dict[str, list[dict[str, str]]] = defaultdict(list)
+    table: Table = defaultdict(list)
     for row in read_rows(path):
         table[row["run_id"]].append(row)
     return table

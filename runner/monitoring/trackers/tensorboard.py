@@ -18,12 +18,10 @@ from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, CurveRow, EpochRow, 
 SCALARS = tuple(name for name in EPOCH_FIELDS if name not in ("epoch", "step"))
 CURVES = tuple(name for name in CURVE_FIELDS if name not in ("epoch", "step", "duration"))
 
-MODULES = ("tensorboard.summary.writer.record_writer", "tensorboard.compat.proto.event_pb2", "torch.utils.tensorboard")
-
 
 def tensorboard() -> Opener:
     """Event files for TensorBoard, in RESULTS/tensorboard/."""
-    require("TensorBoard", "tensorboard", MODULES)
+    require("TensorBoard", "tensorboard", ("tensorboard.summary.writer.record_writer", "torch.utils.tensorboard"))
     return TensorBoard
 
 
@@ -35,7 +33,7 @@ class TensorBoard:
 
     def __init__(self, sweep: TrackedSweep) -> None:
         self.sweep, self.root = sweep, sweep.output or sweep.folder / "tensorboard"
-        if sweep.output and sweep.output.exists() and any(sweep.output.iterdir()):
+        if sweep.output and any(sweep.output.glob("*")):
             raise UserError(f"{sweep.output} is not empty; -o takes a folder of its own")
         self.where = str(self.root)
         self._file = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
@@ -130,7 +128,6 @@ def _histogram(histogram: histograms.Histogram) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | str:
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        return text
+    return text

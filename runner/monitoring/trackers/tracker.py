@@ -107,3 +107,8 @@ def tracked(sweep: Sweep, folder: Path) -> TrackedSweep:
 def without_empty(cells: Mapping[str, str]) -> dict[str, str]:
     """The cells of a row that are not empty."""
     return {name: text for name, text in cells.items() if text}
+
+
+def in_short(error: BaseException) -> str:
+    """An error in one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
