@@ -201,8 +201,9 @@ class Progress:
     def _draw_sweep(self) -> None:
         if self.bars:
             seconds = self.eta()
+            eta = "?" if seconds is None else tqdm.format_interval(seconds)
             self.sweep.n, self.sweep.total = self.done, self.done + self.left
-            self.sweep.set_description_str(f"ETA {'?' if seconds is None else tqdm.format_interval(seconds)}", False)
+            self.sweep.set_description_str(f"ETA {eta}", False)
             self.sweep.set_postfix_str(self._ended())
 
     def _ended(self) -> str:

@@ -84,14 +84,15 @@ class Watched:
         replaced = any(os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items())
         if replaced:
             self._open()
-        results = self._new_rows(RUNS)  # before the epochs: those of a run are written before its result
+        results = self._new_rows(RUNS)  # before the epochs: so a run with a result has all of its epochs
         epochs = self._new_rows(METRICS)
         try:
             for row in epochs:
                 self._on_epoch(row)
             for row in results:
                 if run := self.runs.get(int(row["run"])):
-                    run.status, run.error, run.epoch = row["status"], row["error"], int(row["epochs_trained"])
+                    run.status, run.error = row["status"], row["error"]
+                    run.epoch = int(row["epochs_trained"])
         except (KeyError, ValueError) as error:
             raise UserError(f"{self.folder}: a table is damaged ({type(error).__name__}: {error})") from None
         return replaced or bool(results or epochs)
@@ -114,7 +115,8 @@ class Watched:
             return  # the sweep has grown, and its new config is not read yet
         run.job = run.job or guess_job(row)
         run.epoch = int(row["epoch"])
-        run.loss, run.accuracy = float(row["train_loss"] or "nan"), float(row["valid_accuracy"] or "nan")
+        run.loss = float(row["train_loss"] or "nan")
+        run.accuracy = float(row["valid_accuracy"] or "nan")
         self.pace.on_epoch(run.number, run.kind, run.epoch, float(row["run_duration"]))
         self.spans.setdefault(run.job, [self.rows_read, 0])[1] = self.rows_read
 
