@@ -25,7 +25,7 @@ FORECAST_EVERY = 0.5
 """Seconds between two forecasts: with a hundred thousand jobs, one takes a tenth of a second."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _OpenJob:
     """A job that has not ended, as its bar and its lines show it."""
 
@@ -80,11 +80,11 @@ class Progress:
             run.run_id: (number, label([run.parameters], sweep.grid_keys))
             for number, run in enumerate(sweep.runs, start=1)
         }
-        self.jobs = dict(enumerate(_open_jobs(sweep, jobs, self.names, begun or {})))
-        self.index = {run_id: index for index, job in self.jobs.items() for run_id in job.left}
-        self.ended = Counter({"before": len(self.names) - len(self.index)})
-        self.left = sum(sum(job.left.values()) for job in self.jobs.values())
-        self.done = sum(job.done for job in self.jobs.values())
+        self.jobs = list(_open_jobs(sweep, jobs, self.names, begun or {}))
+        self.job_of = {run_id: job for job in self.jobs for run_id in job.left}
+        self.ended = Counter({"before": len(self.names) - len(self.job_of)})
+        self.left = sum(sum(job.left.values()) for job in self.jobs)
+        self.done = sum(job.done for job in self.jobs)
         self.pace = Pace()
         self.forecast: tuple[float, float] | None = None
         self.free = workers  # bars that may still be opened
@@ -93,7 +93,7 @@ class Progress:
         self._open_bars()
 
     def on_epoch(self, row: EpochRow) -> None:
-        job = self.jobs[self.index[row.run_id]]
+        job = self.job_of[row.run_id]
         if job.rows and job.rows[0].epoch != row.epoch:
             self._show_epoch(job)  # the stack was cut, and its parts report apart
         trained = job.left[row.run_id] - (job.epochs - row.epoch)
@@ -111,8 +111,7 @@ class Progress:
         """Readings within an epoch are not shown."""
 
     def on_result(self, result: RunResult) -> None:
-        index = self.index[result.run_id]
-        job = self.jobs[index]
+        job = self.job_of[result.run_id]
         self._show_epoch(job)
         self.left -= job.left.pop(result.run_id)  # a run that ended early leaves out its other epochs
         self.ended["failed" if result.status in FAILED else result.status] += 1
@@ -122,7 +121,7 @@ class Progress:
         if result.traceback and self.verbose:
             self._line(result.traceback)
         if not job.left:
-            del self.jobs[index]
+            self.jobs.remove(job)
             self._close_bar(job)
             self._open_bars()
         self._draw_sweep()
@@ -133,7 +132,7 @@ class Progress:
             self._line(text)
 
     def close(self) -> None:
-        for job in self.jobs.values():
+        for job in self.jobs:
             self._show_epoch(job)
             self._close_bar(job)
         self._draw_sweep()
@@ -145,18 +144,20 @@ class Progress:
             return 0.0
         now = self.clock()
         if self.forecast is None or now >= self.forecast[0] + FORECAST_EVERY:
-            seconds = self.pace.eta((job.work(now) for job in self.jobs.values()), self.workers)
+            seconds = self.pace.eta((job.work(now) for job in self.jobs), self.workers)
             if seconds is None:
                 return None
             self.forecast = now, now + seconds
         return max(0.0, self.forecast[1] - now)
 
     def _show_epoch(self, job: _OpenJob) -> None:
-        """Show the rows that a job has reported of an epoch, if there are any."""
+        """Show the rows that a job has reported of an epoch, if there are any: means over its runs."""
         rows, job.rows = job.rows, []
         if not rows or self.quiet:
             return
-        loss, accuracy, valid_loss, valid_accuracy = _means(rows)
+        counted = [row for row in rows if row.finite] or rows  # diverged runs count only if all have diverged
+        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+        loss, accuracy, valid_loss, valid_accuracy = (fmean(getattr(row, name) for row in counted) for name in names)
         if self.bars:
             eta = tqdm.format_interval(self.pace.remaining(job.work(self.clock())))
             self._draw(job, f"  ETA {eta}  loss {loss:.4f}  valid {valid_accuracy:.4f}")
@@ -174,7 +175,7 @@ class Progress:
 
     def _open_bars(self) -> None:
         """Open a bar for each job that a free worker begins."""
-        waiting = (job for job in self.jobs.values() if job.bar is None)
+        waiting = (job for job in self.jobs if job.bar is None)
         while self.bars and self.free > 0 and (job := next(waiting, None)):
             self._open_bar(job)
 
@@ -189,7 +190,7 @@ class Progress:
 
     def _draw(self, job: _OpenJob, values: str) -> None:
         if job.bar is None:  # an executor took it out of turn: it takes over the bar of a job that waits, or a new one
-            waiting = (other for other in self.jobs.values() if other.bar and other.reported is None)
+            waiting = (other for other in self.jobs if other.bar and other.reported is None)
             if other := next(waiting, None):
                 job.bar, other.bar = other.bar, None
             else:
@@ -237,10 +238,3 @@ def _open_jobs(
             left=left,
             done=job[0].epochs * len(job) - sum(left.values()),
         )
-
-
-def _means(rows: Sequence[EpochRow]) -> list[float]:
-    """The losses and accuracies of an epoch, as means over its runs. Diverged runs count only if all have diverged."""
-    counted = [row for row in rows if row.finite] or rows
-    names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-    return [fmean(getattr(row, name) for row in counted) for name in names]
