@@ -155,7 +155,8 @@ class Progress:
         rows, job.rows = job.rows, []
         if not rows or self.quiet:
             return
-        counted = [row for row in rows if row.finite] or rows  # diverged runs count only if all have diverged
+        # Diverged runs count only if all have diverged.
+        counted = [row for row in rows if row.finite] or rows
         names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
         loss, accuracy, valid_loss, valid_accuracy = (fmean(getattr(row, name) for row in counted) for name in names)
         if self.bars:
@@ -189,7 +190,8 @@ class Progress:
             job.bar.close()
 
     def _draw(self, job: _OpenJob, values: str) -> None:
-        if job.bar is None:  # an executor took it out of turn: it takes over the bar of a job that waits, or a new one
+        # An executor may take a job out of turn: it takes over the bar of a job that waits, or gets a new one.
+        if job.bar is None:
             waiting = (other for other in self.jobs if other.bar and other.reported is None)
             if other := next(waiting, None):
                 job.bar, other.bar = other.bar, None

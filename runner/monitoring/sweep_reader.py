@@ -84,7 +84,8 @@ class Watched:
         replaced = any(os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items())
         if replaced:
             self._open()
-        results = self._new_rows(RUNS)  # before the epochs: so a run with a result has all of its epochs
+        # Results are read before epochs: so a run with a result has all of its epochs, too.
+        results = self._new_rows(RUNS)
         epochs = self._new_rows(METRICS)
         try:
             for row in epochs:
