@@ -1,52 +1,47 @@
-"""Better generalisation."""
+"""Better generalisation: at the end of training, and at the same training loss."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.claims.sweeps import CONFIGS, SMALL_SEEDS, SMOKE
-from runner.registry import claim
+from experiments.claims.sweeps import claims, declare
 
 if TYPE_CHECKING:
-    from runner.analysis.claims.claim import Claim, Measure
+    from runner.analysis.claims.claim import Claim
+
+AT_THE_END = {
+    "better_generalisation": ("generalisation", "1,000", "Batch norm generalises better from little data"),
+    "better_generalisation_10k": ("generalisation_10k", "10,000", "Batch norm generalises better"),
+}
+"""Claim → (sweep, training images, the sentence's beginning)."""
+
+AT_MATCHED_LOSS = {
+    "better_generalisation_at_matched_loss": ("generalisation", "1,000"),
+    "better_generalisation_at_matched_loss_10k": ("generalisation_10k", "10,000"),
+}
+"""Claim → (sweep, training images)."""
 
 
-@claim("better_generalisation")
-def better_generalisation(name: str) -> Claim:
-    return _at_the_end(name, "generalisation", "1,000", "Batch norm generalises better from little data")
-
-
-@claim("better_generalisation_10k")
-def better_generalisation_10k(name: str) -> Claim:
-    return _at_the_end(name, "generalisation_10k", "10,000", "Batch norm generalises better")
-
-
-@claim("better_generalisation_at_matched_loss")
-def better_generalisation_at_matched_loss(name: str) -> Claim:
-    return _at_matched_loss(name, "generalisation", "1,000")
-
-
-@claim("better_generalisation_at_matched_loss_10k")
-def better_generalisation_at_matched_loss_10k(name: str) -> Claim:
-    return _at_matched_loss(name, "generalisation_10k", "10,000")
-
-
-def _at_the_end(name: str, sweep: str, images: str, said: str) -> Claim:
+@claims(AT_THE_END)
+def at_the_end(name: str) -> Claim:
     from runner.analysis.claims.accuracy import final
 
+    sweep, images, beginning = AT_THE_END[name]
     return _generalisation(
         name,
         sweep,
-        sentence=f"{said}: a ReLU MLP, {images} images of FashionMNIST.",
+        sentence=f"{beginning}: a ReLU MLP, {images} images of FashionMNIST.",
         metric=f"test accuracy after training to the end on the first {images} images",
         measure=partial(final, arm="batch"),
     )
 
 
-def _at_matched_loss(name: str, sweep: str, images: str) -> Claim:
+@claims(AT_MATCHED_LOSS)
+def at_matched_loss(name: str) -> Claim:
     from runner.analysis.claims.accuracy import accuracy_at_matched_loss
 
+    sweep, images = AT_MATCHED_LOSS[name]
     return _generalisation(
         name,
         sweep,
@@ -56,18 +51,12 @@ def _at_matched_loss(name: str, sweep: str, images: str) -> Claim:
     )
 
 
-def _generalisation(name: str, sweep: str, *, sentence: str, metric: str, measure: Measure) -> Claim:
-    from runner.analysis.claims.claim import Claim
-
-    return Claim(
-        name=name,
-        sentence=sentence,
+def _generalisation(name: str, sweep: str, **fields: Any) -> Claim:
+    return declare(
+        name,
+        sweep,
         source="the BatchNorm1d page: 提高模型泛化能力 (improves generalisation, avoids overfitting)",
-        config=CONFIGS / f"{sweep}.yaml",
-        metric=metric,
-        unit="pp",
         smallest_effect=0.5,
         claimed=1,
-        measure=measure,
-        budgets={"smoke": SMOKE, "small": (SMALL_SEEDS,)},
+        **fields,
     )

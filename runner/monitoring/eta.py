@@ -1,43 +1,77 @@
-"""When a sweep ends: how long an epoch takes, by what it costs, and the work that is left, dealt to its workers."""
-
-from __future__ import annotations
+"""An estimate of when a sweep ends: from the time that epochs take, and the work that is left for its workers."""
 
 import heapq
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from runner.config.grid import label
+from runner.config.jobs import STACKABLE
 
 MEMORY = 0.95
-"""What an epoch's weight is multiplied by at each new one of its kind: the last twenty decide."""
+"""Each new epoch of a kind multiplies the weights of the earlier ones by this: about the last twenty decide."""
+
+
+class Work(NamedTuple):
+    """A job that has not ended."""
+
+    kind: str
+    epochs_left: Collection[int]
+    """For each of its unfinished runs the number of epochs to come."""
+    silence: float | None
+    """Seconds since it last reported an epoch; None before its first."""
 
 
 class Pace:
     """Seconds that an epoch of one run takes a worker, learned from `run_duration`, so without start-up and waiting.
 
-    A kind is what costs the same: runs that differ in seed or learning rate only. Of one not seen yet, the mean of the
-    others is all there is to say. A run's first epoch, in which a worker warms up, counts until there are others.
+    Epochs of one kind take the same time (see `kind_of`). For a kind that was not seen yet, the estimate is the mean of
+    the others. A worker warms up in a run's first epoch: it counts only until there are later ones.
+
+    >>> pace = Pace()
+    >>> pace.on_epoch("run 1", "mlp", epoch=1, run_duration=3.0)
+    >>> pace.on_epoch("run 1", "mlp", epoch=2, run_duration=5.0)
+    >>> pace.seconds("mlp")
+    2.0
+    >>> pace.eta([Work("mlp", [8], 0.5), Work("mlp", [10], None)], workers=2)
+    20.0
     """
 
     def __init__(self) -> None:
-        self._first: dict[str, _Mean] = {}
-        self._later: dict[str, _Mean] = {}
+        self._first: dict[str, _RecentMean] = {}
+        self._later: dict[str, _RecentMean] = {}
         self._last: dict[Hashable, tuple[int, float]] = {}
 
     def on_epoch(self, run: Hashable, kind: str, epoch: int, run_duration: float) -> None:
-        """A run has trained `epoch` epochs in so many seconds."""
-        before, since = self._last.get(run, (0, 0.0))
+        """A run has trained `epoch` epochs in `run_duration` seconds."""
+        earlier_epoch, earlier_duration = self._last.get(run, (0, 0.0))
         self._last[run] = epoch, run_duration
-        seconds = max(0.0, run_duration - since) / max(1, epoch - before)
-        (self._first if epoch == 1 else self._later).setdefault(kind, _Mean()).add(seconds)
+        seconds = max(0.0, run_duration - earlier_duration) / max(1, epoch - earlier_epoch)
+        means = self._first if epoch == 1 else self._later
+        means.setdefault(kind, _RecentMean()).add(seconds)
 
     def seconds(self, kind: str) -> float | None:
-        """Of an epoch of this kind; None before any epoch was seen."""
+        """Seconds that an epoch of this kind takes; None before any epoch was seen."""
         if mean := self._later.get(kind) or self._first.get(kind):
             return mean.value
         means = [mean.value for mean in (self._first | self._later).values()]
         return sum(means) / len(means) if means else None
 
+    def remaining(self, job: Work) -> float:
+        """Seconds until a job ends: its epochs to come, less the time since its last one."""
+        epoch = self.seconds(job.kind) or 0.0
+        passed = min(job.silence or 0.0, epoch * len(job.epochs_left))
+        return max(0.0, epoch * sum(job.epochs_left) - passed)
 
-class _Mean:
-    """Of what was seen, the latest most."""
+    def eta(self, jobs: Iterable[Work], workers: int) -> float | None:
+        """Seconds until the last of these jobs ends; None before any epoch was seen."""
+        jobs = list(jobs)
+        running = [self.remaining(job) for job in jobs if job.silence is not None]
+        waiting = [self.remaining(job) for job in jobs if job.silence is None]
+        return makespan(running, waiting, workers) if self._last else None
+
+
+class _RecentMean:
+    """A mean in which later values weigh more."""
 
     def __init__(self) -> None:
         self.weight, self.value = 0.0, 0.0
@@ -47,8 +81,22 @@ class _Mean:
         self.value += (value - self.value) / self.weight
 
 
+def kind_of(runs: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> str:
+    """Equal for jobs whose epochs take the same time: they differ only in what the runs of a stack may differ in.
+
+    `varying` names the parameters in which the runs of the sweep differ.
+    """
+    return label(runs, [name for name in varying if name not in STACKABLE])
+
+
 def makespan(running: Iterable[float], waiting: Iterable[float], workers: int) -> float:
-    """Seconds until the last job ends, where each waiting one goes, in order, to the worker that is free first."""
+    """Seconds until the last job ends, where each waiting job goes, in order, to the worker that is free first.
+
+    `running` has the seconds that the jobs in progress still take, `waiting` those of the jobs that have not begun.
+
+    >>> makespan([3.0, 50.0], [10.0, 10.0], workers=2)
+    50.0
+    """
     busy = list(running)
     busy += [0.0] * (max(1, workers) - len(busy))
     heapq.heapify(busy)
@@ -58,7 +106,11 @@ def makespan(running: Iterable[float], waiting: Iterable[float], workers: int) -
 
 
 def roughly(seconds: float) -> str:
-    """'40 s', '3 min', '2 h 10 min', '3 d 4 h': as exact as a forecast is."""
+    """A duration in words, only as exact as an estimate is.
+
+    >>> [roughly(seconds) for seconds in (42, 170, 7800, 273600)]
+    ['40 s', '3 min', '2 h 10 min', '3 d 4 h']
+    """
     if seconds < 90:
         return f"{max(1, round(seconds / 10))}0 s"
     minutes = round(seconds / 60)

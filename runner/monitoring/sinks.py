@@ -1,14 +1,12 @@
 """Sinks: objects that receive each row of a sweep."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 
 
 class Sink(Protocol):
-    """Something that is told each epoch's row, each reading in between, and each run's end."""
+    """An object that receives each epoch's row, each reading within an epoch, and each run's result."""
 
     def on_epoch(self, row: EpochRow) -> None: ...
 
@@ -18,7 +16,7 @@ class Sink(Protocol):
 
 
 def tell(sink: Sink, event: RunEvent) -> None:
-    """Hand an event to the method that takes it."""
+    """Pass an event to the method of the sink that takes it."""
     if isinstance(event, EpochRow):
         sink.on_epoch(event)
     elif isinstance(event, RunResult):

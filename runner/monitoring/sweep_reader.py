@@ -1,10 +1,8 @@
-"""A sweep's folder read while another process writes it; nothing is written.
+"""A sweep's folder, read while another process writes it. Nothing is written here.
 
-Between two of the writer's renames the tables are of different moments: what does not fit yet is left out until the
-next look, which begins anew where a file was replaced.
+The writer replaces files one after the other, so for a moment the tables may not fit together. What does not fit is
+left out until the next look. When a file was replaced, the next look reads everything again.
 """
-
-from __future__ import annotations
 
 import csv
 import io
@@ -15,17 +13,16 @@ from pathlib import Path
 from time import time
 from typing import Any, BinaryIO
 
-from runner.config import grid as builder
-from runner.config.jobs import STACKABLE
+from runner.config import grid
 from runner.errors import UserError
-from runner.monitoring.eta import Pace, makespan
+from runner.monitoring.eta import Pace, Work, kind_of
 from runner.storage.folder import CONFIG, METRICS, RUNS, read_config
 from runner.storage.tables import complete_lines
 
 
 @dataclass
 class WatchedRun:
-    """What the tables say of one planned run so far."""
+    """A planned run, and what the tables say about it so far."""
 
     number: int
     label: str
@@ -39,7 +36,7 @@ class WatchedRun:
     status: str = ""
     error: str = ""
     job: str = ""
-    """Equal for the runs of a stack: of their first epoch's time they have the same share, to the last digit."""
+    """Equal for the runs of one job; empty before the first epoch. See `guess_job`."""
 
     @property
     def ended(self) -> bool:
@@ -55,7 +52,7 @@ class WatchedRun:
 
 
 class Watched:
-    """A sweep's folder, read again and again. Errors: UserError where it holds no sweep, or a damaged one."""
+    """A sweep's folder that is read again and again. Errors: UserError where it holds no sweep, or a damaged one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,66 +62,64 @@ class Watched:
     def _open(self) -> None:
         self.close()
         paths = [self.folder / name for name in (CONFIG, METRICS, RUNS)]
-        if missing := [path.name for path in paths if not path.is_file()]:
-            raise UserError(
-                f"{self.folder}: no sweep here (no {missing[0]}); allowed: a folder that 'bnbench run' wrote"
-            )
-        self._planned_by = _version(paths[0])
-        config = read_config(paths[0])
-        self._files = {path: path.open("rb") for path in paths[1:]}  # held: a file that replaces one has another inode
+        if missing := next((path.name for path in paths if not path.is_file()), None):
+            raise UserError(f"{self.folder}: no sweep here (no {missing}); allowed: a folder that 'bnbench run' wrote")
+        # While these files are open, a file that replaces one of them has another inode.
+        self._files = {path: path.open("rb") for path in paths}
+        config = read_config(self.folder / CONFIG)
         self.name: str = config["name"]
         self.runs = _planned(config)
         self.pace = Pace()
-        self.headers: dict[Path, list[str]] = {}
-        self.jobs: dict[str, list[int]] = {}  # of each job the positions in metrics.csv of its first row and its last
-        self.position = 0
+        self.headers: dict[str, Any] = {}
+        self.rows_read = 0
+        self.spans: dict[str, list[int]] = {}
+        """Job → the positions of its first and its last row in metrics.csv."""
 
     def close(self) -> None:
         for file in self._files.values():
             file.close()
 
     def refresh(self) -> bool:
-        """Read what is new; whether anything is."""
-        anew = self._planned_by != _version(self.folder / CONFIG) or any(
-            os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items()
-        )
-        if anew:
+        """Read what is new. Returns whether anything is."""
+        replaced = any(os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items())
+        if replaced:
             self._open()
-        results = self._rows(RUNS)  # first: a run's epochs are there before its end
-        epochs = self._rows(METRICS)
+        # Results are read before epochs: so a run with a result has all of its epochs, too.
+        results = self._new_rows(RUNS)
+        epochs = self._new_rows(METRICS)
         try:
             for row in epochs:
                 self._on_epoch(row)
             for row in results:
                 if run := self.runs.get(int(row["run"])):
-                    run.status, run.error, run.epoch = row["status"], row["error"], int(row["epochs_trained"])
+                    run.status, run.error = row["status"], row["error"]
+                    run.epoch = int(row["epochs_trained"])
         except (KeyError, ValueError) as error:
             raise UserError(f"{self.folder}: a table is damaged ({type(error).__name__}: {error})") from None
-        return anew or bool(results or epochs)
+        return replaced or bool(results or epochs)
 
-    def _rows(self, name: str) -> list[dict[str, str]]:
-        """The complete rows that were added; a torn last line is read when it is whole."""
-        path = self.folder / name
-        file = self._files[path]
+    def _new_rows(self, name: str) -> list[dict[str, str]]:
+        """The complete rows that were added to a table. An incomplete last line is read when it is complete."""
+        file = self._files[self.folder / name]
         start = file.tell()
         text = complete_lines(file.read())
         file.seek(start + len(text))
-        records = list(csv.reader(io.StringIO(text.decode(errors="replace"))))
-        if path not in self.headers and records:
-            self.headers[path] = records.pop(0)
-        return [dict(zip(self.headers[path], record, strict=False)) for record in records]
+        reader = csv.DictReader(io.StringIO(text.decode(errors="replace")), self.headers.get(name), restval="")
+        rows = list(reader)
+        self.headers[name] = reader.fieldnames
+        return rows
 
     def _on_epoch(self, row: dict[str, str]) -> None:
-        self.position += 1
+        self.rows_read += 1
         run = self.runs.get(int(row["run"]))
         if run is None:
-            return  # of a longer plan, whose config is about to be here
-        duration = float(row["run_duration"])
-        run.job = run.job or f"{row['epoch']} {row['run_duration']}"
+            return  # the sweep has grown, and its new config is not read yet
+        run.job = run.job or guess_job(row)
         run.epoch = int(row["epoch"])
-        run.loss, run.accuracy = float(row["train_loss"] or "nan"), float(row["valid_accuracy"] or "nan")
-        self.pace.on_epoch(run.number, run.kind, run.epoch, duration)
-        self.jobs.setdefault(run.job, [self.position, self.position])[1] = self.position
+        run.loss = float(row["train_loss"] or "nan")
+        run.accuracy = float(row["valid_accuracy"] or "nan")
+        self.pace.on_epoch(run.number, run.kind, run.epoch, float(row["run_duration"]))
+        self.spans.setdefault(run.job, [self.rows_read, 0])[1] = self.rows_read
 
     @property
     def running(self) -> list[WatchedRun]:
@@ -139,56 +134,50 @@ class Watched:
         return max(0.0, time() - max((self.folder / name).stat().st_mtime for name in (METRICS, RUNS)))
 
     def workers(self) -> int:
-        """How many jobs train side by side: the most that did since the job that ended last began."""
-        open_jobs = {run.job for run in self.running}
-        ended = [span for job, span in self.jobs.items() if job not in open_jobs]
-        since = max(ended, key=lambda span: span[1])[0] if ended else 0
-        spans = [
-            (max(first, since), self.position if job in open_jobs else last)
-            for job, (first, last) in self.jobs.items()
-            if job in open_jobs or last >= since
-        ]
-        return max((sum(a <= first <= b for a, b in spans) for first, _ in spans), default=1)
+        """An estimate of the number of workers: the most jobs that trained side by side.
+
+        Only rows since the start of the job that ended last count. So the estimate follows a resume with other workers.
+        """
+        running = {run.job for run in self.running}
+        spans = [(first, math.inf if job in running else last) for job, (first, last) in self.spans.items()]
+        ended = [(last, first) for first, last in spans if last < math.inf]
+        start = max(ended)[1] if ended else 0
+        recent = [(max(first, start), last) for first, last in spans if last >= start]
+        return max((sum(first <= moment <= last for first, last in recent) for moment, _ in recent), default=1)
 
     def eta(self) -> float | None:
-        """Seconds until the last run ends; None before the first epoch has."""
-        age = self.age()
-        waiting: list[float] = []
-        jobs: dict[str, list[tuple[float, int]]] = {}
+        """Seconds until the last run ends; None before the first epoch was written."""
+        jobs: dict[str | int, list[WatchedRun]] = {}
         for run in self.runs.values():
-            if run.ended:
-                continue
-            seconds = self.pace.seconds(run.kind)
-            if seconds is None:
-                return None
-            if run.running:
-                jobs.setdefault(run.job, []).append((seconds, run.left))
-            else:
-                waiting.append(seconds * run.left)
-        running = [
-            max(0.0, sum(seconds * left for seconds, left in runs) - min(age, sum(seconds for seconds, _ in runs)))
-            for runs in jobs.values()
-        ]
-        return makespan(running, waiting, self.workers())
+            if not run.ended:
+                jobs.setdefault(run.job if run.running else run.number, []).append(run)
+        age, work = self.age(), []
+        for runs in jobs.values():
+            work.append(Work(runs[0].kind, [run.left for run in runs], age if runs[0].running else None))
+        return self.pace.eta(work, self.workers())
 
 
-def _version(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
+def guess_job(first_row: dict[str, str]) -> str:
+    """A key that is equal for runs that train as one stack, from the first row of each.
+
+    This is a guess: the tables do not say which runs train together. It works because a stack divides its time equally
+    among its runs. So their first rows have the same epoch, and the same `run_duration` to the last digit. Runs of
+    different jobs do not agree in all digits of a measured time, except by a rare chance.
+    """
+    return f"{first_row['epoch']} {first_row['run_duration']}"
 
 
 def _planned(config: dict[str, Any]) -> dict[int, WatchedRun]:
-    points = list(builder.expand(config))
+    points = list(grid.expand(config))
     grids = config.get("grids") or [config.get("grid") or {}]
-    names = builder.varying(points, list(dict.fromkeys(name for grid in grids for name in builder.keys(grid))))
-    costly = [name for name in names if name not in STACKABLE]
-    axis = (config.get("contrast") or {}).get("axis")
+    names = grid.varying(points, list(dict.fromkeys(name for each in grids for name in grid.keys(each))))
+    axis = (config.get("contrast") or {}).get("axis", "")
     return {
         number: WatchedRun(
             number=number,
-            label=builder.label([point], names, short=True),
-            kind=builder.label([point], costly),
-            arm=str(point[axis]) if axis in point else "",
+            label=grid.label([point], names, short=True),
+            kind=kind_of([point], names),
+            arm=str(point.get(axis, "")),
             epochs=int(point["epochs"]),
         )
         for number, point in enumerate(points, start=1)

@@ -212,20 +212,20 @@ def test_each_job_in_progress_has_its_line_and_the_next_one_takes_it_over(
 ) -> None:
     terminal, ids = screen(monkeypatch), [run.run_id for run in sweep.runs]
     progress = Progress(sweep, solo(sweep), workers=2, clock=lambda: 0.0)
-    lines = [-bar(progress, run_id).pos for run_id in ids[:2]]
+    lines = [abs(bar(progress, run_id).pos) for run_id in ids[:2]]
     assert lines == [1, 2]
     progress.on_epoch(row(ids[1], 10))
     progress.on_result(RunResult(ids[1], "ok"))
-    assert -bar(progress, ids[2]).pos == 2
+    assert abs(bar(progress, ids[2]).pos) == 2
     progress.on_epoch(row(ids[0], 1))
     progress.on_epoch(row(ids[4], 1))  # out of turn: it has the line of the one not heard of
-    assert -bar(progress, ids[4]).pos == 2
+    assert abs(bar(progress, ids[4]).pos) == 2
     assert "run 5  epoch 1/10" in str(bar(progress, ids[4]))
     assert str(bar(progress, ids[0])).startswith(
         "run 1  epoch 1/10  ETA 00:09  loss 0.5000  valid 0.9000  no_batch_norm"
     )
     progress.on_epoch(row(ids[5], 1))  # more at once than there are workers
-    assert -bar(progress, ids[5]).pos == 3
+    assert abs(bar(progress, ids[5]).pos) == 3
     progress.close()
     assert terminal.getvalue().endswith("\n")
 
@@ -252,6 +252,6 @@ def test_a_dumb_terminal_is_a_pipe_and_quiet_is_quiet(sweep: Sweep, monkeypatch:
 
 
 def bar(progress: Progress, run_id: str) -> Any:
-    found = progress.jobs[progress.index[run_id]].bar
+    found = progress.job_of[run_id].bar
     assert found is not None
     return found

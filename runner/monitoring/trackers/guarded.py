@@ -1,63 +1,49 @@
 """A tracker that cannot fail the sweep."""
 
-from __future__ import annotations
-
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
 from runner.monitoring.sinks import tell
-from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
+from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker, in_short, opened
+from runner.storage.rows import RunEvent
 
 
 class Guarded:
-    """A tracker that cannot fail the sweep: the first thing it raises is reported once, and it hears no more."""
+    """A tracker that cannot fail the sweep. Its first error is reported once; then it receives nothing more."""
 
     def __init__(self, name: str, opener: Opener, sweep: TrackedSweep, log: Callable[[str], None]) -> None:
         self.name, self.opener, self.sweep, self.log = name, opener, sweep, log
         self.tracker: Tracker | None = None
 
     def catch_up(self, events: Iterable[RunEvent]) -> None:
-        """Open it and tell it what the tables hold."""
-        self._guard(self._catch_up, events)
+        """Open the tracker, and pass it the events that the tables hold."""
+        with self._guard():
+            self.tracker = opened(self.opener, self.sweep, events)
 
-    def _catch_up(self, events: Iterable[RunEvent]) -> None:
-        self.tracker = self.opener(self.sweep)
-        for event in events:
-            tell(self.tracker, event)
-        self.tracker.caught_up()
+    def on_event(self, event: RunEvent) -> None:
+        with self._guard():
+            if self.tracker:
+                tell(self.tracker, event)
 
-    def on_epoch(self, row: EpochRow) -> None:
-        if self.tracker:
-            self._guard(self.tracker.on_epoch, row)
-
-    def on_reading(self, row: CurveRow | ProbeRow) -> None:
-        if self.tracker:
-            self._guard(self.tracker.on_reading, row)
-
-    def on_result(self, result: RunResult) -> None:
-        if self.tracker:
-            self._guard(self.tracker.on_result, result)
+    on_epoch = on_reading = on_result = on_event
 
     def close(self) -> None:
-        if self.tracker:
-            self._guard(self.tracker.close)
+        with self._guard():
+            if self.tracker:
+                self.tracker.close()
 
-    def _guard(self, call: Callable[..., None], *arguments: Any) -> None:
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
         try:
-            call(*arguments)
+            yield
         except (Exception, SystemExit) as error:
             self.tracker = None
-            message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            tqdm.write(
-                f"{self.name} failed and is told no more, the sweep goes on ({message}); "
-                f"bnbench export {self.sweep.folder} --format {self.name} writes it afterwards",
-                file=sys.stderr,
-            )
-            with suppress(OSError):  # a full disk is for the tables to find
-                self.log(f"{self.name}: {message}\n{traceback.format_exc()}")
+            message = f"{self.name} failed, and the sweep goes on without it ({in_short(error)})"
+            export = f"bnbench export {self.sweep.folder} --format {self.name} writes it afterwards"
+            tqdm.write(f"{message}; {export}", file=sys.stderr)
+            with suppress(OSError):  # if the disk is full, the tables will report it
+                self.log(f"{self.name}: {in_short(error)}\n{traceback.format_exc()}")

@@ -1,14 +1,13 @@
-"""MLflow: an experiment for each sweep's name, a run for the sweep, and in it a run for each of its runs.
+"""MLflow: an experiment for each sweep's name, in it a run for the sweep, and child runs for the sweep's runs.
 
-Where `MLFLOW_TRACKING_URI` is not set, the store is `mlflow.db` (SQLite) in the results folder. MLflow deletes no
-single point, so a run that is trained again, whole or in part, is a new MLflow run, and the old one goes to its bin.
+Where `MLFLOW_TRACKING_URI` is not set, the store is `mlflow.db` (SQLite) in the results folder. MLflow cannot delete
+single points. So a run that is trained again, whole or in part, becomes a new MLflow run, and the old one is deleted.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
 import time
+from collections import defaultdict
 from typing import Any
 
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
@@ -17,82 +16,83 @@ from runner.storage.rows import EPOCH_FIELDS, FAILED, CurveRow, EpochRow, ProbeR
 
 SCALARS = tuple(name for name in EPOCH_FIELDS if name != "epoch")
 ARTIFACTS = (CONFIG, ENVIRONMENT, METRICS, RUNS, CURVES, PROBES, LOG)
-MAX_METRICS, MAX_PARAMETERS = 1000, 100
-"""Of one request (MLflow's limits)."""
 
 SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # it would report home
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is the comparison's
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for the comparison
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
 FOLDER, RUN_ID, DIGEST, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.digest", "bnbench.status"
 NUMBER, PARENT = "bnbench.run", "mlflow.parentRunId"
+STATUSES = {"interrupted": "KILLED", **dict.fromkeys(FAILED, "FAILED")}
 
 
 def mlflow() -> Opener:
     """Runs in MLflow: the server that MLFLOW_TRACKING_URI names, else mlflow.db in the results folder."""
     for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)  # the user's word stands
+        os.environ.setdefault(name, value)  # what the user has set stays
     require("MLflow", "mlflow", ("mlflow.tracking", "sqlalchemy", "alembic"))
     return MLflow
 
 
 class MLflow:
-    """Talks to one MLflow store. What the tables hold is sent a run at a time, what is trained an epoch at a time."""
+    """Writes to one MLflow store: the runs of the tables run by run, then what is trained epoch by epoch."""
 
     def __init__(self, sweep: TrackedSweep) -> None:
         from mlflow.tracking import MlflowClient
 
         self.sweep = sweep
-        folder = sweep.output or sweep.folder.parent
+        folder = (sweep.output or sweep.folder.parent).resolve()
         uri = None if sweep.output else os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None
         if not uri:
             folder.mkdir(parents=True, exist_ok=True)
-            uri, artifacts = f"sqlite:///{folder.resolve() / 'mlflow.db'}", (folder.resolve() / "mlartifacts").as_uri()
+            uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlartifacts").as_uri()
         self.where = uri
-        self.client = MlflowClient(uri)
-        found = self.client.get_experiment_by_name(sweep.name)
-        self.experiment = (
-            found.experiment_id if found else self.client.create_experiment(sweep.name, artifact_location=artifacts)
-        )
-        self.parent, self._there = self._what_is_there()
-        self._children: dict[str, Any] = {}  # the MLflow runs begun now, by our run's id
-        self._waiting: dict[str, list[EpochRow]] = {}
+        self.client = client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(sweep.name)
+        self.experiment = experiment.experiment_id if experiment else client.create_experiment(sweep.name, artifacts)
+        self._earlier: dict[str, list[Any]] = defaultdict(list)
+        """Run id → the MLflow runs that an earlier command wrote."""
+        self.parent = self._open_parent()
+        self._children: dict[str, Any] = {}
+        """Run id → the `RunInfo` of the MLflow run that this command writes."""
+        self._waiting: dict[str, list[EpochRow]] = defaultdict(list)
+        """Run id → rows that are not sent yet."""
         self._ended: set[str] = set()
         self._live = False
 
     def on_epoch(self, row: EpochRow) -> None:
-        self._waiting.setdefault(row.run_id, []).append(row)
+        self._waiting[row.run_id].append(row)
         if self._live:
             self._send(row.run_id)
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
-        """Readings within an epoch are in the artifacts: MLflow's steps are whole, and here epochs."""
+        """Readings within an epoch are in the artifacts: MLflow's steps are whole numbers, and here epochs."""
 
     def on_result(self, result: RunResult) -> None:
         run_id, digest = result.run_id, _digest(result)
         if result.status != "interrupted":
             self._ended.add(run_id)
-        if run_id not in self._children and self._is_there(run_id, digest):
+        if run_id not in self._children and self._keep_earlier(run_id, digest):
             self._waiting.pop(run_id, None)
             return
         child, last = self._send(run_id), result.last
-        found = {"parameters": result.parameter_count, **result.outcomes}
-        extra = {name: float(value) for name, value in found.items() if value is not None and name not in SCALARS}
-        ended = _at(child, last)
-        self._metrics(child, [(name, value, ended, last.epoch if last else 0) for name, value in extra.items()])
-        self.client.set_tag(child.info.run_id, STATUS, result.status)
-        status = "KILLED" if result.status == "interrupted" else "FAILED" if result.status in FAILED else "FINISHED"
-        self.client.set_terminated(child.info.run_id, status, end_time=ended)
-        self.client.set_tag(child.info.run_id, DIGEST, digest)  # last: it is whole
+        outcomes = {name: value for name, value in result.outcomes.items() if name not in SCALARS}
+        if result.parameter_count is not None:
+            outcomes["parameters"] = result.parameter_count
+        end, epoch = _milliseconds(child, last), last.epoch if last else 0
+        self._send_metrics(child, [(name, float(value), end, epoch) for name, value in outcomes.items()])
+        self.client.set_tag(child.run_id, STATUS, result.status)
+        self.client.set_terminated(child.run_id, STATUSES.get(result.status, "FINISHED"), end)
+        self.client.set_tag(child.run_id, DIGEST, digest)  # last: now the MLflow run is complete
 
     def caught_up(self) -> None:
-        for run_id in list(self._waiting):  # runs that go on from a checkpoint
+        for run_id in list(self._waiting):  # runs that continue from a checkpoint
             self._send(run_id)
-        for run_id in list(self._there):
-            self._drop(run_id)
+        for run_id in list(self._earlier):
+            self._delete_earlier(run_id)
         self._live = True
 
     def close(self) -> None:
@@ -102,83 +102,80 @@ class MLflow:
         status = "FINISHED" if len(self._ended) == self.sweep.planned else "KILLED"
         self.client.set_terminated(self.parent, status)
 
-    def _what_is_there(self) -> tuple[str, dict[str, list[Any]]]:
-        """The MLflow run of this sweep, by its folder, begun where there is none; and its children by our run's id."""
+    def _open_parent(self) -> str:
+        """Find the MLflow run of this sweep by its folder, and its children; or create it. Returns its id."""
         folder = str(self.sweep.folder.resolve())
-        runs: list[Any] = []
-        token: str | None = None
-        while token != "":
-            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
-            runs, token = [*runs, *page], page.token or ""
-        parent = next((run.info.run_id for run in runs if run.data.tags.get(FOLDER) == folder), None)
-        if parent:
-            self.client.update_run(parent, "RUNNING")
-        else:
-            contrast = {"bnbench.axis": self.sweep.axis} if self.sweep.axis else {}
-            tags = {FOLDER: folder, **contrast}
-            parent = self.client.create_run(self.experiment, tags=tags, run_name=self.sweep.name).info.run_id
-        there: dict[str, list[Any]] = {}
+        runs = self._all_runs()
+        parent: str | None = next((run.info.run_id for run in runs if run.data.tags.get(FOLDER) == folder), None)
+        if parent is None:
+            axis = {"bnbench.axis": self.sweep.axis} if self.sweep.axis else {}
+            run = self.client.create_run(self.experiment, tags={FOLDER: folder, **axis}, run_name=self.sweep.name)
+            return str(run.info.run_id)
+        self.client.update_run(parent, "RUNNING")
         for run in runs:
             if run.data.tags.get(PARENT) == parent:
-                there.setdefault(run.data.tags.get(RUN_ID, ""), []).append(run)
-        return parent, there
+                self._earlier[run.data.tags.get(RUN_ID, "")].append(run)
+        return parent
 
-    def _is_there(self, run_id: str, digest: str) -> bool:
-        """Whether MLflow has this very result; then it is left alone, but for its number in a sweep that has grown."""
-        for run in self._there.get(run_id, ()):
-            if run.data.tags.get(DIGEST) == digest:
-                self._there[run_id].remove(run)
-                number, name = self._name(run_id)
-                if run.data.tags.get(NUMBER) != number:
-                    self.client.update_run(run.info.run_id, name=name)
-                    self.client.set_tag(run.info.run_id, NUMBER, number)
-                return True
-        return False
+    def _all_runs(self) -> list[Any]:
+        page = self.client.search_runs([self.experiment], max_results=1000)
+        runs = list(page)
+        while page.token:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=page.token)
+            runs += page
+        return runs
 
-    def _drop(self, run_id: str) -> None:
-        for run in self._there.pop(run_id, ()):
+    def _keep_earlier(self, run_id: str, digest: str) -> bool:
+        """Whether MLflow has this result already. Then only the run's number changes, if the sweep has grown."""
+        earlier = self._earlier[run_id]
+        run = next((run for run in earlier if run.data.tags.get(DIGEST) == digest), None)
+        if run is None:
+            return False
+        earlier.remove(run)
+        number = str(self.sweep.runs[run_id].number)
+        if run.data.tags.get(NUMBER) != number:
+            self.client.update_run(run.info.run_id, name=self._name(run_id))
+            self.client.set_tag(run.info.run_id, NUMBER, number)
+        return True
+
+    def _delete_earlier(self, run_id: str) -> None:
+        for run in self._earlier.pop(run_id, ()):
             self.client.delete_run(run.info.run_id)
 
     def _send(self, run_id: str) -> Any:
-        """Hand over the rows that wait; returns the run's MLflow run, begun where it is not."""
+        """Send the rows of a run that wait. Returns the `RunInfo` of its MLflow run, which is created if need be."""
         if run_id not in self._children:
-            self._drop(run_id)
-            self._children[run_id] = self._begin(run_id)
+            self._delete_earlier(run_id)
+            self._children[run_id] = self._create_child(run_id)
         child = self._children[run_id]
-        rows = self._waiting.pop(run_id, [])
-        values = [(name, getattr(row, name), _at(child, row), row.epoch) for row in rows for name in SCALARS]
-        self._metrics(child, values)
+        rows = [(row, _milliseconds(child, row)) for row in self._waiting.pop(run_id, [])]
+        self._send_metrics(child, [(name, getattr(row, name), at, row.epoch) for row, at in rows for name in SCALARS])
         return child
 
-    def _begin(self, run_id: str) -> Any:
+    def _create_child(self, run_id: str) -> Any:
         from mlflow.entities import Param
 
-        number, name = self._name(run_id)
-        tags = {PARENT: self.parent, RUN_ID: run_id, NUMBER: number}
-        now = int(time.time() * 1000)
-        child = self.client.create_run(self.experiment, start_time=now, tags=tags, run_name=name)
-        params = [Param(name, value) for name, value in self.sweep.runs[run_id].parameters.items()]
-        for start in range(0, len(params), MAX_PARAMETERS):
-            self.client.log_batch(child.info.run_id, params=params[start : start + MAX_PARAMETERS])
+        run, now = self.sweep.runs[run_id], int(time.time() * 1000)
+        tags = {PARENT: self.parent, RUN_ID: run_id, NUMBER: str(run.number)}
+        child = self.client.create_run(self.experiment, now, tags, self._name(run_id)).info
+        self.client.log_batch(child.run_id, params=[Param(name, text) for name, text in run.parameters.items()])
         return child
 
-    def _name(self, run_id: str) -> tuple[str, str]:
-        """A run's number as a tag, and what it is called: its number and grid values."""
-        run = self.sweep.runs[run_id]
-        grid = [f"{name}={run.parameters[name]}" for name in self.sweep.grid_keys if name in run.parameters]
-        return str(run.number), " ".join([f"run-{run.number:03}", *grid])
+    def _name(self, run_id: str) -> str:
+        """The name of an MLflow run: the run's number and grid values."""
+        values = [f"{name}={text}" for name, text in self.sweep.grid_values(run_id).items()]
+        return " ".join([self.sweep.runs[run_id].name, *values])
 
-    def _metrics(self, child: Any, values: list[tuple[str, float, int, int]]) -> None:
+    def _send_metrics(self, child: Any, values: list[tuple[str, float, int, int]]) -> None:
+        """Send (name, value, time, epoch)s of one run."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(*value) for value in values]
-        for start in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(child.info.run_id, metrics=metrics[start : start + MAX_METRICS])
+        self.client.log_batch(child.run_id, metrics=[Metric(*value) for value in values])
 
 
-def _at(child: Any, row: EpochRow | None) -> int:
-    """When an epoch ended, in milliseconds: the run's own time after the MLflow run's beginning, also of a replay."""
-    return int(child.info.start_time) + round(1000 * row.run_duration if row else 0)
+def _milliseconds(child: Any, row: EpochRow | None) -> int:
+    """The time stamp of an epoch's end: the run's own duration after the start of its MLflow run, also in an export."""
+    return int(child.start_time) + round(1000 * row.run_duration if row else 0)
 
 
 def _digest(result: RunResult) -> str:

@@ -1,6 +1,4 @@
-"""The trackers by name. Each module imports its package only when it is asked for."""
-
-from __future__ import annotations
+"""The trackers by name. Each imports its package only when it is opened."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,5 +13,5 @@ tracker("tensorboard")(tensorboard)
 
 
 def openers(names: Iterable[str]) -> dict[str, Opener]:
-    """What opens each tracker. Errors: UserError where one is unknown or its package is absent."""
+    """The opener of each tracker. Errors: UserError where a tracker is unknown or its package is absent."""
     return {name: tracker[name]() for name in names}

@@ -1,17 +1,17 @@
-"""A sweep's tables → the events they were written from, for whoever was not listening."""
+"""The tables of a sweep → the events they were written from, for a tracker that did not receive them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from runner.errors import UserError
-from runner.monitoring.sinks import tell
-from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, texts
+from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, in_short, opened, without_empty
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS, sole_writer
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
 from runner.storage.tables import read_rows
@@ -19,7 +19,10 @@ from runner.storage.tables import read_rows
 if TYPE_CHECKING:
     from runner.storage.results import Results
 
-Row = TypeVar("Row", EpochRow, CurveRow, ProbeRow)
+Record = TypeVar("Record")
+
+Table = Mapping[str, list[dict[str, str]]]
+"""Run id → the rows of the run."""
 
 
 def events(folder: Path) -> Iterator[RunEvent]:
@@ -27,17 +30,20 @@ def events(folder: Path) -> Iterator[RunEvent]:
 
     Errors: UserError where a table is damaged.
     """
+    epoch_reader, result_reader = TypeAdapter(EpochRow), TypeAdapter(RunResult)
+    curve_reader, probe_reader = TypeAdapter(CurveRow), TypeAdapter(ProbeRow)
     tables = {name: _by_run(folder / name) for name in (METRICS, RUNS, CURVES, PROBES)}
     for run_id in _numbers(tables):
-        epochs = [_row(EpochRow, row, folder / METRICS) for row in tables[METRICS][run_id]]
-        told: list[EpochRow | CurveRow | ProbeRow] = [
-            *(_row(CurveRow, row, folder / CURVES) for row in tables[CURVES][run_id]),
-            *(_row(ProbeRow, row, folder / PROBES) for row in tables[PROBES][run_id]),
+        epochs = [_read(epoch_reader, row, folder / METRICS) for row in tables[METRICS][run_id]]
+        rows: list[EpochRow | CurveRow | ProbeRow] = [
+            *(_read(curve_reader, row, folder / CURVES) for row in tables[CURVES][run_id]),
+            *(_read(probe_reader, row, folder / PROBES) for row in tables[PROBES][run_id]),
             *epochs,
         ]
-        yield from sorted(told, key=lambda event: (event.epoch, isinstance(event, EpochRow)))
+        yield from sorted(rows, key=lambda row: (row.epoch, isinstance(row, EpochRow)))
         for row in tables[RUNS][run_id]:
-            yield _result(row, tuple(epochs), folder / RUNS)
+            values = without_empty({**row, "parameter_count": row["parameters"]})
+            yield _read(result_reader, {**values, "rows": tuple(epochs)}, folder / RUNS)
 
 
 def tracked(results: Results, output: Path | None = None) -> TrackedSweep:
@@ -46,73 +52,45 @@ def tracked(results: Results, output: Path | None = None) -> TrackedSweep:
     runs = {}
     for run_id, number in _numbers(tables).items():
         row = (tables[METRICS][run_id] or tables[RUNS][run_id])[0]
-        runs[run_id] = TrackedRun(number, texts({name: row[name] for name in results.parameters}))
+        runs[run_id] = TrackedRun(number, without_empty({name: row[name] for name in results.parameters}))
     return TrackedSweep(results.folder, results.name, results.axis, results.grid_keys, len(results.runs), runs, output)
 
 
 def export(results: Results, opener: Opener, output: Path | None = None) -> str:
-    """Tell a tracker a whole sweep; returns where it lies. Errors: UserError, whatever the tracker raises."""
-    # What lies beside the sweep is its writer's, which may be at work.
+    """Pass a whole sweep to a tracker. Returns where the tracker's data are.
+
+    Errors: UserError, whatever the tracker raises.
+    """
+    # Without an output folder the tracker writes beside the tables, where a running sweep may write, too.
     with nullcontext() if output else sole_writer(results.folder):
         try:
-            tracker = opener(tracked(results, output))
-            for event in events(results.folder):
-                tell(tracker, event)
-            tracker.caught_up()
+            tracker = opened(opener, tracked(results, output), events(results.folder))
             tracker.close()
         except UserError:
             raise
         except Exception as error:
-            message = " ".join(str(error).split())[:300]
-            raise UserError(f"{results.folder} was not exported: {type(error).__name__}: {message}") from error
+            raise UserError(f"{results.folder} was not exported: {in_short(error)}") from error
     return tracker.where
 
 
-Table = Mapping[str, list[dict[str, str]]]
-
-
 def _by_run(path: Path) -> Table:
-    """The rows of each run, by its id."""
-    table: dict[str, list[dict[str, str]]] = defaultdict(list)
+    table: Table = defaultdict(list)
     for row in read_rows(path):
         table[row["run_id"]].append(row)
     return table
 
 
 def _numbers(tables: Mapping[str, Table]) -> dict[str, int]:
-    """Run id → number, in order, of the runs with an epoch or a result; readings alone say too little of a run."""
-    known = {**tables[METRICS], **tables[RUNS]}
-    return dict(sorted(((run_id, int(rows[0]["run"])) for run_id, rows in known.items()), key=lambda pair: pair[1]))
+    """Run id → number, by number, of the runs with an epoch or a result. Runs that have only readings are left out."""
+    rows = {**tables[METRICS], **tables[RUNS]}
+    numbers = {run_id: int(rows_of_run[0]["run"]) for run_id, rows_of_run in rows.items()}
+    return dict(sorted(numbers.items(), key=lambda pair: pair[1]))
 
 
-_TYPES = {"int": int, "float": float, "str": str}
-
-
-def _row(kind: type[Row], cells: Mapping[str, str], path: Path) -> Row:
+def _read(reader: TypeAdapter[Record], cells: Mapping[str, Any], path: Path) -> Record:
+    """A row of a table as a record: pydantic turns the text of each cell into the type of its field."""
     try:
-        values: dict[str, Any] = {each.name: _TYPES[str(each.type)](cells[each.name]) for each in fields(kind)}
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: a row of run {cells['run']} is damaged: {error}") from None
-    return kind(**values)
-
-
-def _result(cells: Mapping[str, str], rows: tuple[EpochRow, ...], path: Path) -> RunResult:
-    def number(name: str) -> float | None:
-        try:
-            return float(cells[name]) if cells[name] else None
-        except ValueError:
-            raise UserError(f"{path}: {name} is '{cells[name]}' in the row of run {cells['run']}") from None
-
-    parameters = number("parameters")
-    return RunResult(
-        run_id=cells["run_id"],
-        status=cells["status"],  # type: ignore[arg-type]
-        rows=rows,
-        parameter_count=None if parameters is None else int(parameters),
-        test_loss=number("test_loss"),
-        test_accuracy=number("test_accuracy"),
-        weights_hash=cells["weights_hash"],
-        batches_hash=cells["batches_hash"],
-        error=cells["error"],
-        trained_as=cells.get("trained_as", ""),
-    )
+        return reader.validate_python(cells)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(f"{path}: {fault['loc'][0]} in a row of run {cells['run']}: {fault['msg']}") from None

@@ -1,10 +1,8 @@
-"""Trackers: sinks of another tool.
+"""Trackers: sinks that pass a sweep on to another tool.
 
-A tracker is a function without arguments, listed in `trackers.registry`. It imports what it needs (`require`) and
-returns what opens a `Tracker` on a sweep. It may fail; the sweep then goes on without it (`Guarded`).
+A tracker is a function without arguments, listed in `trackers/registry.py`. It imports what it needs (`require`), and
+returns an `Opener`, which makes a `Tracker` for a sweep. If a tracker fails, the sweep goes on without it (`Guarded`).
 """
-
-from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +12,8 @@ from typing import Protocol
 
 from runner.config.sweep import Sweep
 from runner.errors import UserError
-from runner.monitoring.sinks import Sink
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
+from runner.monitoring.sinks import Sink, tell
+from runner.storage.rows import RunEvent
 from runner.storage.tables import cell
 
 
@@ -26,12 +24,22 @@ class TrackedRun:
     number: int
     parameters: Mapping[str, str]
 
+    @property
+    def name(self) -> str:
+        return f"run-{self.number:03}"
+
 
 @dataclass(frozen=True)
 class TrackedSweep:
-    """What a tracker is opened with. `planned` counts the sweep's runs, of which `runs` (by id) are to be heard of.
+    """The sweep that a tracker is opened with.
 
-    `output` is the folder to write to, where the user named one.
+    `planned` is the number of its runs. `runs` holds, by id, those that the tracker will receive. `output` is the
+    folder to write to, where the user named one.
+
+    >>> runs = {"a1b2": TrackedRun(1, {"network": "batch_norm", "lr": "0.1", "batch_size": "64"})}
+    >>> sweep = TrackedSweep(Path("results/pair"), "pair", "network", ("network", "lr"), planned=1, runs=runs)
+    >>> sweep.grid_values("a1b2")
+    {'network': 'batch_norm', 'lr': '0.1'}
     """
 
     folder: Path
@@ -42,33 +50,43 @@ class TrackedSweep:
     runs: Mapping[str, TrackedRun]
     output: Path | None = None
 
+    def grid_values(self, run_id: str) -> dict[str, str]:
+        """A run's values of the parameters that the grid sets."""
+        parameters = self.runs[run_id].parameters
+        return {name: parameters[name] for name in self.grid_keys if name in parameters}
+
 
 class Tracker(Sink, Protocol):
-    """A sink that hands a sweep to another tool. What it wrote of the sweep before is void: it is told all of it again.
+    """A sink that passes a sweep on to another tool.
 
-    First come the rows and results that the tables hold, run by run, then `caught_up`, then what is being trained.
-    `where` says where the data lie. Errors: UserError where it cannot be opened so.
+    It receives the whole sweep, so it has to replace what it wrote about this sweep before. First come the rows and
+    results of the tables, run by run; then `caught_up` is called; then comes what is being trained.
+
+    `where` says where the data are. Errors: UserError where it cannot be opened like this.
     """
 
     where: str
 
-    def on_epoch(self, row: EpochRow) -> None: ...
-
-    def on_reading(self, row: CurveRow | ProbeRow) -> None: ...
-
-    def on_result(self, result: RunResult) -> None: ...
-
     def caught_up(self) -> None: ...
 
     def close(self) -> None:
-        """The tables are whole, or as far as an interrupted sweep has come."""
+        """The tables are complete, or the sweep was interrupted."""
 
 
 Opener = Callable[[TrackedSweep], Tracker]
 
 
+def opened(opener: Opener, sweep: TrackedSweep, events: Iterable[RunEvent]) -> Tracker:
+    """Open a tracker, and pass it the events that the tables hold."""
+    tracker = opener(sweep)
+    for event in events:
+        tell(tracker, event)
+    tracker.caught_up()
+    return tracker
+
+
 def require(tool: str, extra: str, modules: Iterable[str]) -> None:
-    """Import what a tracker is made of. Errors: UserError with the install line where it is absent."""
+    """Import the modules that a tracker needs. Errors: UserError with the install command where one is absent."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -80,12 +98,17 @@ def require(tool: str, extra: str, modules: Iterable[str]) -> None:
 def tracked(sweep: Sweep, folder: Path) -> TrackedSweep:
     """A sweep that is about to be trained, as a tracker sees it."""
     runs = {
-        run.run_id: TrackedRun(number, texts({name: cell(value) for name, value in run.parameters.items()}))
+        run.run_id: TrackedRun(number, without_empty({name: cell(value) for name, value in run.parameters.items()}))
         for number, run in enumerate(sweep.runs, start=1)
     }
     return TrackedSweep(folder, sweep.name, sweep.axis, sweep.grid_keys, len(runs), runs)
 
 
-def texts(cells: Mapping[str, str]) -> dict[str, str]:
-    """A table's cells without the empty ones: a run that does not have the parameter."""
+def without_empty(cells: Mapping[str, str]) -> dict[str, str]:
+    """The cells of a row that are not empty."""
     return {name: text for name, text in cells.items() if text}
+
+
+def in_short(error: BaseException) -> str:
+    """An error in one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
