@@ -8,7 +8,7 @@ import pandas as pd
 
 from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
-from runner.analysis.metrics import FOLDER, At, check, is_share, read_curves, read_runs
+from runner.analysis.metrics import FOLDER, At, better, check, is_share, read_curves, read_runs
 from runner.analysis.pairing import Arms, first_of_each, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
@@ -152,7 +152,7 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             n=int(count),
             mean=plain(mean),
             sd=plain(sd),
-            difference=difference_of(paired.get(key), runs.better) if contrasted[run] else None,
+            difference=difference_of(paired.get(key), better(runs.metric)) if contrasted[run] else None,
             divergence=diverged.get(key),
             to_target=targets.get(key),
         )

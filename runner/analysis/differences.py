@@ -59,16 +59,13 @@ def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
 
 def judged(rows: Sequence[ArmRow], smallest_effect: float | None) -> tuple[ArmRow, ...]:
     """The rows with p adjusted for their number, and with verdicts where the smallest effect was fixed beforehand."""
-    p = [row.difference.p for row in rows if row.difference and row.difference.p is not None]
     adjust = significance.benjamini_hochberg if smallest_effect is None else significance.holm
-    adjusted = iter(adjust(np.array(p)).tolist())
+    p = [row.difference.p if row.difference else None for row in rows]
     judged = []
-    for row in rows:
-        found = row.difference
-        if found and found.p is not None:
-            found = replace(found, p_adjusted=next(adjusted))
+    for row, p_adjusted in zip(rows, significance.adjusted(p, adjust), strict=True):
+        found = row.difference and replace(row.difference, p_adjusted=p_adjusted)
         if found and found.values is not None and smallest_effect is not None:
-            p_adjusted = 1.0 if found.p_adjusted is None else found.p_adjusted
+            p_adjusted = 1.0 if p_adjusted is None else p_adjusted
             found = replace(found, verdict=verdict(found.values, smallest_effect, 1, p_adjusted))
         judged.append(replace(row, difference=found))
     return tuple(judged)

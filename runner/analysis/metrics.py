@@ -32,6 +32,11 @@ def is_share(metric: str) -> bool:
     return metric.endswith("accuracy")
 
 
+def better(metric: str) -> int:
+    """1 where a higher metric is better, else −1."""
+    return 1 if is_share(metric) else -1
+
+
 def check(results: Sequence[Results], metric: str, at: At) -> None:
     """Check what can be compared.
 
@@ -124,15 +129,14 @@ class Curve:
         return float(self.seconds[np.searchsorted(self.steps, step)])
 
 
-def reach(clock: Values, values: Values, *, metric: str, target: float, horizon: float, diverged: bool) -> Reach:
+def reach(clock: Values, values: Values, metric: str, target: float, horizon: float, diverged: bool) -> Reach:
     """When a run reached a target of a metric on its clock (steps or seconds), censored at the horizon.
 
     A diverged run never reaches it.
     """
     if diverged:
         return Reach(horizon, False)
-    sign = 1 if is_share(metric) else -1
-    return time_to_target(clock, sign * values, sign * target, horizon)
+    return time_to_target(clock, better(metric) * values, better(metric) * target, horizon)
 
 
 def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runner.analysis.metrics import Curve, is_share
+from runner.analysis.metrics import Curve
 from runner.analysis.pairing import Arms, Codes, pairs
 
 
@@ -21,11 +21,6 @@ class Runs:
     """None where there is no target."""
     best_lr: pd.DataFrame | None = None
     """`lr` and `edge`, where these are the runs of each arm at its own best learning rate."""
-
-    @property
-    def better(self) -> int:
-        """1 where a higher metric is better, else −1."""
-        return 1 if is_share(self.metric) else -1
 
 
 def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.DataFrame]:

@@ -1,6 +1,7 @@
 """Steps and seconds to a target."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -41,15 +42,9 @@ def _steps(runs: Runs, curves: Sequence[Curve], target: float, cell: Codes) -> t
     horizon = last.where(status == "ok").groupby(cell).transform("min")
     found = {}
     for run in np.flatnonzero(status.isin(MEASURED) & (horizon > 0)).tolist():
-        when = reach(
-            curves[run].steps,
-            curves[run].values,
-            metric=runs.metric,
-            target=target,
-            horizon=float(horizon[run]),
-            diverged=status[run] == "diverged",
-        )
-        found[run] = when.time, when.reached
+        steps, values = curves[run].steps, curves[run].values
+        diverged = status[run] == "diverged"
+        found[run] = astuple(reach(steps, values, runs.metric, target, float(horizon[run]), diverged))
     table = pd.DataFrame.from_dict(found, "index", float, ["time", "reached"]).reindex(status.index)
     # Where no run of a cell gets there, all times are equal, which would look like a result.
     nobody = table["reached"].groupby(cell).transform("max") == 0

@@ -1,14 +1,19 @@
 """Measures of claims about how fast training goes, and at which learning rates."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from runner.analysis.best_lr import best_lr
 from runner.analysis.claims.per_seed import PP, by_seed, measured, values
-from runner.analysis.metrics import reach
+from runner.analysis.metrics import MEASURED, reach
 from runner.analysis.stats.values import Values
 from runner.storage.folder import CURVES
 from runner.storage.results import Results, readings
+
+Select = Callable[[Results, pd.Series, object], Values]
+"""The values of an arm's runs [S]."""
 
 
 def steps_to_target(results: Results, arm: object, target: float) -> Values:
@@ -17,8 +22,7 @@ def steps_to_target(results: Results, arm: object, target: float) -> Values:
     A run that does not reach the target counts with the last step of the sweep, which all runs were planned to reach.
     All differences are NaN where no run of any arm reaches it.
     """
-    steps = _steps(results, target)
-    return _relative(by_seed(results, steps, arm), by_seed(results, steps, results.baseline))
+    return _relative(results, _times(results, "step", target), arm)
 
 
 def seconds_to_target(results: Results, arm: object, target: float) -> Values:
@@ -27,13 +31,7 @@ def seconds_to_target(results: Results, arm: object, target: float) -> Values:
     The seconds are those of the machine that trained. The horizon is the shortest whole run, so every run was followed
     to it.
     """
-    curves = readings(results, CURVES)
-    whole = curves["run"].isin(results.runs.loc[results.runs["status"] == "ok", "run"])
-    horizon = curves[whole].groupby("run")["duration"].max().min()
-    if np.isnan(horizon):
-        return _nothing(results)
-    seconds = _times(results, curves, "duration", target, horizon)
-    return _relative(by_seed(results, seconds, arm), by_seed(results, seconds, results.baseline))
+    return _relative(results, _times(results, "duration", target), arm)
 
 
 def best_lrs(results: Results, arm: object) -> tuple[str, ...]:
@@ -49,8 +47,7 @@ def best_lrs(results: Results, arm: object) -> tuple[str, ...]:
 
 def steps_at_best_lr(results: Results, arm: object, target: float) -> Values:
     """`steps_to_target` [S], each arm at its own best learning rate."""
-    steps = _steps(results, target)
-    return _relative(_at_best_lr(results, steps, arm), _at_best_lr(results, steps, results.baseline))
+    return _relative(results, _times(results, "step", target), arm, select=_at_best_lr)
 
 
 def area_at_best_lr(results: Results, arm: object) -> Values:
@@ -90,29 +87,28 @@ def _nothing(results: Results) -> Values:
     return np.full(results.runs["seed"].nunique(), np.nan)
 
 
-def _steps(results: Results, target: float) -> pd.Series:
-    curves = readings(results, CURVES)
-    return _times(results, curves, "step", target, curves["step"].max())
-
-
-def _times(results: Results, curves: pd.DataFrame, clock: str, target: float, horizon: float) -> pd.Series:
+def _times(results: Results, clock: str, target: float) -> pd.Series:
     """Each run's time to a validation accuracy, censored at the horizon; all NaN where no run reaches it."""
-    diverged = set(results.runs.loc[results.runs["status"] == "diverged", "run"])
-    metric = "valid_accuracy"
+    curves = readings(results, CURVES)
+    status = curves["run"].map(results.runs.set_index("run")["status"])
+    horizon = curves["step"].max()
+    if clock == "duration":
+        horizon = curves[status == "ok"].groupby("run")["duration"].max().min()
     times = {}
-    for run, curve in curves.groupby("run"):
-        readings = curve[clock].to_numpy(float), curve[metric].to_numpy(float)
-        found = reach(*readings, metric=metric, target=target, horizon=float(horizon), diverged=run in diverged)
-        times[run] = found.time
+    for run, curve in curves[status.isin(MEASURED) & np.isfinite(horizon)].groupby("run"):
+        steps, accuracy = curve[clock].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
+        diverged = status[curve.index[0]] == "diverged"
+        times[run] = reach(steps, accuracy, "valid_accuracy", target, float(horizon), diverged).time
     of_run = measured(results, times)
     return of_run if (of_run < horizon).any() else of_run * np.nan
 
 
-def _relative(times: Values, baseline: Values) -> Values:
-    """The difference [S] in % of the baseline's mean."""
+def _relative(results: Results, times: pd.Series, arm: object, select: Select = by_seed) -> Values:
+    """The difference between arm and baseline [S], in % of the baseline's mean."""
+    baseline = select(results, times, results.baseline)
     if np.isnan(baseline).all():
         return baseline
-    return np.asarray(100 * (times - baseline) / np.nanmean(baseline))
+    return np.asarray(100 * (select(results, times, arm) - baseline) / np.nanmean(baseline))
 
 
 def _best_lr(results: Results, arm: object) -> float | None:

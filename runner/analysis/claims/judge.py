@@ -10,11 +10,11 @@ from runner.analysis.claims.claim import Claim, Finding
 from runner.analysis.metrics import MEASURED, check, read_runs
 from runner.analysis.pairing import Arms, pairs, unproven
 from runner.analysis.stats.intervals import paired_interval
-from runner.analysis.stats.significance import equivalence_p, holm, sign_flip_p
+from runner.analysis.stats.significance import adjusted, equivalence_p, holm, sign_flip_p
 from runner.analysis.stats.values import ALPHA, Values
 from runner.analysis.stats.verdicts import Verdict, seeds_needed, verdict
 from runner.storage.folder import METRICS, sweep_folder
-from runner.storage.results import Results, load
+from runner.storage.results import load
 
 
 def evaluate(chosen: Sequence[Claim], folder: Path) -> tuple[Finding, ...]:
@@ -32,14 +32,9 @@ def judge(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
     p is adjusted in two families: the sign-flip tests of all claims, and the TOSTs of the claims of equivalence.
     """
-    flips = _adjusted([finding.p for finding in findings])
-    tosts = _adjusted([f.p_equivalence if f.claim.claimed == "equivalence" else None for f in findings])
+    flips = adjusted([finding.p for finding in findings], holm)
+    tosts = adjusted([f.p_equivalence if f.claim.claimed == "equivalence" else None for f in findings], holm)
     return tuple(map(_judged, findings, flips, tosts))
-
-
-def _adjusted(p: Sequence[float | None]) -> list[float | None]:
-    adjusted = iter(holm(np.array([value for value in p if value is not None])).tolist())
-    return [None if value is None else next(adjusted) for value in p]
 
 
 def _judged(finding: Finding, flip: float | None, tost: float | None) -> Finding:
@@ -77,16 +72,19 @@ def _finding(claim: Claim, folder: Path) -> Finding:
     if not (place / METRICS).exists():
         return Finding(claim, notes=(f"no sweep in {place.name}",))
     results = load(place)
-    doubt, notes = _unproven_pairs(results), _notes(results)
-    if doubt:
-        notes.append(f"not proven to be pairs: {doubt}")
+    counts = results.runs["status"].value_counts().drop("ok", errors="ignore")
+    notes = [f"{count} of {len(results.runs)} runs {status}" for status, count in counts.items()]
+    parameters, facts = read_runs([results], "valid_accuracy", "last")
+    found = pairs(parameters, facts, Arms(parameters, results.axis, results.baseline))
+    if doubtful := unproven(found):
+        notes.append(f"not proven to be pairs: {doubtful} of {len(found)}")
     if not results.runs["status"].isin(MEASURED).any():
         planned = results.runs["seed"].nunique()
         return Finding(claim, planned, notes=tuple(notes), differences=(None,) * planned)
     check([results], "valid_accuracy", "last")
-    remarks = claim.remarks(results) if claim.remarks else ()
-    found = finding(claim, claim.measure(results), (*notes, *remarks))
-    return replace(found, proven=not doubt)
+    if claim.remarks:
+        notes += claim.remarks(results)
+    return replace(finding(claim, claim.measure(results), notes), proven=not doubtful)
 
 
 def finding(claim: Claim, measured: Values, notes: Sequence[str] = ()) -> Finding:
@@ -117,17 +115,3 @@ def finding(claim: Claim, measured: Values, notes: Sequence[str] = ()) -> Findin
 def _tost(differences: Values, margin: float) -> float:
     finite = differences[np.isfinite(differences)]
     return equivalence_p(finite, margin) if len(finite) > 1 else 1.0
-
-
-def _notes(results: Results) -> list[str]:
-    """How many runs have no result, and how many diverged."""
-    counts = results.runs["status"].value_counts().drop("ok", errors="ignore")
-    return [f"{count} of {len(results.runs)} runs {status}" for status, count in counts.items()]
-
-
-def _unproven_pairs(results: Results) -> str:
-    """'2 of 12' where the hashes do not prove 2 of 12 pairs; empty where they prove all."""
-    parameters, facts = read_runs([results], "valid_accuracy", "last")
-    found = pairs(parameters, facts, Arms(parameters, results.axis, results.baseline))
-    count = unproven(found)
-    return f"{count} of {len(found)}" if count else ""

@@ -3,7 +3,7 @@
 No function here warns. Without spread, p is its limit, 0 or 1. Where p cannot be computed, a ValueError is raised.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,12 @@ def benjamini_hochberg(p: Values) -> Values:
     array([0.02, 0.25])
     """
     return np.asarray(stats.false_discovery_control(_probabilities(p))) if len(p) else np.zeros(0)
+
+
+def adjusted(p: Sequence[float | None], adjust: Callable[[Values], Values]) -> list[float | None]:
+    """p-values adjusted by `adjust`. None stands for a test that was not made, and stays None."""
+    values = iter(adjust(np.array([value for value in p if value is not None])).tolist())
+    return [None if value is None else next(values) for value in p]
 
 
 def _probabilities(p: Values) -> Values:
