@@ -86,12 +86,12 @@ def same_seed(results: Results) -> Check:
     """Whether every metric of every epoch is the same to the last bit in both arms."""
     check([results], "valid_loss", "last")
     epochs = range(1, int(results.metrics["epoch"].max()) + 1)
-    readings: list[tuple[str, At]] = [(metric, epoch) for metric in EPOCH_METRICS for epoch in epochs]
-    readings += [(metric, "last") for metric in TEST_METRICS]
-    parts, counts, doubts = zip(*(_differences(results, *reading) for reading in readings), strict=True)
-    differences, planned, doubtful = np.concatenate(parts), sum(counts), sum(doubts)
-    zeros = int(np.count_nonzero(differences == 0))
-    largest = float(np.abs(differences).max()) if len(differences) else float("nan")
+    parts = [_differences(results, metric, epoch) for metric in EPOCH_METRICS for epoch in epochs]
+    parts += [_differences(results, metric, "last") for metric in TEST_METRICS]
+    values, counts, doubts = zip(*parts, strict=True)
+    differences, planned, doubtful = np.concatenate(values), sum(counts), sum(doubts)
+    zeros = np.count_nonzero(differences == 0)
+    largest = np.abs(differences).max() if len(differences) else np.nan
     return Check(
         SAME,
         "an arm against itself, same seeds: no difference in any metric of any epoch",

@@ -53,14 +53,18 @@ def compare(
     runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric, target, curves)
     cells, variants = _columns(runs, group_by, several=len(results) > 1)
     if FOLDER not in cells:
-        _check_counted_once(results)
+        # The same run in two pooled folders would count as two.
+        ids = pd.concat([result.runs["run_id"].dropna() for result in results])
+        if twice := int(ids.duplicated().sum()):
+            raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
     if not is_share(metric):
         smallest_effect = None  # It is an effect on accuracy.
-    same = [name for name in names(parameters) if name != FOLDER and parameters[name].nunique(dropna=False) == 1]
-    constant = {name: plain(parameters[name].iloc[0]) for name in same}
+    described = parameters.drop(columns=FOLDER)
+    same = described.columns[described.nunique(dropna=False) == 1]
+    constant = {name: plain(described[name].iloc[0]) for name in same}
     comparison = Comparison(
         metric=metric,
         at=at,
@@ -93,13 +97,6 @@ def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, fl
 def _contrast_text(result: Results) -> str:
     effect = "" if result.smallest_effect is None else f", smallest effect {result.smallest_effect}"
     return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
-
-
-def _check_counted_once(results: Sequence[Results]) -> None:
-    """Folders that are pooled must not hold the same run twice: it would count as two."""
-    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
-    if twice := int(ids.duplicated().sum()):
-        raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
 
 
 def _check_target(target: float, metric: str) -> None:

@@ -49,10 +49,12 @@ def check(results: Sequence[Results], metric: str, at: At) -> None:
             raise UserError(f"{result.folder}: {unknown('metric', metric, known)}")
     if metric in TEST_METRICS:
         if at != "last":
-            raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}, only the last one")
-        if all(result.runs[metric].isna().all() for result in results):
-            on_test = any("test" in set(result.runs.get("validate_on", ())) for result in results)
-            hint = "; these runs validate on the test set: use valid_accuracy or valid_loss" if on_test else ""
+            raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}")
+        runs = pd.concat([result.runs for result in results])
+        if runs[metric].isna().all():
+            hint = ""
+            if "test" in set(runs.get("validate_on", ())):
+                hint = "; these runs validate on the test set: use valid_accuracy or valid_loss"
             raise UserError(f"{metric} is empty: no run has read the test set at its end{hint}")
     if isinstance(at, str):
         if at not in ("last", "best"):
@@ -70,10 +72,10 @@ def _check_tables(result: Results) -> None:
         raise UserError(f"{folder}: holds no runs")
     if result.runs["run"].duplicated().any():
         raise UserError(f"{folder}: runs.csv has more than one row of a run")
-    twice = metrics.loc[metrics.duplicated(["run", "epoch"]), ["run", "epoch"]]
-    if len(twice):
-        where = f"run {twice['run'].iloc[0]}, epoch {twice['epoch'].iloc[0]}"
-        raise UserError(f"{folder}: metrics.csv has more than one row of {where} ({len(twice)} rows too many in all)")
+    rows = metrics[["run", "epoch"]]
+    if rows.duplicated().any():
+        run, epoch = rows[rows.duplicated()].iloc[0]
+        raise UserError(f"{folder}: metrics.csv has more than one row of run {run}, epoch {epoch}")
 
 
 def _metrics(result: Results) -> list[str]:
@@ -145,7 +147,7 @@ def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:
     Errors: UserError for a metric that has no curve.
     """
     if metric in TEST_METRICS:
-        raise UserError(f"{metric} is measured once, at the end: no time to a target; use a metric of every epoch")
+        raise UserError(f"{metric} is measured once, at the end: it has no time to a target")
     curves = []
     for result in results:
         table = result.metrics.sort_values(["run", "epoch"], kind="stable")

@@ -133,7 +133,7 @@ def holm(p: Values) -> Values:
     >>> holm(np.array([0.01, 0.25]))
     array([0.02, 0.25])
     """
-    return np.asarray(multipletests(_probabilities(p), method="holm")[1]) if len(p) else np.zeros(0)
+    return np.asarray(multipletests(_probabilities(p), method="holm")[1])
 
 
 def benjamini_hochberg(p: Values) -> Values:
@@ -145,7 +145,7 @@ def benjamini_hochberg(p: Values) -> Values:
     >>> benjamini_hochberg(np.array([0.01, 0.25]))
     array([0.02, 0.25])
     """
-    return np.asarray(stats.false_discovery_control(_probabilities(p))) if len(p) else np.zeros(0)
+    return np.asarray(stats.false_discovery_control(_probabilities(p)))
 
 
 def adjusted(p: Sequence[float | None], adjust: Callable[[Values], Values]) -> list[float | None]:
@@ -155,7 +155,7 @@ def adjusted(p: Sequence[float | None], adjust: Callable[[Values], Values]) -> l
 
 
 def _probabilities(p: Values) -> Values:
-    p = finite(p)
-    if p.min() < 0 or p.max() > 1:
+    p = finite(p, at_least=0)
+    if ((p < 0) | (p > 1)).any():
         raise ValueError("a p-value lies between 0 and 1")
     return p
