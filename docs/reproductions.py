@@ -124,9 +124,9 @@ def why_notebook_cnn(metrics: pd.DataFrame) -> str:
         "The notebook's run with batch norm trains more slowly than today's `batch`: its training losses are above the "
         "intervals. It ran in 2017, when `nn.BatchNorm2d` drew γ from U(0, 1); since PyTorch 1.2, γ starts at 1. The "
         "arm `hand_written` is that old layer (`network.norm_args.init: uniform`). In the fifth epoch its mean "
-        f"training loss is {last['hand_written']:.4f}, and that of today's layer is {last['batch']:.4f}; the notebook printed "
-        ".0399. Without batch norm, one number of twenty is just above its interval: the validation accuracy of the "
-        "third epoch."
+        f"training loss is {last['hand_written']:.4f}, and that of today's layer is {last['batch']:.4f}; the "
+        "notebook printed .0399. Without batch norm, one number of twenty is just above its interval: the validation "
+        "accuracy of the third epoch."
     )
 
 
