@@ -55,6 +55,6 @@ def at_own_best_lr(runs: Runs, cells: Sequence[str], variants: Sequence[str], ba
         parameters=same_lr,
         facts=kept(runs.facts),
         arms=Arms(same_lr, axis, baseline),
-        curves=runs.curves and [runs.curves[index] for index in chosen],
+        curves=[runs.curves[run] for run in chosen.tolist()] if runs.curves else (),
         best_lr=kept(pd.DataFrame({"lr": lr, "edge": edge})),
     )

@@ -71,7 +71,7 @@ def judge(folder: Path) -> list[Check]:
     same, different, *planted = (load(sweep_folder(folder, name)) for name in SWEEPS)
     table = comparisons(different)
     checks = [same_seed(same), *different_seeds(table)]
-    checks += [caught(name, PLANTED[name], results) for name, results in zip(PLANTED, planted, strict=True)]
+    checks += [caught(*effect, results) for effect, results in zip(PLANTED.items(), planted, strict=True)]
     write_atomically(folder / "aa.csv", table.to_csv(index=False, lineterminator="\n"))
     write_atomically(folder / "calibration.csv", as_csv(checks))
     return checks
@@ -144,18 +144,21 @@ def different_seeds(table: pd.DataFrame, n: int = PAIRS) -> list[Check]:
     within 1/2^n (.001 for 10 pairs) of the continuous uniform distribution of kstest.
     """
     p, t_p = table["p"].to_numpy(float), table["t_p"].to_numpy(float)
-    complete = np.isfinite(p)
     excludes = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
     return [
-        rejections("sign_flip_rejections", "the sign-flip test at 5%", p < ALPHA, complete),
+        rejections("sign_flip_rejections", "the sign-flip test at 5%", p < ALPHA, p),
         uniformity("sign_flip_uniform", "the sign-flip test", p - 0.5**n),
-        rejections("t_rejections", "the paired 95% t interval without 0", excludes, complete),
+        rejections("t_rejections", "the paired 95% t interval without 0", excludes, p),
         uniformity("t_uniform", "the paired t test", t_p),
     ]
 
 
-def rejections(name: str, test: str, rejected: NDArray[np.bool_], complete: NDArray[np.bool_]) -> Check:
-    """Whether these comparisons reject as often as a true hypothesis is rejected, by the exact binomial 95% band."""
+def rejections(name: str, test: str, rejected: NDArray[np.bool_], p: Values) -> Check:
+    """Whether these comparisons reject as often as a true hypothesis is rejected, by the exact binomial 95% band.
+
+    A comparison counts where its p is not NaN.
+    """
+    complete = np.isfinite(p)
     total, count = len(rejected), int(rejected[complete].sum())
     low, high = (int(bound) for bound in binom.interval(CONFIDENCE, total, ALPHA))
     return Check(

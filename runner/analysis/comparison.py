@@ -9,7 +9,7 @@ import pandas as pd
 from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.metrics import FOLDER, At, better, check, is_share, read_curves, read_runs
-from runner.analysis.pairing import Arms, first_of_each, group, names, plain
+from runner.analysis.pairing import Arms, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
@@ -46,11 +46,10 @@ def compare(
     axis, baseline, smallest_effect = _contrast(results)
     check(results, metric, at)
     parameters, facts = read_runs(results, metric, at)
-    curves = None
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric)
     if target is not None:
-        curves = read_curves(results, metric)
+        runs = replace(runs, target=target, curves=read_curves(results, metric))
         _check_target(target, metric)
-    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric, target, curves)
     cells, variants = _columns(runs, group_by, several=len(results) > 1)
     if FOLDER not in cells:
         # The same run in two pooled folders would count as two.
@@ -136,10 +135,12 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
     paired = pairs_by_row(runs, facts["value"], code)
     diverged = divergences(runs, code)
     targets = to_target(runs, cell, code)
-    rows = []
     contrasted = arms.code != arms.baseline
-    for run in sorted(first_of_each(code), key=lambda run: (cell[run], contrasted[run], arms.code[run], code[run])):
-        key, values = code[run], {name: plain(value) for name, value in parameters.iloc[run].items()}
+    order = pd.DataFrame({"cell": cell, "contrasted": contrasted, "arm": arms.code, "row": code})
+    rows = []
+    for run in order.drop_duplicates("row").sort_values(names(order)).index:
+        values = {name: plain(value) for name, value in parameters.loc[run].items()}
+        key = code[run]
         count, mean, sd = moments.loc[key]
         row = ArmRow(
             cell={name: values[name] for name in cells},
@@ -154,7 +155,7 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             to_target=targets.get(key),
         )
         if runs.best_lr is not None:
-            lr, edge = runs.best_lr.iloc[run]
+            lr, edge = runs.best_lr.loc[run]
             row = replace(row, cell={**row.cell, "lr": plain(lr)}, own_best_lr="edge" if edge else "inner")
         rows.append(row)
     return tuple(rows)

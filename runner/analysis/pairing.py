@@ -34,7 +34,7 @@ class Arms:
 
 
 def _baseline_code(column: pd.Series, code: Codes, baseline: object | None) -> int:
-    arms = [plain(column.iloc[index]) for index in first_of_each(code)]
+    arms = [plain(value) for value in column[~pd.Series(code).duplicated()]]
     as_in_table = baseline if isinstance(baseline, str) else json.dumps(baseline)
     for index, arm in enumerate(arms):
         if arm == baseline or str(arm) == as_in_table:
@@ -91,12 +91,6 @@ def group(table: pd.DataFrame, columns: Sequence[str]) -> Codes:
         values = pd.factorize(table[column], use_na_sentinel=False)[0]
         code = pd.factorize(code * (values.max() + 1) + values)[0].astype(np.int64)
     return code
-
-
-def first_of_each(code: Codes) -> list[int]:
-    """The position of each group's first run, in the order of the codes."""
-    positions: list[int] = np.unique(code, return_index=True)[1].tolist()
-    return positions
 
 
 def names(table: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """All runs of a comparison."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,9 +17,9 @@ class Runs:
     facts: pd.DataFrame
     arms: Arms
     metric: str
-    target: float | None
-    curves: list[Curve] | None
-    """None where there is no target."""
+    target: float | None = None
+    curves: Sequence[Curve] = ()
+    """The curves of the metric, where there is a target."""
     best_lr: pd.DataFrame | None = None
     """`lr` and `edge`, where these are the runs of each arm at its own best learning rate."""
 

@@ -19,9 +19,9 @@ def to_target(runs: Runs, cell: Codes, code: Codes) -> dict[int, ToTarget]:
 
     `cell` and `code` are the cell and the row that each run belongs to.
     """
-    if runs.curves is None or runs.target is None:
+    if runs.target is None:
         return {}
-    steps, reached = _steps(runs, runs.curves, runs.target, cell)
+    steps, reached = _steps(runs, runs.target, cell)
     seconds = _seconds(runs.curves, cell, steps, reached)
     by_steps, by_seconds = _time_by_row(runs, code, steps), _time_by_row(runs, code, seconds)
     counts = reached.groupby(code).agg(["count", "sum"])
@@ -31,13 +31,13 @@ def to_target(runs: Runs, cell: Codes, code: Codes) -> dict[int, ToTarget]:
     }
 
 
-def _steps(runs: Runs, curves: Sequence[Curve], target: float, cell: Codes) -> tuple[pd.Series, pd.Series]:
+def _steps(runs: Runs, target: float, cell: Codes) -> tuple[pd.Series, pd.Series]:
     """Each run's steps to the target, censored at the horizon, and whether it got there; NaN where it does not count.
 
     The horizon is the last step that every ok run of the cell trained. (The claims use the last planned step, because
     all runs of a claim have the same plan.)
     """
-    status = runs.facts["status"]
+    curves, status = runs.curves, runs.facts["status"]
     last = pd.Series([curve.steps[-1] if len(curve.steps) else np.nan for curve in curves])
     horizon = last.where(status == "ok").groupby(cell).transform("min")
     found = {}
