@@ -52,7 +52,7 @@ def _fewest(power_of: Callable[[int], float]) -> int | None:
     """The smallest number of pairs with a power of .8. The power grows with the number of pairs."""
     if power_of(MOST) < POWER:
         return None
-    return FEWEST + bisect_left(range(FEWEST, MOST), POWER, key=power_of)
+    return FEWEST + bisect_left(range(FEWEST, MOST), True, key=lambda n: power_of(n) >= POWER)
 
 
 Word = Literal["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
