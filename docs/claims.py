@@ -1,6 +1,6 @@
-"""Write docs/claims.md: from each sentence to who says it, its design, its verdict and its rows. Run by `make docs`.
+"""Write docs/claims.md: each claim with its source, its design, its verdict and its rows. Run by `make docs`.
 
-Reads `results/reference/claims/verdicts.csv` and the sweeps beside it; no figure in the page is written by hand.
+It reads `results/reference/claims/verdicts.csv` and the sweeps in that folder. No number on the page is typed by hand.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import json
 import statistics
 import sys
 import textwrap
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from runner.analysis.comparison import compare
+from runner.analysis.stats.intervals import Interval
 from runner.config import yaml_source
 from runner.storage.results import load
 
@@ -26,80 +28,86 @@ PAGE = ROOT / "docs/claims.md"
 INTRODUCTION = """\
 # Claims
 
-Made by `make docs` from `results/reference/claims/verdicts.csv`, which is
+`make docs` writes this page from `results/reference/claims/verdicts.csv`. That table is what these commands print for
+the sweeps in `results/reference/claims/`:
 
 ```sh
 bnbench claims run --budget small
 bnbench claims show results/claims/small --format csv
 ```
 
-of the sweeps in `results/reference/claims/`; a folder's `config.yaml` runs it again, `environment.json` says on what.
-Claim, metric and smallest effect were written before these runs, in `experiments/claims/` and `configs/claims/`; see
-"How blind it was".
+A sweep's `config.yaml` runs it again, and its `environment.json` says which machine it ran on. The claim, its metric
+and its smallest effect were written before these runs, in `experiments/claims/` and `configs/claims/`; see "How blind
+it was".
 
-A seed gives one difference, arm minus baseline, of two runs that share starting weights and batches (`weights_hash` and
-`batches_hash` in `runs.csv`, checked). The interval is Student's 95%; p is of a sign-flip test, or of two one-sided t
-tests where equivalence is claimed and not refuted; *Holm* is p adjusted over all sign-flip tests, or over all tests of
-equivalence (with twelve seeds a sign-flip p cannot be below 1/2048, and so Holm's not below .016). **SUPPORTED**:
-Holm's p < .05, the claimed sign, and a mean of at least the smallest effect; **REFUTED**: the same with the other sign
-(a claim of equivalence: with either); **EQUIVALENT**: smaller than the smallest effect, p < .05; **INCONCLUSIVE**:
-neither, with the number of seeds it would take at this spread. A verdict is on this network, data set and budget alone:
-here the two CNNs see 20,000 images two and four times, so their "final" accuracy is an early one ("At the documents'
-own budgets" has the late one). The documents are listed in [sources.md](sources.md).
+Each seed gives one difference, arm minus baseline. Its two runs share their starting weights and their batches, which
+`weights_hash` and `batches_hash` in `runs.csv` prove. The interval is Student's 95% interval. p is that of a sign-flip
+test, or of two one-sided t tests where equivalence is claimed and not refuted. *Holm* is p adjusted over all sign-flip
+tests, or over all tests of equivalence. With twelve seeds a sign-flip p is at least 1/2048, so Holm's is at least .016.
+
+- **SUPPORTED**: Holm's p < .05, the mean has the claimed sign and at least the size of the smallest effect.
+- **REFUTED**: the same with the opposite sign; for a claim of equivalence, with either sign.
+- **EQUIVALENT**: the difference is smaller than the smallest effect, p < .05.
+- **INCONCLUSIVE**: none of these. The page says how many seeds would settle it at this spread.
+
+A verdict is about this network, data set and budget only. Here the two CNNs see 20,000 images two and four times, so
+their "final" accuracy is an early one. "At the documents' own budgets" has the late one. The documents are listed in
+[sources.md](sources.md).
 
 ## How blind it was
 
-- The claims, their rules and their sweeps were made while looking at runs of other seeds (0 to 11, and 100 to 111 for
-  the notebook's CNN). Then everything was fixed, the number of seeds too, and committed; the runs here are of seeds
-  200 to 211, which nobody had run before, trained and read once, all by one commit (`environment.json`). Nothing was
-  changed after.
+- The claims, their rules and their sweeps were written while looking at runs of other seeds: 0 to 11, and 100 to 111
+  for the notebook's CNN. Then everything was fixed and committed, including the number of seeds. The runs here use
+  seeds 200 to 211, which nobody had run before. They were trained and read once, all by one commit
+  (`environment.json`). Nothing was changed afterwards.
 - @earlier@
-- Claims that share a sweep share its runs; Holm's adjustment needs no independence.
-- Seconds were measured on a machine that did other work as well.
+- Claims that share a sweep share its runs. Holm's adjustment does not need independent tests.
+- The seconds were measured on a machine that did other work at the same time.
 """
 
-SUMS_UP = {
+OPPOSITE = "**This contradicts the document**: the effect is real and has the opposite sign."
+NO_EFFECT = "**This contradicts the document**: if there is an effect, it is smaller than the smallest effect."
+
+SUMMARIES = {
     ("=", "EQUIVALENT"): "As claimed: the difference is smaller than the smallest effect.",
     ("=", "REFUTED"): "**This contradicts the document**: there is a difference.",
     ("+", "SUPPORTED"): "As claimed.",
     ("-", "SUPPORTED"): "As claimed.",
-    ("+", "REFUTED"): "**This contradicts the document**: the effect is real and has the opposite sign.",
-    ("-", "REFUTED"): "**This contradicts the document**: the effect is real and has the opposite sign.",
-    (
-        "+",
-        "EQUIVALENT",
-    ): "**This contradicts the document**: whatever effect there is, it is smaller than the smallest effect.",
-    (
-        "-",
-        "EQUIVALENT",
-    ): "**This contradicts the document**: whatever effect there is, it is smaller than the smallest effect.",
+    ("+", "REFUTED"): OPPOSITE,
+    ("-", "REFUTED"): OPPOSITE,
+    ("+", "EQUIVALENT"): NO_EFFECT,
+    ("-", "EQUIVALENT"): NO_EFFECT,
 }
+"""(what is claimed, the verdict) → a sentence; any other pair is not settled."""
+
+Row = dict[Any, Any]
+
+
+def pp(interval: Interval | None) -> str:
+    """An interval of accuracy in percentage points."""
+    assert interval is not None
+    estimate, low, high = (100 * value for value in astuple(interval))
+    return f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}] pp"
 
 
 def earlier_seeds() -> str:
-    """What twelve other seeds had said where their verdict was another one."""
+    """The result of twelve other seeds, for the claims whose verdict was then different."""
     comparison = compare([load(EARLIER)], metric="test_accuracy")
     difference = next(row.difference for row in comparison.rows if row.difference)
-    interval = difference.interval
-    assert interval is not None
-    assert interval.low is not None
-    assert interval.high is not None
-    low, high = 100 * interval.low, 100 * interval.high
     return (
-        "One pair of verdicts depends on the seeds: for the two claims on the accuracy of the notebook's CNN, seeds\n"
-        f"  100 to 111 (`results/reference/claims_earlier_seeds/`) gave {100 * interval.estimate:+.2f} [{low:+.2f}, "
-        f"{high:+.2f}] pp, p {difference.p:.3f}: INCONCLUSIVE. The intervals\n  overlap; take the size of that effect "
-        "with care."
+        "One pair of verdicts depends on the seeds: the two claims on the accuracy of the notebook's CNN. The earlier\n"
+        f"  seeds 100 to 111 (`results/reference/claims_earlier_seeds/`) gave {pp(difference.interval)},\n"
+        f"  p {difference.p:.3f}: INCONCLUSIVE. The intervals overlap, so the size of that effect is uncertain."
     )
 
 
 def page(results: Path = RESULTS) -> str:
-    """The page for a folder that holds verdicts.csv and a folder a sweep."""
+    """The page for a folder that holds verdicts.csv, and one folder per sweep."""
     verdicts = pd.read_csv(results / "verdicts.csv", keep_default_na=False).to_dict("records")
     parts = [
         INTRODUCTION.replace("@earlier@", earlier_seeds()),
         "## Verdicts\n",
-        summary(verdicts),
+        verdict_table(verdicts),
         "## Against the documents\n",
         against(verdicts),
         "## At the documents' own budgets\n",
@@ -109,48 +117,47 @@ def page(results: Path = RESULTS) -> str:
     return "\n".join(parts)
 
 
-def summary(verdicts: list[dict[Any, Any]]) -> str:
+def verdict_table(verdicts: list[Row]) -> str:
     lines = ["| claim | n | difference [95%] | claimed | p | Holm | verdict |", "|:---|---:|:---|:---|---:|---:|:---|"]
     for row in verdicts:
         lines.append(
             f"| [{row['claim']}](#{row['claim']}) | {row['n']}/{row['planned']} | {difference(row)} | {claimed(row)} | "
-            f"{probability(own_p(row))} | {probability(row['p_adjusted'])} | {word(row)} |"
+            f"{probability(own_p(row))} | {probability(row['p_adjusted'])} | **{row['verdict']}** |"
         )
     return "\n".join(lines) + "\n"
 
 
-def against(verdicts: list[dict[Any, Any]]) -> str:
-    """The sentences that the runs contradict, stated plainly."""
-    found = [row for row in verdicts if str(SUMS_UP.get((str(row["claimed"]), str(row["verdict"])))).startswith("**")]
+def against(verdicts: list[Row]) -> str:
+    """The sentences that the runs contradict."""
     lines = [
         f"- {row['sentence']} Said by: {row['source']}. Found: {difference(row)} {row['unit']}, {row['verdict']}."
-        for row in found
+        for row in verdicts
+        if summary(row).startswith("**")
     ]
     return "\n".join(lines or ["No verdict contradicts a document."]) + "\n"
 
 
+def summary(row: Row) -> str:
+    return SUMMARIES.get((row["claimed"], row["verdict"]), "Not settled by these runs.")
+
+
 def at_full_budget() -> str:
-    """The accuracy claims on the reference sweeps: other seeds, the documents' epochs and their test set."""
+    """The accuracy claims on the reference sweeps, which have other seeds, and the documents' epochs and test set."""
     lines = [
-        "The README's reference sweeps train as long as the documents did, on the whole training set, where the",
-        "claims' hold out a sixth of it. Batch norm minus none in test accuracy after the last epoch:",
+        "The README's reference sweeps train as long as the documents did, on the whole training set. The sweeps of",
+        "the claims leave out a sixth of it. Batch norm minus none, in test accuracy after the last epoch:",
         "",
     ]
     for name, arm in (("notebook_mlp", "batch"), ("notebook_cnn", "batch"), ("tutorial", "batch_norm")):
         comparison = compare([load(ROOT / "results/reference" / name)], metric="valid_accuracy")  # on the test set
         row = next(row for row in comparison.rows if row.arm == arm and row.difference)
         assert row.difference is not None
-        interval = row.difference.interval
-        assert interval is not None
-        assert interval.low is not None
-        assert interval.high is not None
-        numbers = [f"{100 * value:+.2f}" for value in (interval.estimate, interval.low, interval.high)]
-        lines.append(f"- {name}, {row.n} seeds: {numbers[0]} [{numbers[1]}, {numbers[2]}] pp.")
+        lines.append(f"- {name}, {row.n} seeds: {pp(row.difference.interval)}.")
     return "\n".join([*lines, ""])
 
 
 def outlier(differences: list[float | None]) -> str:
-    """What the others say where one seed stands far out."""
+    """A sentence on the other seeds, where exactly one seed is far from the rest."""
     values = [value for value in differences if value is not None]
     middle = statistics.median(values)
     usual = statistics.median(abs(value - middle) for value in values)
@@ -158,15 +165,15 @@ def outlier(differences: list[float | None]) -> str:
     if not usual or len(far) != 1:
         return ""
     rest = statistics.mean(value for value in values if value != far[0])
-    return f" One seed stands far out ({far[0]:+.3g}) and sets the spread; the mean of the others is {rest:+.3g}."
+    return f" One seed is far from the rest ({far[0]:+.3g}) and sets the spread; the others' mean is {rest:+.3g}."
 
 
-def section(row: dict[Any, Any], results: Path) -> str:
-    folder = results / str(row["sweep"])
-    said = SUMS_UP.get((str(row["claimed"]), str(row["verdict"])), "Not settled by these runs.")
+def section(row: Row, results: Path) -> str:
+    folder = results / row["sweep"]
+    meaning = summary(row)
     if row["seeds_needed"]:
-        said += f" It would take about {float(str(row['seeds_needed'])):.0f} seeds."
-    said += outlier(json.loads(str(row["differences"])))
+        meaning += f" It would take about {float(row['seeds_needed']):.0f} seeds."
+    meaning += outlier(json.loads(row["differences"]))
     shown = [
         f"### {row['claim']}",
         fill(f"> {row['sentence']}"),
@@ -174,18 +181,18 @@ def section(row: dict[Any, Any], results: Path) -> str:
         fill(f"Design: {design(folder)}. Metric: {row['metric']}, in {row['unit']}. Claimed: {claimed(row)}."),
         fill(
             f"Found: {difference(row)} over {row['n']} of {row['planned']} seeds, p {probability(own_p(row))}, by Holm "
-            f"{probability(row['p_adjusted'])}: {word(row)}. {said}"
+            f"{probability(row['p_adjusted'])}: **{row['verdict']}**. {meaning}"
         ),
     ]
     if row["notes"]:
-        shown.append(fill(f"Of the runs: {row['notes']}."))
+        shown.append(fill(f"Notes on the runs: {row['notes']}."))
     rows = f"[{row['sweep']}/{row['table']}](../results/reference/claims/{row['sweep']}/{row['table']})"
-    shown.append(fill(f"Rows: {rows}. Differences by seed: {by_seed(str(row['differences']))}."))
+    shown.append(fill(f"Rows: {rows}. Differences by seed: {by_seed(row['differences'])}."))
     return "\n\n".join(shown) + "\n"
 
 
 def design(folder: Path) -> str:
-    """What the sweep's own config says was run."""
+    """What was run, by the sweep's own config."""
     config = yaml_source.read((folder / "config.yaml").read_text(encoding="utf-8"), str(folder)).values
     fixed, grid = config["fixed"], dict(config["grid"])
     seeds = grid.pop("seed")
@@ -204,20 +211,20 @@ def design(folder: Path) -> str:
     )
 
 
-def difference(row: dict[Any, Any]) -> str:
+def difference(row: Row) -> str:
     if row["difference"] == "":
         return "–"
-    text = f"{float(str(row['difference'])):+.3g}"
-    return text if row["low"] == "" else f"{text} [{float(str(row['low'])):+.3g}, {float(str(row['high'])):+.3g}]"
+    text = f"{float(row['difference']):+.3g}"
+    return text if row["low"] == "" else f"{text} [{float(row['low']):+.3g}, {float(row['high']):+.3g}]"
 
 
-def claimed(row: dict[Any, Any]) -> str:
-    effect = f"{float(str(row['smallest_effect'])):g} {row['unit']}"
-    return {"=": f"within ±{effect}", "+": f"≥ +{effect}", "-": f"≤ −{effect}"}[str(row["claimed"])]
+def claimed(row: Row) -> str:
+    effect = f"{float(row['smallest_effect']):g} {row['unit']}"
+    return {"=": f"within ±{effect}", "+": f"≥ +{effect}", "-": f"≤ −{effect}"}[row["claimed"]]
 
 
-def own_p(row: dict[Any, Any]) -> object:
-    """Of the test that decides."""
+def own_p(row: Row) -> object:
+    """The p of the test that decides."""
     return row["p_equivalence"] if row["claimed"] == "=" and row["verdict"] != "REFUTED" else row["p"]
 
 
@@ -225,10 +232,6 @@ def probability(p: object) -> str:
     if p == "":
         return "–"
     return "<.001" if float(str(p)) < 0.0005 else f"{float(str(p)):.3f}".lstrip("0")
-
-
-def word(row: dict[Any, Any]) -> str:
-    return f"**{row['verdict']}**"
 
 
 def by_seed(text: str) -> str:
@@ -245,6 +248,4 @@ if __name__ == "__main__":
     if (RESULTS / "verdicts.csv").exists():
         PAGE.write_text(page(), encoding="utf-8")
     else:
-        print(
-            f"{RESULTS.relative_to(ROOT)}/verdicts.csv is not there yet: docs/claims.md is left alone", file=sys.stderr
-        )
+        print(f"{RESULTS}/verdicts.csv does not exist yet: docs/claims.md is not written", file=sys.stderr)

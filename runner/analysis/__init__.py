@@ -1,1 +1,1 @@
-"""Tables → comparison → verdicts. Imports no torch."""
+"""From tables to a comparison, and to verdicts. This package imports no torch."""

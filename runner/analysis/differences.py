@@ -1,78 +1,71 @@
-"""How an arm differs from the baseline: intervals, p and verdicts of a row."""
-
-from __future__ import annotations
+"""How an arm differs from the baseline: the intervals, p-values and verdicts of a row."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from runner.analysis.pairing import Codes, unproven
 from runner.analysis.records import ArmRow, Difference, Divergence
 from runner.analysis.runs import Runs, pairs_by_row
-from runner.analysis.stats.effects import cohens_dz, probability_of_improvement
-from runner.analysis.stats.intervals import paired_interval, welch_interval, wilson_interval
-from runner.analysis.stats.significance import benjamini_hochberg, holm, mcnemar_p, sign_flip_p, welch_p
+from runner.analysis.stats import effects, intervals, significance
 from runner.analysis.stats.verdicts import verdict
 
 
 def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
+    """The difference of a row's pairs. `better` is 1 where a higher metric is better, else −1."""
     if pairs is None:
         return Difference(0, 0, 0, None)
-    weights, batches = int(pairs["weights"].sum()), int(pairs["batches"].sum())
+    n, weights, batches = len(pairs), int(pairs["weights"].sum()), int(pairs["batches"].sum())
     values, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
-    several = len(pairs) > 1
-    # What is not paired is still matched, run for run: an arm that failed at one lr is not compared across lrs.
+    # Unproven pairs are still matched run by run: an arm that failed at one lr is not compared across lrs.
     if weights or batches:
-        p = welch_p(values, baseline) if several else None
-        return Difference(len(pairs), weights, batches, welch_interval(values, baseline), p)
+        p = significance.welch_p(values, baseline) if n > 1 else None
+        return Difference(n, weights, batches, intervals.welch_interval(values, baseline), p)
     differences = values - baseline
+    # Each row has its own generator, so p does not depend on the table's other rows.
+    generator = np.random.default_rng(0)
     return Difference(
-        len(pairs),
+        n,
         weights,
         batches,
-        paired_interval(differences),
-        # A generator of its own for each row: whatever else the table holds, p is the same.
-        p=sign_flip_p(differences, np.random.default_rng(0)) if several else None,
-        dz=cohens_dz(differences),
-        improvement=probability_of_improvement(better * differences),
+        intervals.paired_interval(differences),
+        p=significance.sign_flip_p(differences, generator) if n > 1 else None,
+        dz=effects.cohens_dz(differences),
+        improvement=effects.probability_of_improvement(better * differences),
         values=differences,
     )
 
 
-def divergences(runs: Runs, code: NDArray[np.int64]) -> dict[int, Divergence]:
-    diverged = runs.facts["diverged"].groupby(code).agg(["count", "sum"])
-    paired = pairs_by_row(runs, runs.facts["diverged"], code)
-    found = {}
-    for key, count, number in diverged.itertuples():
-        if count:
-            share = wilson_interval(int(number), int(count))
-            found[int(key)] = Divergence(share, _mcnemar(paired.get(key)))
-    return found
+def divergences(runs: Runs, code: Codes) -> dict[int, Divergence]:
+    """How many runs of each row diverged, where any ended. `code` is the row that each run belongs to."""
+    diverged = runs.facts["diverged"]
+    paired = pairs_by_row(runs, diverged, code)
+    counts = diverged.groupby(code).agg(["count", "sum"])
+    return {
+        int(row): Divergence(intervals.wilson_interval(int(number), int(count)), _mcnemar(paired.get(row)))
+        for row, count, number in counts.itertuples()
+        if count
+    }
 
 
 def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
-    """None where pairs are not proven, and where a baseline of several runs diverged in some of them."""
-    if pairs is None or pairs["weights"].any() or pairs["batches"].any() or not pairs["value_base"].isin([0, 1]).all():
+    """None where pairs are not proven, and where only some of several pooled baseline runs diverged."""
+    if pairs is None or unproven(pairs) or not pairs["value_base"].isin([0, 1]).all():
         return None
-    return mcnemar_p(pairs["value"].to_numpy() == 1, pairs["value_base"].to_numpy() == 1)
-
-
-# Small things
+    return significance.mcnemar_p(pairs["value"].to_numpy() == 1, pairs["value_base"].to_numpy() == 1)
 
 
 def judged(rows: Sequence[ArmRow], smallest_effect: float | None) -> tuple[ArmRow, ...]:
-    """The rows with p adjusted for their number; with verdicts, where the smallest effect was fixed beforehand."""
-    p = [row.difference.p for row in rows if row.difference and row.difference.p is not None]
-    adjusted = iter((benjamini_hochberg if smallest_effect is None else holm)(np.array(p)).tolist())
+    """The rows with p adjusted for their number, and with verdicts where the smallest effect was fixed beforehand."""
+    adjust = significance.benjamini_hochberg if smallest_effect is None else significance.holm
+    p = [row.difference.p if row.difference else None for row in rows]
     judged = []
-    for row in rows:
-        found = row.difference
-        if found and found.p is not None:
-            found = replace(found, p_adjusted=next(adjusted))
+    for row, p_adjusted in zip(rows, significance.adjusted(p, adjust), strict=True):
+        found = row.difference and replace(row.difference, p_adjusted=p_adjusted)
         if found and found.values is not None and smallest_effect is not None:
-            p_adjusted = 1.0 if found.p_adjusted is None else found.p_adjusted
+            p_adjusted = 1.0 if p_adjusted is None else p_adjusted
             found = replace(found, verdict=verdict(found.values, smallest_effect, 1, p_adjusted))
         judged.append(replace(row, difference=found))
     return tuple(judged)

@@ -1,14 +1,12 @@
-"""What a comparison is: plain records, which `runner.analysis.comparison` makes and `runner.reporting.tables` shows.
+"""The records that `runner.analysis.comparison` makes and `runner.reporting.tables` shows.
 
-arm: one value of the contrast's axis. cell: the runs equal in everything but arm and seed. pair: two runs equal in
-everything but the arm. variant: an arm under one value of a parameter that other arms do not have (batch norm's eps,
-where the baseline has no norm layer); each variant is compared with the same baseline runs.
+A variant is an arm at one value of a parameter that other arms do not have, such as batch norm's eps where the baseline
+has no norm layer. Each variant is compared with the same baseline runs. `docs/architecture.md` defines arm, cell and
+pair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 from runner.analysis.metrics import At
@@ -24,16 +22,24 @@ class Difference:
     """An arm minus the baseline, and whether its pairs are proven to be pairs."""
 
     pairs: int
-    weights_differ: int  # pairs whose shared layers did not start from the same weights
-    batches_differ: int  # pairs that did not see the same batches, over the epochs both trained
-    # of the pairs' differences; of the difference of means (Welch) where not paired; None: no pair
+    weights_differ: int
+    """Pairs whose shared layers did not start from the same weights."""
+    batches_differ: int
+    """Pairs that did not see the same batches, over the epochs that both trained."""
     interval: Interval | None
-    p: float | None = None  # of the sign-flip test; of Welch's where not paired; None: fewer than two pairs
-    p_adjusted: float | None = None  # for all the table's rows
-    dz: float | None = None  # this and what follows: of proven pairs only
+    """The paired t interval; Welch's where not all pairs are proven; None where there is no pair."""
+    p: float | None = None
+    """The p of the sign-flip test; of Welch's test where not all pairs are proven; None for fewer than two pairs."""
+    p_adjusted: float | None = None
+    """p, adjusted for the number of rows in the table."""
+    dz: float | None = None
+    """Cohen's dz. This field and those below are set only where all pairs are proven."""
     improvement: float | None = None
-    verdict: Verdict | None = None  # where a smallest effect was fixed beforehand
-    values: Values | None = field(default=None, compare=False, repr=False)  # the pairs' differences
+    """The share of pairs in which the arm is better."""
+    verdict: Verdict | None = None
+    """Set where a smallest effect was fixed beforehand."""
+    values: Values | None = field(default=None, compare=False, repr=False)
+    """The pairs' differences."""
 
     @property
     def paired(self) -> bool:
@@ -42,26 +48,31 @@ class Difference:
 
 @dataclass(frozen=True)
 class Divergence:
-    """How many of the runs that ended, ended diverged."""
+    """How many of the runs that ended have diverged."""
 
-    share: Interval  # Wilson's
-    p: float | None  # McNemar's, exact, of the proven pairs with the baseline
+    share: Interval
+    """With Wilson's interval."""
+    p: float | None
+    """The p of McNemar's exact test against the baseline; None where the pairs are not proven."""
 
 
 @dataclass(frozen=True)
 class Time:
-    """How long the target took: the mean of min(T, horizon), and how it differs from the baseline's."""
+    """How long the target took, and how that differs from the baseline."""
 
     mean: float
+    """The mean of min(T, horizon)."""
     difference: Interval | None
-    ratio: Interval | None  # of geometric means
+    ratio: Interval | None
+    """Of geometric means."""
 
 
 @dataclass(frozen=True)
 class ToTarget:
-    """A row's way to the target, on a horizon that all ok runs of its cell got to."""
+    """A row's times to the target. The horizon is the last step that all ok runs of the cell trained."""
 
-    n: int  # runs that count: diverged ones do, as having never reached it
+    n: int
+    """Runs that count. A diverged run counts, and never reaches the target."""
     reached: int
     steps: Time | None
     seconds: Time | None
@@ -69,20 +80,24 @@ class ToTarget:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One arm (or variant of it) in one cell."""
+    """One arm, or one variant of it, in one cell."""
 
     cell: Mapping[str, object]
     arm: object | None
     variant: Mapping[str, object]
-    statuses: Mapping[str, int]  # of all planned runs
-    n: int  # runs with a finite value
+    statuses: Mapping[str, int]
+    """How many of the planned runs ended with each status."""
+    n: int
+    """Runs with a finite value."""
     mean: float | None
     sd: float | None
-    difference: Difference | None  # None for the baseline, and where nothing is contrasted
-    divergence: Divergence | None = None  # None where no run ended
+    difference: Difference | None
+    """None for the baseline, and where the config has no contrast."""
+    divergence: Divergence | None = None
+    """None where no run ended."""
     to_target: ToTarget | None = None
     own_best_lr: Literal["inner", "edge"] | None = None
-    """Set where each arm is compared at its own best learning rate; edge: no lr of the grid lies beyond it."""
+    """Set where each arm is compared at its own best learning rate. "edge": the grid ends at this learning rate."""
 
     @property
     def ok(self) -> int:
@@ -94,14 +109,14 @@ class ArmRow:
 
     @property
     def block(self) -> tuple[object, ...]:
-        """What the rows that are compared with each other have in common."""
+        """A key that is equal for the rows that are compared with each other."""
         chosen = self.own_best_lr is not None
         return (chosen, *(value for name, value in self.cell.items() if not (chosen and name == "lr")))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table says; `runner.reporting.tables` says how it looks."""
+    """The content of a comparison's table. `runner.reporting.tables` decides how it looks."""
 
     metric: str
     at: At
@@ -109,92 +124,89 @@ class Comparison:
     baseline: object | None
     cell_columns: tuple[str, ...]
     variant_columns: tuple[str, ...]
-    constant: Mapping[str, object]  # the run parameters that are the same in every run
+    constant: Mapping[str, object]
+    """The run parameters that are the same in every run."""
     rows: tuple[ArmRow, ...]
-    smallest_effect: float | None = None  # of this metric, where the config fixed one
+    smallest_effect: float | None = None
+    """The smallest effect of this metric, where the config fixed one."""
     target: float | None = None
 
     @property
     def planned_rows(self) -> tuple[ArmRow, ...]:
-        """The rows in which every planned run is once."""
+        """The rows that hold every planned run exactly once."""
         return tuple(row for row in self.rows if row.own_best_lr is None)
 
     @property
     def statuses(self) -> dict[str, int]:
-        """How many planned runs ended how, over the whole table."""
+        """How many planned runs of the whole table ended with each status."""
         return {status: sum(row.statuses.get(status, 0) for row in self.planned_rows) for status in ("ok", *NOT_OK)}
 
     @property
     def adjustment(self) -> str:
-        """How p is adjusted for the rows being many: an effect fixed beforehand is tested, any other explored."""
+        """How p is adjusted for the number of rows: Holm for an effect that was fixed beforehand."""
         return "Benjamini–Hochberg" if self.smallest_effect is None else "Holm"
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The rows as flat records, full precision: the columns of CSV and JSON, and the names `sort` knows."""
+        """The rows as flat records with full precision: the columns of CSV and JSON, and of `sort`."""
         return [self._record(row) for row in self.rows]
 
     def _record(self, row: ArmRow) -> dict[str, Any]:
-        arm = {self.axis: row.arm} if self.axis else {}
-        own_best = any(other.own_best_lr for other in self.rows)
-        return {
-            **row.cell,
-            **({"own_best_lr": row.own_best_lr} if own_best else {}),
-            **arm,
-            **row.variant,
-            "metric": self.metric,
-            "at": self.at,
-            "n": row.n,
-            "ok": row.ok,
-            "planned": row.planned,
-            "mean": row.mean,
-            "sd": row.sd,
-            **(self._difference_record(row.difference) if self.axis else {}),
-            **({} if self.target is None else {"target": self.target, **_target_record(row.to_target, self.axis)}),
-            **{status: row.statuses.get(status, 0) for status in NOT_OK},
-            **_divergence_record(row.divergence, self.axis),
-        }
+        record: dict[str, Any] = dict(row.cell)
+        if len(self.planned_rows) < len(self.rows):
+            record["own_best_lr"] = row.own_best_lr
+        if self.axis:
+            record[self.axis] = row.arm
+        record |= {**row.variant, "metric": self.metric, "at": self.at}
+        record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
+        if self.axis:
+            record |= self._difference_record(row.difference)
+        if self.target is not None:
+            record |= {"target": self.target, **self._target_record(row.to_target)}
+        record |= {status: row.statuses.get(status, 0) for status in NOT_OK}
+        divergence = row.divergence
+        record |= _interval_record("diverged_share", divergence.share if divergence else None)
+        if self.axis:
+            record["diverged_p"] = divergence.p if divergence else None
+        return record
 
     def _difference_record(self, difference: Difference | None) -> dict[str, Any]:
         found = difference or Difference(0, 0, 0, None)
-        kind = "paired t" if found.paired else "Welch"
-        judged = found.verdict
-        verdict = {"verdict": judged and judged.word, "seeds_needed": judged and judged.seeds}
-        return {
-            "pairs": found.pairs if difference else None,
-            **_interval_record("difference", found.interval, "low", "high"),
-            "interval": kind if found.interval and found.interval.low is not None else None,
-            "paired": ("yes" if found.paired else "no") if difference else None,
-            "weights_differ": found.weights_differ if difference else None,
-            "batches_differ": found.batches_differ if difference else None,
+        value, low, high = _ends(found.interval)
+        record = {
+            "pairs": found.pairs,
+            "difference": value,
+            "low": low,
+            "high": high,
+            "interval": None if low is None else "paired t" if found.paired else "Welch",
+            "paired": "yes" if found.paired else "no",
+            "weights_differ": found.weights_differ,
+            "batches_differ": found.batches_differ,
             "p": found.p,
             "p_adjusted": found.p_adjusted,
-            "p_adjustment": self.adjustment if found.p_adjusted is not None else None,
+            "p_adjustment": None if found.p_adjusted is None else self.adjustment,
             "dz": found.dz,
             "probability_of_improvement": found.improvement,
-            **(verdict if self.smallest_effect is not None else {}),
         }
+        if self.smallest_effect is not None:
+            word, seeds = astuple(found.verdict) if found.verdict else (None, None)
+            record |= {"verdict": word, "seeds_needed": seeds}
+        return record if difference else dict.fromkeys(record)
+
+    def _target_record(self, found: ToTarget | None) -> dict[str, Any]:
+        reach = found or ToTarget(0, 0, None, None)
+        record: dict[str, Any] = {"reached": reach.reached, "followed": reach.n}
+        for unit, time in (("steps", reach.steps), ("seconds", reach.seconds)):
+            record[f"{unit}_to_target"] = time.mean if time else None
+            if self.axis:
+                record |= _interval_record(f"{unit}_difference", time.difference if time else None)
+                record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)
+        return record if found else dict.fromkeys(record)
 
 
-def _interval_record(name: str, interval: Interval | None, low: str = "", high: str = "") -> dict[str, float | None]:
-    return {
-        name: interval.estimate if interval else None,
-        low or f"{name}_low": interval.low if interval else None,
-        high or f"{name}_high": interval.high if interval else None,
-    }
+def _ends(interval: Interval | None) -> tuple[float | None, ...]:
+    return astuple(interval) if interval else (None, None, None)
 
 
-def _divergence_record(divergence: Divergence | None, axis: str | None) -> dict[str, Any]:
-    record: dict[str, Any] = _interval_record("diverged_share", divergence.share if divergence else None)
-    return {**record, "diverged_p": divergence.p if divergence else None} if axis else record
-
-
-def _target_record(found: ToTarget | None, axis: str | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"reached": found.reached if found else None, "followed": found.n if found else None}
-    for unit in ("steps", "seconds"):
-        time: Time | None = getattr(found, unit, None)
-        record[f"{unit}_to_target"] = time.mean if time else None
-        if axis:
-            record |= _interval_record(f"{unit}_difference", time.difference if time else None)
-            record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)
-    return record
+def _interval_record(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), _ends(interval), strict=True))

@@ -1,44 +1,37 @@
-"""All runs of a comparison, one index for everything."""
+"""All runs of a comparison."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from runner.analysis.metrics import Curve, is_share
-from runner.analysis.pairing import Arms, pairs
+from runner.analysis.metrics import Curve
+from runner.analysis.pairing import Arms, Codes, pairs
 
 
 @dataclass(frozen=True)
 class Runs:
-    """All that is compared, one index for everything."""
+    """All runs of a comparison. Every table has one row per run, in the same order."""
 
     parameters: pd.DataFrame
     facts: pd.DataFrame
     arms: Arms
     metric: str
-    target: float | None
-    curves: list[Curve] | None  # where there is a target
-    best_lr: pd.DataFrame | None = None  # lr, edge: where these are each arm's runs at its own best lr
-
-    @property
-    def better(self) -> int:
-        """1 where more of the metric is better, else −1."""
-        return 1 if is_share(self.metric) else -1
+    target: float | None = None
+    curves: Sequence[Curve] = ()
+    """The curves of the metric, where there is a target."""
+    best_lr: pd.DataFrame | None = None
+    """`lr` and `edge`, where these are the runs of each arm at its own best learning rate."""
 
 
-def pairs_by_row(runs: Runs, values: pd.Series, code: NDArray[np.int64]) -> dict[int, pd.DataFrame]:
-    """Row → its pairs, where both runs of a pair have a value.
+def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.DataFrame]:
+    """Each row's pairs, where both runs of a pair have a value. `code` is the row that each run belongs to.
 
-    Where a row pools several runs that share one baseline run, their mean is its one partner: counted each, they would
-    be pairs that are not independent.
+    A row may pool several runs that share one baseline run. Their mean is then its one partner, because several pairs
+    with the same run would not be independent.
     """
     found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
-    if found.empty:
-        return {}
+    found["row"] = code[found.index.astype(int)]
     how = {"value": "mean", "value_base": "mean", "weights": "any", "batches": "any"}
-    found = found.assign(row=code[found.index]).groupby(["row", "run_base"]).agg(how).reset_index()
+    found = found.groupby(["row", "run_base"]).agg(how).reset_index()
     return dict(iter(found.groupby("row")))  # type: ignore[arg-type]

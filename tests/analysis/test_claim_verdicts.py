@@ -117,7 +117,7 @@ def test_the_worst_of_several_decides() -> None:
     assert both.interval is not None
     assert both.interval.estimate == pytest.approx(-3.03)
     assert both.p == pytest.approx(2 * 2 / 2**10)  # two were looked at
-    with pytest.raises(ValueError, match="one decides"):
+    with pytest.raises(ValueError, match="only one can decide"):
         finding(a_claim(), np.array([small, large]))
 
 

@@ -239,7 +239,7 @@ def test_an_epoch_that_is_a_word() -> None:
 def test_duplicated_rows_are_refused() -> None:
     result = sweep(one_epoch({"none": [0.5, 0.5], "bn": [0.5, 0.5]}))
     twice = replace(result, metrics=pd.concat([result.metrics, result.metrics.iloc[[2]]]))
-    with pytest.raises(UserError, match=r"more than one row of run 3, epoch 1 \(1 rows too many in all\)"):
+    with pytest.raises(UserError, match=r"more than one row of run 3, epoch 1"):
         compare([twice])
     twice = replace(result, runs=pd.concat([result.runs, result.runs.iloc[[2]]]))
     with pytest.raises(UserError, match=r"runs\.csv has more than one row of a run"):

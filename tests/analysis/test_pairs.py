@@ -289,5 +289,5 @@ def test_a_run_in_two_folders_is_not_counted_twice() -> None:
     first = sweep(one_epoch({"none": [0.5], "bn": [0.75]}))
     second = replace(first, folder=Path("elsewhere/study"))
     assert len(compare([first, second]).rows) == 4
-    with pytest.raises(UserError, match="2 runs stand in more than one of these folders"):
+    with pytest.raises(UserError, match="2 runs are in more than one of these folders"):
         compare([first, second], group_by=[])

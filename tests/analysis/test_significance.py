@@ -17,7 +17,6 @@ from runner.analysis.stats.significance import (
     benjamini_hochberg,
     equivalence_p,
     holm,
-    levene_p,
     mcnemar_p,
     sign_flip_p,
     welch_p,
@@ -132,7 +131,7 @@ def test_equivalence_without_spread() -> None:
     assert equivalence_p(np.zeros(2), 1e-9) == 0
 
 
-# McNemar, Levene
+# McNemar
 
 
 @pytest.mark.parametrize(("only", "only_base", "both"), [(5, 0, 2), (0, 5, 0), (3, 4, 1), (0, 0, 6), (1, 9, 0)])
@@ -142,20 +141,6 @@ def test_mcnemar_is_the_binomial_of_the_pairs_that_disagree(only: int, only_base
     disagree = only + only_base
     expected = scipy_stats.binomtest(only, disagree).pvalue if disagree else 1.0
     assert mcnemar_p(events, baseline) == pytest.approx(expected)
-
-
-def test_levene_is_an_analysis_of_variance_of_deviations_from_the_median() -> None:
-    samples = [rng(seed).normal(0, 1 + seed, 9) for seed in range(3)]
-    expected = scipy_stats.f_oneway(*(np.abs(sample - np.median(sample)) for sample in samples)).pvalue
-    assert levene_p(*samples) == pytest.approx(expected, rel=1e-9)
-
-
-def test_levene_without_spread() -> None:
-    flat, wide = np.full(3, 0.3), np.array([-1.0, -1.0, 1.0, 1.0])
-    assert levene_p(flat, flat + 1) == 1
-    assert levene_p(wide, wide + 5) == 1
-    assert levene_p(flat, wide) == 0
-    assert 0 < levene_p(flat, np.array([0.0, 1.0, 3.0])) < 1
 
 
 # Many p
@@ -190,7 +175,6 @@ def test_no_number_is_refused_by_every_test(bad: list[float]) -> None:
         lambda: welch_p(values, good),
         lambda: welch_p(good, values),
         lambda: equivalence_p(values, 1.0),
-        lambda: levene_p(good, values),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"needs \d or more values|not finite|one dimension"):
@@ -203,10 +187,6 @@ def test_too_few_values_are_refused() -> None:
         welch_p(one, two)
     with pytest.raises(ValueError, match="needs 2 or more values, got 1"):
         equivalence_p(one, 1.0)
-    with pytest.raises(ValueError, match="needs 3 or more values, got 2"):
-        levene_p(two, two)
-    with pytest.raises(ValueError, match="needs 2 or more samples"):
-        levene_p(np.arange(3.0))
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, NAN, INF])

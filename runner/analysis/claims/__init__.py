@@ -1,1 +1,1 @@
-"""Claims: declared, measured seed by seed, judged."""
+"""Claims: what a claim is, how a seed's runs are measured, and how the measurements are judged."""

@@ -1,13 +1,12 @@
-"""From a sweep's tables to one number per seed: what claims are made of.
+"""From a sweep's tables to one number per seed. The measures of claims are built from these functions.
 
-Every function returns an array [S] over the planned seeds in ascending order, NaN where a run of that seed has no
-result, so that a failed run is seen to be missing. A diverged run stays in, with the accuracy it has, and never reaches
-a target. Accuracies are in percentage points (pp).
+An array [S] has one value per planned seed, in ascending order of the seeds. The value is NaN where a run of that seed
+has no result, so a failed run stays visible. A diverged run counts with the accuracy that it has, and never reaches a
+target. Accuracies are in percentage points (pp).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,46 +22,49 @@ Where = Mapping[str, object]
 
 
 def values(results: Results, metric: str) -> pd.Series:
-    """The metric at the last epoch, a value a run in the order of `results.runs`."""
+    """The metric at the last epoch: one value per row of `results.runs`."""
     return read_runs([results], metric, "last")[1]["value"]
 
 
-def by_seed(results: Results, of_run: pd.Series, where: Where) -> Values:
-    """The value of the one run a seed whose parameters are these. Errors: UserError for none, or several a seed."""
+def measured(results: Results, by_run: Mapping[Any, float] | pd.Series) -> pd.Series:
+    """Values by run number → one value per row of `results.runs`.
+
+    A failed run has none: its readings are not what was planned.
+    """
+    found = results.runs["run"].map(by_run).astype(float)
+    return found.where(results.runs["status"].isin(MEASURED))
+
+
+def by_seed(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Values:
+    """The value of the arm's one run per seed [S]. `where` selects among the arm's runs by other parameters.
+
+    Errors: UserError where there is no such run, or several per seed.
+    """
     runs = results.runs
+    where = {results.axis or "": arm, **(where or {})}
     chosen = np.ones(len(runs), dtype=bool)
     for name, value in where.items():
         chosen &= (runs[name] == value).to_numpy()
     seeds = runs.loc[chosen, "seed"]
     if seeds.empty or seeds.duplicated().any():
-        raise UserError(f"{results.folder}: {'no run' if seeds.empty else 'several runs a seed'} with {dict(where)}")
-    found = pd.Series(of_run.to_numpy()[chosen], index=seeds.to_numpy(), dtype=float)
+        count = "no run" if seeds.empty else "several runs per seed"
+        raise UserError(f"{results.folder}: {count} with {where}")
+    found = pd.Series(of_run.to_numpy()[chosen], index=seeds, dtype=float)
     return found.reindex(np.sort(runs["seed"].unique())).to_numpy()
 
 
 def difference(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Values:
     """Arm minus baseline [S]."""
-    assert results.axis is not None
-    ours, theirs = ({**(where or {}), results.axis: value} for value in (arm, results.baseline))
-    return by_seed(results, of_run, ours) - by_seed(results, of_run, theirs)
+    return by_seed(results, of_run, arm, where) - by_seed(results, of_run, results.baseline, where)
 
 
-def levels(results: Results, name: str) -> list[object]:
-    """The values a parameter takes, in the order of the config."""
-    return list(results.runs[name].unique().tolist())
+def other_arms(results: Results) -> list[object]:
+    """The arms without the baseline, in the order of the config."""
+    return [arm for arm in results.runs[results.axis].unique().tolist() if arm != results.baseline]
 
 
 def least_squares_slopes(x: Values, table: Values) -> Values:
-    """Least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
+    """The least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
     centred = x - x.mean()
-    # Sums, not BLAS's products, whose last digit depends on the processor.
+    # Plain sums: the last digit of a BLAS product depends on the processor.
     return np.asarray((centred[:, None] * table).sum(axis=0) / (centred**2).sum())
-
-
-def per_run(results: Results) -> pd.Series:
-    return pd.Series(np.nan, index=results.runs["run"].to_numpy(), dtype=float)
-
-
-def measured(results: Results, of_run: pd.Series) -> pd.Series:
-    """Without the runs that failed: what they have is not what was planned."""
-    return pd.Series(of_run.to_numpy(dtype=float)).where(results.runs["status"].isin(MEASURED).to_numpy())

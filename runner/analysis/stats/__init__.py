@@ -1,1 +1,1 @@
-"""Statistics of paired runs: arrays in, numbers or small frozen records out; by scipy and statsmodels."""
+"""Statistics of paired runs, by scipy and statsmodels. Arrays go in; numbers or small frozen records come out."""

@@ -1,19 +1,14 @@
 """An estimate and its 95% interval.
 
-A handful of seeds is what there is, so a mean difference has a t interval: a bootstrap of five values rejects a true
-hypothesis two to three times as often as it says. The bootstrap is for aggregates over many cells.
+A mean difference has a t interval, because there are only a handful of seeds. A bootstrap of five values rejects a true
+hypothesis two to three times as often as it should.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
-from scipy.stats import bootstrap, trim_mean
 from statsmodels.stats.proportion import proportion_confint
 
 from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values, finite
@@ -21,7 +16,7 @@ from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values, finite
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95% interval; no interval where one value says nothing about the spread."""
+    """An estimate and its 95% interval. `low` and `high` are None where the spread is not known, as for one value."""
 
     estimate: float
     low: float | None = None
@@ -29,98 +24,77 @@ class Interval:
 
 
 def paired_interval(differences: Values) -> Interval:
-    """The mean of the pairs' differences with Student's t interval (Student 1908), as `scipy.stats.ttest_rel` has it.
+    """The mean of the pairs' differences with Student's t interval (Student 1908).
 
-    Differences without any spread give an interval of zero width. Errors: ValueError for none, or one not finite.
+    It equals the interval of `scipy.stats.ttest_rel`. Differences without spread give an interval of zero width.
+    Errors: ValueError where there is no difference, or one is not finite.
+
+    >>> paired_interval([0.25, 0.25, 0.25])
+    Interval(estimate=0.25, low=0.25, high=0.25)
     """
     differences = finite(differences)
     n = len(differences)
+    mean = float(differences.mean())
     if n == 1:
-        return Interval(float(differences[0]))
-    return _interval(float(differences.mean()), float(differences.var(ddof=1)) / n, n - 1)
+        return Interval(mean)
+    return _t_interval(mean, float(differences.var(ddof=1)) / n, n - 1)
 
 
 def welch_interval(values: Values, baseline: Values) -> Interval:
-    """mean(values) − mean(baseline) with Welch's t interval (Welch 1947), as `ttest_ind(equal_var=False)` has it.
+    """mean(values) − mean(baseline) with Welch's t interval (Welch 1947).
 
-    The two samples need not be paired, of one size or of one spread. Errors: ValueError for none, or one not finite.
+    It equals the interval of `scipy.stats.ttest_ind(equal_var=False)`. The samples may differ in size and in spread.
+    Errors: ValueError where a sample has no value, or one that is not finite.
+
+    >>> interval = welch_interval([3, 4, 5], [1, 2, 3])
+    >>> interval.estimate, round(interval.low, 2), round(interval.high, 2)
+    (2.0, -0.27, 4.27)
     """
     values, baseline = finite(values), finite(baseline)
     estimate = float(values.mean() - baseline.mean())
-    if min(len(values), len(baseline)) == 1:
+    n, m = len(values), len(baseline)
+    if min(n, m) == 1:
         return Interval(estimate)
-    a, b = (float(sample.var(ddof=1)) / len(sample) for sample in (values, baseline))
+    a, b = float(values.var(ddof=1)) / n, float(baseline.var(ddof=1)) / m
     if a + b == 0:
         return Interval(estimate, estimate, estimate)
-    # Welch–Satterthwaite, written in shares so that tiny variances do not underflow when squared.
+    # The Welch–Satterthwaite formula, in shares: the squares of tiny variances would be rounded to 0.
     share = a / (a + b)
-    return _interval(estimate, a + b, 1 / (share**2 / (len(values) - 1) + (1 - share) ** 2 / (len(baseline) - 1)))
+    freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))
+    return _t_interval(estimate, a + b, freedom)
 
 
-def _interval(estimate: float, variance: float, freedom: float) -> Interval:
+def _t_interval(estimate: float, variance: float, freedom: float) -> Interval:
     half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
     return Interval(estimate, estimate - half, estimate + half)
 
 
 def wilson_interval(count: int, n: int) -> Interval:
-    """The share count/n with Wilson's score interval (Wilson 1927): never outside 0 … 1, never of zero width.
+    """The share count/n with Wilson's score interval (Wilson 1927). It stays within 0 … 1 and never has zero width.
 
     Errors: ValueError unless 0 ≤ count ≤ n and n ≥ 1.
+
+    >>> interval = wilson_interval(0, 10)
+    >>> interval.estimate, round(interval.high, 3)
+    (0.0, 0.278)
     """
     if not 0 <= count <= n or n < 1:
-        raise ValueError(f"{count} of {n} is no share")
+        raise ValueError(f"{count} of {n} is not a share")
     low, high = proportion_confint(count, n, alpha=ALPHA, method="wilson")
     return Interval(count / n, float(low), float(high))
 
 
-def iqm(values: Values) -> float:
-    """The interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021).
-
-    Errors: ValueError for no value, or one not finite.
-    """
-    return float(trim_mean(finite(values), 0.25))
-
-
-def iqm_interval(cells: Sequence[Values], generator: np.random.Generator, resamples: int = 2000) -> Interval:
-    """The IQM over the runs of all cells, with a percentile bootstrap that resamples runs within each cell
-    (Agarwal et al. 2021), by `scipy.stats.bootstrap`. For one cell, `paired_interval` covers what this does not.
-
-    Errors: ValueError for fewer than two cells, fewer than two runs in one, or a value not finite.
-    """
-    if len(cells) < 2:
-        raise ValueError(f"an aggregate needs 2 or more cells, got {len(cells)}; of one, use paired_interval")
-    samples = [finite(cell, at_least=2) for cell in cells]
-    estimate = iqm(np.concatenate(samples))
-    if all(np.ptp(sample) == 0 for sample in samples):  # resampling changes nothing; scipy warns
-        return Interval(estimate, estimate, estimate)
-
-    def statistic(*resampled: Any, axis: int = -1) -> Any:
-        return trim_mean(np.concatenate(resampled, axis=axis), 0.25, axis=axis)
-
-    found = bootstrap(
-        samples,
-        statistic,
-        n_resamples=resamples,
-        batch=100,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=generator,
-    ).confidence_interval
-    return Interval(estimate, float(found.low), float(found.high))
-
-
 def mean_band(values: Values) -> tuple[Values, Values, Values]:
-    """(mean, low, high) of each column of `values` [runs, readings] with Student's t interval over its finite values.
+    """(mean, low, high) of each column of `values` [runs, readings]: Student's t interval over its finite values.
 
-    NaN where a column has none; of one run's, low and high are NaN.
+    All three are NaN where a column has no finite value. `low` and `high` are NaN where it has one.
     """
     known = np.isfinite(values)
     n = known.sum(axis=0)
-    filled = np.where(known, values, 0.0)
-    mean = np.divide(filled.sum(axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
+    nothing = np.full(len(n), np.nan)
+    sums = np.where(known, values, 0.0).sum(axis=0)
+    mean = np.divide(sums, n, out=nothing.copy(), where=n > 0)
     squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
-    several = n > 1
-    variance = np.divide(squares, (n - 1) * n, out=np.full(len(n), np.nan), where=several)
+    variance = np.divide(squares, (n - 1) * n, out=nothing, where=n > 1)
     half = stdtrit(np.maximum(n - 1, 1), (1 + CONFIDENCE) / 2) * np.sqrt(variance)
     return mean, mean - half, mean + half

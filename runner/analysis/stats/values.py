@@ -1,6 +1,4 @@
-"""What goes into every statistic: finite numbers, enough of them."""
-
-from __future__ import annotations
+"""Checks that every statistic makes first: the values are finite, and there are enough of them."""
 
 from collections.abc import Sequence
 
@@ -16,8 +14,8 @@ Values = NDArray[np.float64]
 def finite(values: Values | Sequence[float], at_least: int = 1) -> Values:
     """`values` as a one-dimensional array of floats.
 
-    Errors: ValueError for fewer than `at_least`, and for NaN or infinity: what a run without a number counts as is for
-    the caller to say.
+    Errors: ValueError for fewer than `at_least` values, and for NaN or infinity. The caller decides what a run without
+    a number counts as.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -25,14 +23,14 @@ def finite(values: Values | Sequence[float], at_least: int = 1) -> Values:
     if len(array) < at_least:
         raise ValueError(f"needs {at_least} or more values, got {len(array)}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(array))} of {len(array)} values are not finite")
+        raise ValueError("some values are not finite")
     return array
 
 
 def spread(values: Values) -> float:
-    """The standard deviation (n − 1); 0 where it is no more than rounding: .9 − .8 and .7 − .6 differ in the last bit.
+    """The standard deviation (n − 1) of two values or more; 0 where it is only rounding.
 
-    Needs two values or more.
+    For example, .9 − .8 and .7 − .6 differ in the last bit only.
     """
     scale = float(np.abs(values).max())
     sd = float((values / scale).std(ddof=1)) if scale else 0.0

@@ -1,7 +1,6 @@
-"""What the pairs say about an effect fixed beforehand, and how many it takes to say it."""
+"""The verdict on an effect whose size was fixed beforehand, and the number of pairs that a verdict needs."""
 
-from __future__ import annotations
-
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -14,49 +13,46 @@ from runner.analysis.stats.values import ALPHA, Values, finite, positive, spread
 POWER = 0.8
 
 FEWEST = 6
-"""No sign-flip test of fewer pairs can give p < .05."""
+"""A sign-flip test of fewer pairs cannot give p < .05."""
 
 MOST = 100_000
-"""More seeds than this are not a plan."""
+"""Nobody plans more seeds than this."""
 
 
-def power(effect: float, n: int) -> float:
-    """The chance that a two-sided paired t test of `n` pairs at .05 finds an effect of `effect` SDs, with its sign.
+def power(effect: float, n: int, alpha: float = ALPHA / 2) -> float:
+    """The chance that a one-sided paired t test of `n` pairs at `alpha` finds an effect of `effect` SDs.
 
-    By `statsmodels.stats.power.TTestPower`; one-sided at .025, since the far tail of its two-sided power is NaN from
-    some 6 SDs on. Errors: ValueError for an effect below 0 or NaN, or fewer than two pairs.
+    By default this is a two-sided test at .05 that also finds the right sign. It is computed by statsmodels'
+    `TTestPower` with one side, because its two-sided power is NaN from about 6 SDs on.
+    Errors: ValueError for an effect that is below 0 or NaN, and for fewer than two pairs.
     """
-    return _power(effect, n, ALPHA / 2)
-
-
-def _power(effect: float, n: int, alpha: float) -> float:
     if not effect >= 0 or n < 2:
         raise ValueError(f"needs an effect of 0 or more and 2 or more pairs, got {effect} and {n}")
-    # Beyond 1,000 SDs the power is 1, and statsmodels' NaN.
+    # Above 1,000 SDs statsmodels gives NaN, and the power is 1.
     return float(TTestPower().power(min(effect, 1e3), n, alpha, alternative="larger"))
 
 
 def seeds_needed(smallest_effect: float, sd: float) -> int | None:
-    """The pairs with which an effect is found with 80% power, `sd` being that of the pairs' differences.
+    """The number of pairs that finds an effect with 80% power. `sd` is that of the pairs' differences.
 
-    Never below 6, of which fewer cannot reject; None above 100,000. Errors: ValueError for an effect not above 0, an
-    SD below 0, or either not finite.
+    It is never below 6, because fewer pairs cannot reject. None means above 100,000.
+    Errors: ValueError for an effect that is not above 0, for an SD below 0, and where either is not finite.
+
+    >>> seeds_needed(0.01, sd=0.01)
+    10
     """
     positive("the smallest effect", smallest_effect)
     if not 0 <= sd < float("inf"):
         raise ValueError(f"the SD must be 0 or more and finite, got {sd}")
-    return _fewest(lambda n: power(smallest_effect / sd if sd else float("inf"), n))
+    effect = smallest_effect / sd if sd else float("inf")
+    return _fewest(lambda n: power(effect, n))
 
 
 def _fewest(power_of: Callable[[int], float]) -> int | None:
-    """The smallest number of pairs of power .8; power grows with their number."""
-    low, high = FEWEST, MOST
-    if power_of(high) < POWER:
+    """The smallest number of pairs with a power of .8. The power grows with the number of pairs."""
+    if power_of(MOST) < POWER:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power_of(middle) >= POWER else (middle + 1, high)
-    return low
+    return FEWEST + bisect_left(range(FEWEST, MOST), True, key=lambda n: power_of(n) >= POWER)
 
 
 Word = Literal["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
@@ -64,33 +60,39 @@ Word = Literal["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word; `seeds` is how many would settle an INCONCLUSIVE one, None where that is not known."""
+    """One word. `seeds` is how many seeds would settle an INCONCLUSIVE verdict, or None where that is not known."""
 
     word: Word
     seeds: int | None = None
 
 
 def verdict(differences: Values, smallest_effect: float, sign: int, adjusted_p: float) -> Verdict:
-    """SUPPORTED: adjusted p < .05, the mean has the claimed `sign` (1 or −1) and at least the size of the smallest
-    effect of interest, fixed beforehand. REFUTED: the same with the opposite sign. EQUIVALENT: within ± that effect by
-    TOST at .05. Else INCONCLUSIVE, with the seeds it would take: those that find the smallest effect with 80% power;
-    where there are as many already, those that would tell the difference seen from the margin.
+    """Judge the pairs' differences by a smallest effect of interest that was fixed beforehand.
 
-    Errors: ValueError for no difference, one not finite, an effect not above 0, another sign, or a p that is not one.
+    SUPPORTED: adjusted p < .05, and the mean has the claimed `sign` (1 or −1) and at least the size of that effect.
+    REFUTED: the same with the opposite sign. EQUIVALENT: within ± that effect, by TOST at .05. INCONCLUSIVE: none of
+    these; then `seeds` is the number that finds the smallest effect with 80% power. If there are as many seeds already,
+    it is the number that would tell the observed difference from the margin.
+    Errors: ValueError for no difference, one that is not finite, an effect that is not above 0, another sign, and a p
+    that is not a probability.
+
+    >>> verdict([0.02, 0.03, 0.02, 0.03, 0.02, 0.03], smallest_effect=0.01, sign=1, adjusted_p=0.03125)
+    Verdict(word='SUPPORTED', seeds=None)
     """
     differences = finite(differences)
     positive("the smallest effect", smallest_effect)
     if sign not in (1, -1) or not 0 <= adjusted_p <= 1:
         raise ValueError(f"needs a sign of 1 or -1 and a p between 0 and 1, got {sign} and {adjusted_p}")
-    if len(differences) == 1:
+    n = len(differences)
+    if n == 1:
         return Verdict("INCONCLUSIVE")
     mean = float(differences.mean())
-    large = abs(mean) >= smallest_effect * (1 - 1e-9)  # .04 − .035 is not less than .005
+    large = abs(mean) >= smallest_effect * (1 - 1e-9)  # Rounding makes .04 − .035 less than .005.
     if adjusted_p < ALPHA and large:
         return Verdict("SUPPORTED" if mean * sign > 0 else "REFUTED")
     if equivalence_p(differences, smallest_effect) < ALPHA:
         return Verdict("EQUIVALENT")
-    sd, n = spread(differences), len(differences)
+    sd = spread(differences)
     needed = seeds_needed(smallest_effect, sd)
     if needed is not None and needed <= n:
         needed = n + 1 if large else _seeds_for_equivalence(abs(mean), smallest_effect, sd)
@@ -98,6 +100,6 @@ def verdict(differences: Values, smallest_effect: float, sign: int, adjusted_p: 
 
 
 def _seeds_for_equivalence(mean: float, margin: float, sd: float) -> int | None:
-    """The pairs with which TOST has 80% power, were the mean seen the true one: both its tests have to reject."""
-    rooms = [(margin - mean) / sd, (margin + mean) / sd]
-    return _fewest(lambda n: sum(_power(room, n, ALPHA) for room in rooms) - 1)
+    """The number of pairs that gives TOST 80% power, if `mean` is the true mean. Both of its tests have to reject."""
+    distances = [(margin - mean) / sd, (margin + mean) / sd]
+    return _fewest(lambda n: sum(power(distance, n, ALPHA) for distance in distances) - 1)
