@@ -49,7 +49,7 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def _difference_columns(comparison: Comparison) -> list[Column]:
-    """What is said of an arm's difference; the cells of the baseline are empty."""
+    """The columns about an arm's difference to the baseline. They are empty in the baseline's own rows."""
     table: list[Column] = []
 
     def add(heading: str, text: Callable[[Difference], str], number: bool = False) -> None:

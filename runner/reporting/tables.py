@@ -96,6 +96,7 @@ def _layouts(comparison: Comparison, columns: list[Column]) -> Iterator[tuple[li
 
 
 def _paired(row: ArmRow) -> str:
+    """Whether a row is paired, without the reason."""
     if row.difference is None:
         return ""
     return "yes" if row.difference.paired else "no"

@@ -23,7 +23,7 @@ Where = Mapping[str, object] | None
 """Parameter → the value that the runs must have."""
 
 MOST_SERIES = 10
-"""Without a contrast, up to this many settings share a panel."""
+"""Without a contrast, up to this many settings share a panel. With more settings, each has its own."""
 
 
 @dataclass(frozen=True)
