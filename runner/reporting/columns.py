@@ -1,56 +1,81 @@
-"""The columns of a comparison's tables."""
-
-from __future__ import annotations
+"""The tables of a comparison: their titles, columns and notes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any
 
 from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
-from runner.reporting.formats import NOTHING, difference_text, number_format, p_text, shown
-from runner.reporting.notes import needs_more_seeds, p_values, why_not_paired
+from runner.reporting import notes
+from runner.reporting.formats import NOTHING, difference_text, interval_text, number_format, p_text, shown
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table a person reads."""
+    """One column of a table: its heading, the text of its cell in a row, and whether the cells are numbers."""
 
     heading: str
-    cell: Callable[[ArmRow], str]
+    cell: Callable[[Any], str]
     number: bool = False
 
 
+@dataclass(frozen=True)
+class Part:
+    """One table of a comparison and the text around it. Its rows are `Comparison.rows`."""
+
+    title: str
+    columns: list[Column]
+    notes: list[str]
+
+
+def parts(comparison: Comparison) -> list[Part]:
+    """The table of differences and, where a target was given, the table of the times to it."""
+    found = [Part(notes.title(comparison), columns(comparison), notes.notes(comparison))]
+    if comparison.target is not None:
+        found.append(Part(notes.target_title(comparison), target_columns(comparison), []))
+    return found
+
+
 def columns(comparison: Comparison) -> list[Column]:
-    """The columns a person reads. Those that would only repeat `n` are left out."""
-    rows = comparison.rows
-    table = _who_columns(comparison)
+    """The columns of the first table. A column that would only repeat `n` is left out."""
+    rows, metric = comparison.rows, comparison.metric
+    table = _identity_columns(comparison)
     table.append(Column("n", lambda row: str(row.n), number=True))
     if any((row.n, row.ok) != (row.planned, row.planned) for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
-    percent = " (%)" if is_share(comparison.metric) else ""
-    table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, comparison.metric), number=True))
-    if comparison.axis:
-        table.append(Column("difference", lambda row: difference_text(row.difference, comparison.metric)))
-        baseline = {tuple(row.cell.items()): row.n for row in rows if row.difference is None}
-        if any(
-            row.difference and not row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)
-            for row in rows
-        ):
-            table.append(Column("pairs", lambda row: str(row.difference.pairs) if row.difference else "", number=True))
-        if p_values(comparison):
-            table.append(Column("p", lambda row: p_text(row.difference.p_adjusted) if row.difference else ""))
-        if comparison.smallest_effect is not None:
-            table.append(Column("verdict", _verdict))
-            if needs_more_seeds(comparison):
-                table.append(Column("needs", _needs, number=True))
-        table.append(Column("paired", lambda row: _paired(row.difference)))
+    percent = " (%)" if is_share(metric) else ""
+    table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
+    return [*table, *_difference_columns(comparison)] if comparison.axis else table
+
+
+def _difference_columns(comparison: Comparison) -> list[Column]:
+    """The columns about an arm's difference to the baseline. They are empty in the baseline's own rows."""
+    table: list[Column] = []
+
+    def add(heading: str, text: Callable[[Difference], str], number: bool = False) -> None:
+        table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number))
+
+    add("difference", lambda d: difference_text(d, comparison.metric))
+    baseline = {tuple(row.cell.items()): row.n for row in comparison.rows if row.difference is None}
+    if not all(
+        row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)
+        for row in comparison.rows
+        if row.difference
+    ):
+        add("pairs", lambda d: str(d.pairs), number=True)
+    if notes.p_values(comparison):
+        add("p", lambda d: p_text(d.p_adjusted))
+    if comparison.smallest_effect is not None:
+        add("verdict", lambda d: d.verdict.word if d.verdict else NOTHING)
+        if notes.needs_more_seeds(comparison):
+            add("needs", lambda d: str(d.verdict.seeds or "") if d.verdict else "", number=True)
+    add("paired", lambda d: "yes" if d.paired else f"no ({notes.why_not_paired(d)})")
     return table
 
 
 def target_columns(comparison: Comparison) -> list[Column]:
     """The columns of the second table, where a target was given."""
-    table = _who_columns(comparison)
+    table = _identity_columns(comparison)
     table.append(Column("reached", _reached, number=True))
     for unit in ("steps", "seconds"):
         table.append(Column(unit, _time_cell(unit, _time_mean), number=True))
@@ -59,17 +84,24 @@ def target_columns(comparison: Comparison) -> list[Column]:
     return table
 
 
-def _who_columns(comparison: Comparison) -> list[Column]:
-    table = [_parameter(name, _field("cell", name), comparison) for name in comparison.cell_columns]
-    if any(row.own_best_lr for row in comparison.rows):
-        table = [replace(column, cell=_lr) if column.heading == "lr" else column for column in table]
-    if comparison.axis:
-        table.append(_parameter(comparison.axis, lambda row: row.arm, comparison))
-    return table + [_parameter(name, _field("variant", name), comparison) for name in comparison.variant_columns]
+def _identity_columns(comparison: Comparison) -> list[Column]:
+    """The columns that tell the rows apart: the cell's parameters, the arm, and its variant's parameters."""
+    axis = [comparison.axis] if comparison.axis else []
+    names = [*comparison.cell_columns, *axis, *comparison.variant_columns]
+    return [_parameter_column(name, comparison) for name in names]
 
 
-def _lr(row: ArmRow) -> str:
-    return {None: "", "inner": "best ", "edge": "best! "}[row.own_best_lr] + shown(row.cell["lr"])
+def _parameter_column(name: str, comparison: Comparison) -> Column:
+    def value(row: ArmRow) -> object:
+        return row.arm if name == comparison.axis else {**row.cell, **row.variant}[name]
+
+    def cell(row: ArmRow) -> str:
+        best = {None: "", "inner": "best ", "edge": "best! "}[row.own_best_lr]
+        return (best if name == "lr" else "") + shown(value(row))
+
+    values = [value(row) for row in comparison.rows]
+    number = all(isinstance(v, int | float | None) and not isinstance(v, bool) for v in values)
+    return Column(name, cell, number)
 
 
 def _reached(row: ArmRow) -> str:
@@ -89,30 +121,7 @@ def _time_mean(time: Time) -> str:
 
 
 def _time_ratio(time: Time) -> str:
-    ratio = time.ratio
-    if ratio is None:
-        return ""
-    return f"{ratio.estimate:.2f}" + ("" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]")
-
-
-def _verdict(row: ArmRow) -> str:
-    if row.difference is None:
-        return ""
-    return row.difference.verdict.word if row.difference.verdict else NOTHING
-
-
-def _needs(row: ArmRow) -> str:
-    found = row.difference.verdict if row.difference else None
-    return str(found.seeds) if found and found.seeds else ""
-
-
-def _field(part: Literal["cell", "variant"], name: str) -> Callable[[ArmRow], object]:
-    return lambda row: row.cell[name] if part == "cell" else row.variant[name]
-
-
-def _parameter(name: str, get: Callable[[ArmRow], object], comparison: Comparison) -> Column:
-    number = all(isinstance(v := get(row), int | float | None) and not isinstance(v, bool) for row in comparison.rows)
-    return Column(name, lambda row: shown(get(row)), number)
+    return interval_text(time.ratio, "{:.2f}".format) if time.ratio else ""
 
 
 def _mean(row: ArmRow, metric: str) -> str:
@@ -120,9 +129,3 @@ def _mean(row: ArmRow, metric: str) -> str:
         return NOTHING
     number = number_format(metric, row.mean)
     return number(row.mean) if row.sd is None else f"{number(row.mean)} ± {number(row.sd)}"
-
-
-def _paired(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    return "yes" if difference.paired else f"no ({why_not_paired(difference)})"

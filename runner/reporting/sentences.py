@@ -1,75 +1,91 @@
-"""What a comparison says, in a sentence for each arm."""
-
-from __future__ import annotations
+"""A comparison in sentences, one for each arm."""
 
 from collections.abc import Sequence
 
 from runner.analysis.metrics import is_share
-from runner.analysis.records import ArmRow, Comparison
+from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
-from runner.reporting.formats import difference_text, p_text, shown
+from runner.reporting.formats import difference_text, metric_name, p_text, shown
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The verdict on each arm: whether it does better, by how much, and how sure that is; or why nothing can be said.
+    """For each arm: whether it does better than the baseline, by how much, and how sure that is.
 
-    The first is the answer; where the learning rate was varied, the others say how the arms do over all of them.
+    The first sentence is the answer. Where the learning rate was varied, the others say how the arms do at all learning
+    rates. Where there is nothing to compare, the only sentence says why.
+
+    >>> from runner.analysis.stats.intervals import Interval
+    >>> difference = Difference(8, 0, 0, Interval(0.02, 0.01, 0.03), p=0.008, p_adjusted=0.008)
+    >>> rows = (
+    ...     ArmRow({}, "none", {}, {"ok": 8}, n=8, mean=0.90, sd=0.01, difference=None),
+    ...     ArmRow({}, "batch", {}, {"ok": 8}, n=8, mean=0.92, sd=0.01, difference=difference),
+    ... )
+    >>> comparison = Comparison("valid_accuracy", "last", "network.norm", "none", (), (), {}, rows)
+    >>> sentences(comparison)[0]
+    'batch does better than none: validation accuracy +2.00 [+1.00, +3.00] pp (95% interval; 8 paired runs; p = 0.008).'
     """
-    counted = [row for row in comparison.planned_rows if row.n]
-    if not counted:
+    planned = comparison.planned_rows
+    if not any(row.n for row in planned):
         return ["No run has ended yet: there is nothing to compare."]
     if comparison.axis is None:
         return ["Nothing is contrasted here, so no difference is tested."]
-    # Each arm at its own learning rate is the fair question, where there are several.
-    chosen = [row for row in comparison.rows if row.own_best_lr] or list(comparison.rows)
-    rows = [row for row in chosen if row.difference is not None]
-    if not rows:
-        return [f"Only the baseline {shown(comparison.baseline)} has runs: there is nothing to compare it with."]
-    by_arm: dict[object, list[ArmRow]] = {}
+    # If there are several learning rates, the fair comparison is each arm at its own best one.
+    chosen = [row for row in comparison.rows if row.own_best_lr] or planned
+    compared = [row for row in chosen if row.difference]
+    if not compared:
+        return [f"Only the baseline {shown(comparison.baseline)} has runs to compare."]
+    found = []
+    for rows in _by_arm(compared):
+        found.append(_one(rows[0], comparison) if len(rows) == 1 else _several(rows, comparison))
+    # The other half of the answer: what happens at the other learning rates.
+    if compared[0].own_best_lr:
+        everywhere = [row for row in planned if row.difference]
+        found += [_several(rows, comparison) for rows in _by_arm(everywhere)]
+    return found
+
+
+def _by_arm(rows: Sequence[ArmRow]) -> list[list[ArmRow]]:
+    found: dict[object, list[ArmRow]] = {}
     for row in rows:
-        by_arm.setdefault(row.arm, []).append(row)
-    said = [
-        _one(of_arm[0], comparison) if len(of_arm) == 1 else _several(of_arm, comparison) for of_arm in by_arm.values()
-    ]
-    if any(row.own_best_lr for row in rows):  # what a larger learning rate would do is the other half of the answer
-        everywhere = [row for row in comparison.planned_rows if row.difference is not None]
-        said += [_several([row for row in everywhere if row.arm == arm], comparison) for arm in by_arm]
-    return said
+        found.setdefault(row.arm, []).append(row)
+    return list(found.values())
 
 
 def _one(row: ArmRow, comparison: Comparison) -> str:
-    found = row.difference
+    difference = row.difference
     arm, baseline = shown(row.arm), shown(comparison.baseline)
     where = ", each at its own best learning rate" if row.own_best_lr else ""
-    if found is None or found.interval is None:
+    if difference is None or difference.interval is None:
         return f"{arm} cannot be compared with {baseline}: no pair of runs has ended."
-    metric = comparison.metric.replace("_", " ").replace("valid", "validation").replace("train", "training")
-    measured = f"{metric} {difference_text(found, comparison.metric)}"
-    if found.pairs == 1 or found.p_adjusted is None:
-        return f"{arm} against {baseline}{where}: {measured}, of one pair of runs, which says nothing about chance."
-    how = f"{found.pairs} {'paired runs' if found.paired else 'runs that are not proven pairs'}"
-    sure = f"(95% interval; {how}; p {_p(found.p_adjusted)})"
-    judged = f" Verdict on the effect fixed beforehand: {found.verdict.word}." if found.verdict else ""
-    if found.p_adjusted >= ALPHA:
-        return f"No difference is shown between {arm} and {baseline}{where}: {measured} {sure}.{judged}"
-    return f"{arm} does {_word(row, comparison)} than {baseline}{where}: {measured} {sure}.{judged}"
-
-
-def _p(p: float) -> str:
-    return p_text(p).replace("<", "< ") if p_text(p).startswith("<") else f"= {p_text(p)}"
+    metric = comparison.metric
+    value = f"{where}: {metric_name(metric)} {difference_text(difference, metric)}"
+    if difference.pairs == 1 or difference.p_adjusted is None:
+        return f"{arm} against {baseline}{value}, of one pair of runs, which says nothing about chance."
+    p = p_text(difference.p_adjusted)
+    p = f"p < {p[1:]}" if p.startswith("<") else f"p = {p}"
+    kind = "paired runs" if difference.paired else "runs that are not proven pairs"
+    facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
+    if difference.verdict:
+        facts += f" Verdict on the effect fixed beforehand: {difference.verdict.word}."
+    if difference.p_adjusted >= ALPHA:
+        return f"No difference is shown between {arm} and {baseline}{facts}"
+    return f"{arm} does {_word(difference, comparison)} than {baseline}{facts}"
 
 
 def _several(rows: Sequence[ArmRow], comparison: Comparison) -> str:
-    tested = [row for row in rows if row.difference and row.difference.p_adjusted is not None]
-    decided = [row for row in tested if row.difference and (row.difference.p_adjusted or 0) < ALPHA]
-    better = sum(_word(row, comparison) == "better" for row in decided)
-    counts = f"better in {better}, worse in {len(decided) - better}, not told apart in {len(rows) - len(decided)}"
+    words = []
+    for difference in (row.difference for row in rows):
+        p = difference.p_adjusted if difference else None
+        if difference and p is not None and p < ALPHA:
+            words.append(_word(difference, comparison))
     arm, baseline = shown(rows[0].arm), shown(comparison.baseline)
-    return f"{arm} against {baseline} in {len(rows)} settings: {counts} ({comparison.adjustment}-adjusted p below .05)."
+    counts = f"better in {words.count('better')}, worse in {words.count('worse')}"
+    counts += f", no clear difference in {len(rows) - len(words)}"
+    how = f"{comparison.adjustment}-adjusted p below .05"
+    return f"{arm} against {baseline} in {len(rows)} settings: {counts} ({how})."
 
 
-def _word(row: ArmRow, comparison: Comparison) -> str:
-    assert row.difference is not None
-    assert row.difference.interval is not None
-    more = row.difference.interval.estimate > 0
+def _word(difference: Difference, comparison: Comparison) -> str:
+    assert difference.interval is not None
+    more = difference.interval.estimate > 0
     return "better" if more == is_share(comparison.metric) else "worse"

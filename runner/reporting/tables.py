@@ -1,15 +1,13 @@
-"""How a comparison looks: on a terminal, in a paper, on a page, to a program. One set of cells for all."""
-
-from __future__ import annotations
+"""A comparison as text: for a terminal, a paper, or a program. All formats show the same cells."""
 
 import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -19,135 +17,148 @@ from rich.text import Text
 
 from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison
-from runner.reporting.columns import Column, columns, target_columns
+from runner.reporting.columns import Column, Part, parts
 from runner.reporting.markup import latex, markdown
-from runner.reporting.notes import notes, target_title, title
 
 Format = Literal["table", "csv", "json", "md", "latex"]
 
 
 def render(comparison: Comparison, format: Format = "table", *, width: int | None = None, color: bool = False) -> str:
-    """The comparison as text. `width` (default: the terminal's, or COLUMNS, else as wide as it takes) and `color`
-    concern `table` only. `csv` and `json` are `Comparison.records` in full precision.
+    """The comparison as text.
+
+    `csv` and `json` are `Comparison.records` in full precision. `width` and `color` change `table` only. The default
+    `width` is the terminal's or COLUMNS; a pipe has no limit.
+
+    >>> row = ArmRow({"lr": 0.1}, None, {}, {"ok": 3}, n=3, mean=0.9, sd=0.01, difference=None)
+    >>> comparison = Comparison("valid_accuracy", "last", None, None, ("lr",), (), {}, (row,))
+    >>> print(render(comparison, "md"))
+    valid\\_accuracy at the last epoch, mean ± SD over runs
+    <BLANKLINE>
+    | lr | n | mean ± SD (%) |
+    | ---: | ---: | ---: |
+    | 0.1 | 3 | 90.00 ± 1.00 |
+    <BLANKLINE>
     """
-    if format == "table":
-        return _table(comparison, width or terminal_width(), color)
-    return {"csv": _csv, "json": _json, "md": markdown, "latex": latex}[format](comparison)
+    match format:
+        case "csv":
+            return csv_text(comparison.records)
+        case "json":
+            return json.dumps(comparison.records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        case "md":
+            return markdown(comparison)
+        case "latex":
+            return latex(comparison)
+        case "table":
+            width = width or terminal_width()
+            return "\n".join(_page(comparison, part, width, color) for part in parts(comparison))
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """The records as CSV, in full precision."""
+    # As objects, because an empty cell must not turn 10 pairs into 10.0.
+    table = pd.DataFrame(records, dtype=object)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def terminal_width() -> int | None:
-    """COLUMNS, or the terminal's; None in a pipe, where nothing needs to fit."""
+    """COLUMNS, or the terminal's width. None in a pipe, where nothing needs to fit."""
     if os.environ.get("COLUMNS", "").isdecimal():
         return int(os.environ["COLUMNS"]) or None
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
 
 
-def _table(comparison: Comparison, width: int | None, color: bool) -> str:
-    layouts = list(_layouts(comparison, columns(comparison)))
-    text = _page(comparison, title(comparison), notes(comparison), layouts, width, color)
-    if comparison.target is None:
-        return text
-    shown = target_columns(comparison)
-    return text + "\n" + _page(comparison, target_title(comparison), [], [(shown, 2), (shown, 1)], width, color)
-
-
-def _layouts(comparison: Comparison, shown: list[Column]) -> Iterator[tuple[list[Column], int]]:
-    """Columns and the gap between them, each narrower than the one before."""
-    # First without the reason why runs are not paired (the notes have it), then closer.
-    short = [replace(c, cell=_first_word(c.cell)) if c.heading == "paired" else c for c in shown]
-    yield from ((shown, 2), (short, 2), (short, 1))
-    if comparison.smallest_effect is not None:  # the verdict says what p does, and the notes what is not paired
-        few = [column for column in shown if column.heading not in ("p", "paired")]
-        yield from ((few, 2), (few, 1))
-
-
-def _page(
-    comparison: Comparison,
-    heading: str,
-    below: Sequence[str],
-    layouts: Sequence[tuple[list[Column], int]],
-    width: int | None,
-    color: bool,
-) -> str:
-    """Heading, the first layout that fits (else the narrowest), and what stands below."""
-    for layout, gap in layouts:
-        table = _rich_table(comparison, layout, gap)
+def _page(comparison: Comparison, part: Part, width: int | None, color: bool) -> str:
+    """Title, table and notes. The table has the first layout that fits, or else the narrowest."""
+    for columns, gap in _layouts(comparison, part.columns):
+        table = _rich_table(comparison, columns, gap)
         needed = width_of(table)
         if width is None or needed <= width:
             break
-    lines = lines_of(table, color)
-    left_out = [column.heading for column in layouts[0][0] if column.heading not in {c.heading for c in layout}]
-    if left_out:
-        below = [*below, f"Not shown at this width: {', '.join(left_out)}."]
-    heading, *below = (
+    kept = {column.heading for column in columns}
+    left_out = [column.heading for column in part.columns if column.heading not in kept]
+    missing = [f"Not shown at this width: {', '.join(left_out)}."] if left_out else []
+    heading, *notes = (
         textwrap.fill(text, max(width or needed, 40), break_long_words=False, break_on_hyphens=False)
-        for text in (heading, *below)
+        for text in (part.title, *part.notes, *missing)
     )
-    return "\n".join([heading, "", *lines, "", *below]).rstrip("\n") + "\n"
+    return "\n".join([heading, "", *lines_of(table, color), "", *notes]).rstrip("\n") + "\n"
+
+
+def _layouts(comparison: Comparison, columns: list[Column]) -> Iterator[tuple[list[Column], int]]:
+    """Columns and the gap between them, each layout narrower than the one before."""
+    # The notes also say why runs are not paired, so the reason goes first.
+    short = [replace(c, cell=_paired) if c.heading == "paired" else c for c in columns]
+    yield from ((columns, 2), (short, 2), (short, 1))
+    # The verdict says what p says, and the notes say what is not paired.
+    if comparison.smallest_effect is not None:
+        few = [column for column in columns if column.heading not in ("p", "paired")]
+        yield from ((few, 2), (few, 1))
+
+
+def _paired(row: ArmRow) -> str:
+    """Whether a row is paired, without the reason."""
+    if row.difference is None:
+        return ""
+    return "yes" if row.difference.paired else "no"
+
+
+def _rich_table(comparison: Comparison, columns: Sequence[Column], gap: int) -> Table:
+    table = empty_table(gap)
+    for column in columns:
+        table.add_column(Text(column.heading), justify="right" if column.number else "left", no_wrap=True)
+    rows = comparison.rows
+    ends = [row.block != following.block for row, following in pairwise(rows)]
+    # An empty line between blocks, unless sorting has mixed them or each block is one row.
+    apart = sum(ends) + 1 == len({row.block for row in rows}) < len(rows)
+    for row, end in zip(rows, [*ends, False], strict=True):
+        styles = [_style(row, column.heading, comparison.metric) for column in columns]
+        cells = (Text(column.cell(row), style) for column, style in zip(columns, styles, strict=True))
+        table.add_row(*cells, end_section=apart and end)
+    return table
+
+
+def _style(row: ArmRow, heading: str, metric: str) -> str:
+    """Green or red where the interval excludes 0: more accuracy is better, more of another metric is worse."""
+    if heading == "paired":
+        return "yellow" if row.difference and not row.difference.paired else ""
+    interval = row.difference.interval if row.difference and heading == "difference" else None
+    if interval is None or (interval.low or 0) <= 0 <= (interval.high or 0):
+        return ""
+    return "green" if (interval.estimate > 0) == is_share(metric) else "red"
+
+
+# Text tables of every kind
+
+
+def empty_table(gap: int) -> Table:
+    """A table without borders, with a rule below its headings. `gap`: blanks between two columns."""
+    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold")
+
+
+def plain_lines(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows of text as lines with aligned columns, without a rule."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return lines_of(table)
 
 
 def width_of(table: Table) -> int:
-    """How wide a table has to be for nothing in it to be cut or folded."""
+    """The width that a table needs so that no cell is cut or folded."""
     return Console(width=100_000, _environ={}).measure(table).maximum
 
 
 def lines_of(table: Table, color: bool = False) -> list[str]:
-    """The table as text, never narrower: a terminal folds a long line, but what is cut is lost."""
+    """The table as lines of text in its full width. A terminal folds a line that is too long; nothing is cut."""
     console = Console(
         width=width_of(table),
         force_terminal=color,
         color_system="standard" if color else None,
         legacy_windows=False,
-        force_jupyter=False,  # in a notebook rich would display what is captured, too
+        # In a notebook, rich would also display the captured text.
+        force_jupyter=False,
         _environ={},
     )
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
-
-
-def empty_table(gap: int) -> Table:
-    """A table without an edge, so many blanks between its columns."""
-    return Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, header_style="bold")
-
-
-def _rich_table(comparison: Comparison, shown: list[Column], gap: int) -> Table:
-    table = empty_table(gap)
-    for column in shown:
-        justify: Literal["left", "right"] = "right" if column.number else "left"
-        table.add_column(Text(column.heading), justify=justify, no_wrap=True)
-    rows = comparison.rows
-    ends = [row.block != following.block for row, following in pairwise(rows)]
-    # A gap between cells, unless sorting has mixed them or each is one row.
-    apart = sum(ends) + 1 == len({row.block for row in rows}) < len(rows)
-    for row, end in zip(rows, [*ends, False], strict=True):
-        styles = {"difference": _style(row, comparison.metric), "paired": _doubt(row)}
-        table.add_row(
-            *(Text(column.cell(row), styles.get(column.heading, "")) for column in shown), end_section=apart and end
-        )
-    return table
-
-
-def _first_word(cell: Callable[[ArmRow], str]) -> Callable[[ArmRow], str]:
-    return lambda row: cell(row).partition(" ")[0]
-
-
-def _doubt(row: ArmRow) -> str:
-    return "yellow" if row.difference and not row.difference.paired else ""
-
-
-def _style(row: ArmRow, metric: str) -> str:
-    """Green or red where the interval excludes no difference; more is better of accuracy only."""
-    interval = row.difference.interval if row.difference else None
-    if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
-        return ""
-    return "green" if (interval.low > 0) == is_share(metric) else "red"
-
-
-def _csv(comparison: Comparison) -> str:
-    records = pd.DataFrame(comparison.records, dtype=object)  # object: an empty cell must not make 10 pairs 10.0
-    return records.to_csv(index=False, lineterminator="\n")
-
-
-def _json(comparison: Comparison) -> str:
-    return json.dumps(comparison.records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""The pictures: their lines are the tables' numbers, nothing is cut off, and the same table gives the same bytes."""
+"""The figures: their lines are the tables' numbers, nothing is cut off, and the same table gives the same bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_pairs_are_the_comparisons() -> None:
     assert slopes == pytest.approx(sorted(100 * (ends["batch_norm"] - ends["no_batch_norm"])))
 
 
-def test_the_target_picture_counts_the_runs_there(tmp_path: Path) -> None:
+def test_the_target_figure_counts_the_runs_there(tmp_path: Path) -> None:
     of = study_of(tmp_path, {**TWO, "seed": {"range": 7}})
     of = study(of.results.folder, target=0.745)  # in epoch 2: two seeds of no_batch_norm… see `accuracy`
     steps, _ = draw(of, "target")
@@ -199,7 +199,7 @@ def test_the_same_table_gives_the_same_bytes_in_any_process(tmp_path: Path) -> N
         assert (tmp_path / f"1.{ending}").read_bytes() == (tmp_path / f"2.{ending}").read_bytes()
 
 
-def test_a_picture_for_a_page_keeps_its_text_and_has_ids_of_its_own(tmp_path: Path) -> None:
+def test_a_figure_for_a_page_keeps_its_text_and_has_ids_of_its_own(tmp_path: Path) -> None:
     of = study_of(tmp_path, {**TWO, "lr": [0.00316228, 0.1], "seed": [0, 1]})
     first, second = (svg(panel, f"p{n}") for n, panel in enumerate(draw(of, "accuracy")[:2]))
     assert "lr 0.00316228" in first  # coordinates are rounded, words are not
@@ -240,10 +240,10 @@ def test_plot_writes_what_its_name_says_and_says_what_is_missing(bnbench: Bnbenc
         assert done.exit_code == 0
         assert (tmp_path / f"x.{ending}").read_bytes().startswith(begins)
     for arguments, message in (
-        (["pears", "-o", tmp_path / "x.svg"], "unknown picture 'pears'; did you mean 'pairs'?"),
+        (["pears", "-o", tmp_path / "x.svg"], "unknown figure 'pears'; did you mean 'pairs'?"),
         (["pairs", "-o", tmp_path / "x.gif"], "it must end in .svg, .pdf, .png"),
         (["pairs", "-o", tmp_path / "no/x.svg"], "its folder does not exist"),
-        (["norms", "-o", tmp_path / "x.svg"], "no picture 'norms' of this sweep: it needs a sweep with norm layers"),
+        (["norms", "-o", tmp_path / "x.svg"], "no figure 'norms' of this sweep: it needs a sweep with norm layers"),
         (["pairs", "-o", tmp_path / "x.svg", "--where", "lr=7"], "no run with lr 7; there are 0.01"),
         (["pairs", "-o", tmp_path / "x.svg", "--where", "sead=7"], "unknown parameter 'sead'; did you mean 'seed'?"),
         (["pairs", "-o", tmp_path / "x.svg", "--where", "lr"], "expected key=value"),

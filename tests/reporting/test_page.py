@@ -108,11 +108,11 @@ def test_what_a_config_or_an_error_says_is_text_not_markup(tmp_path: Path) -> No
     assert "run 2 failed: <script>alert(1)</script>&amp;" in " ".join(Page(text).words.split())
 
 
-def test_pictures_left_out_are_told_and_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_left_out_are_counted_and_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.reporting.page.report.MOST_PANELS", 4)
     folder = sweep(tmp_path, {**TWO, "lr": [0.1, 0.2, 0.3], "seed": [0]})
-    assert "8 more pictures of this kind are not on this page" in Page(report(folder)).words
-    assert "more pictures" not in Page(report(folder, {"lr": 0.1})).words
+    assert "8 more figures of this kind are not on this page" in Page(report(folder)).words
+    assert "more figures" not in Page(report(folder, {"lr": 0.1})).words
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_pictures_left_out_are_told_and_can_be_had(tmp_path: Path, monkeypatch: 
         (
             {**TWO, "lr": [0.1, 0.2], "batch_size": [10, 20], "seed": {"range": 8}},
             {},
-            "batch_norm against no_batch_norm in 4 settings: better in 4, worse in 0, not told apart in 0",
+            "batch_norm against no_batch_norm in 4 settings: better in 4, worse in 0, no clear difference in 0",
         ),
         ({**TWO, "seed": {"range": 8}, "lr": [0.1]}, {}, "batch_norm does better than no_batch_norm"),
     ],

@@ -1,8 +1,7 @@
 """The kinds of figures, and the panels of one kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from functools import partial
 
 from runner.errors import UserError, unknown
 from runner.reporting.figures import contrasts, curves, layers
@@ -10,15 +9,15 @@ from runner.reporting.figures.study import Study
 from runner.reporting.figures.style import Panel
 
 KINDS: dict[str, Callable[[Study], list[Panel]]] = {
-    "accuracy": curves.accuracy,
-    "loss": curves.loss,
+    "accuracy": partial(curves.curves, quantity="accuracy"),
+    "loss": partial(curves.curves, quantity="loss"),
     "differences": contrasts.differences,
     "pairs": contrasts.pairs,
     "learning-rate": contrasts.learning_rate,
     "target": curves.target,
-    "gradients": layers.gradients,
-    "activations": layers.activations,
-    "norms": layers.norms,
+    "gradients": partial(layers.by_layer, readings=layers.GRADIENTS),
+    "activations": partial(layers.by_layer, readings=layers.ACTIVATIONS),
+    "norms": partial(layers.by_layer, readings=layers.NORMS),
 }
 
 NEEDS = {
@@ -32,13 +31,18 @@ NEEDS = {
 }
 
 
-def draw(of: Study, kind: str) -> list[Panel]:
-    """The panels of one kind. Errors: UserError for an unknown kind, or where the sweep has nothing for it."""
+def draw(study: Study, kind: str) -> list[Panel]:
+    """The panels of one kind of figure.
+
+    Errors: UserError for an unknown kind, and where the sweep has nothing to draw for it.
+    """
     if kind not in KINDS:
-        raise UserError(unknown("picture", kind, list(KINDS)))
-    if not len(of.results.metrics):
-        raise UserError(f"{of.results.folder}: no epoch has ended yet; nothing to draw")
-    panels = KINDS[kind](of)
+        raise UserError(unknown("figure", kind, list(KINDS)))
+    folder = study.results.folder
+    if study.results.metrics.empty:
+        raise UserError(f"{folder}: no epoch has ended yet; nothing to draw")
+    panels = KINDS[kind](study)
     if not panels:
-        raise UserError(f"{of.results.folder}: no picture '{kind}' of this sweep: it needs {NEEDS.get(kind, 'runs')}")
+        need = NEEDS.get(kind, "runs")
+        raise UserError(f"{folder}: no figure '{kind}' of this sweep: it needs {need}")
     return panels

@@ -1,23 +1,23 @@
-"""How the pictures look: colours that colour-blind eyes tell apart, one font, and the same bytes each time."""
-
-from __future__ import annotations
+"""How figures look: colours for colour-blind readers, one font, and the same bytes each time."""
 
 import html
 import io
 import re
-import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from runner.analysis.stats.intervals import mean_band
+from runner.analysis.stats.values import Values
 from runner.errors import UserError
 from runner.storage.files import write_atomically
 
@@ -25,29 +25,27 @@ INK, RULE, PAPER = "#1f2328", "#d1d9e0", "#ffffff"
 """Text, grid and background."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c2609a", "#b87f00", "#3d96cc")
-"""Okabe & Ito's (2008), the last three darker, so that each has a contrast of 3 on white and on near-black."""
+"""Okabe and Ito's (2008). The last three are darker, so that each has a contrast of 3 on white and on near-black."""
 
 BASELINE = "#7d838b"
 
-PAGE_COLOURS = {INK: "ink", RULE: "rule", BASELINE: "baseline"} | {color: f"arm{n}" for n, color in enumerate(COLOURS)}
-"""What a page calls them: its style sheet has them for light and for dark."""
+PAGE_COLOURS = {INK: "ink", RULE: "rule", BASELINE: "baseline"}
+PAGE_COLOURS |= {color: f"arm{n}" for n, color in enumerate(COLOURS)}
+"""Colour → its variable in the page's style sheet, which sets it for light and for dark."""
 
 WIDTH = 4.6
-"""Inches of one panel: a phone's width, half a page's."""
+"""Width of one panel in inches: the width of a phone, or half a page."""
 
 SETTINGS: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same letters everywhere
+    # It comes with matplotlib, so it is the same everywhere.
+    "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
+    **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": RULE,
@@ -55,7 +53,8 @@ SETTINGS: dict[str, Any] = {
     "axes.formatter.useoffset": False,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "text.parse_math": False,  # a network may be called "a$b$"
+    # A network may be called "a$b$".
+    "text.parse_math": False,
     "svg.hashsalt": "bnbench",
     "pdf.fonttype": 42,
     "savefig.facecolor": PAPER,
@@ -64,26 +63,27 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Series:
-    """How one arm is drawn, the same in every picture."""
+    """How one arm is drawn. It is the same in every figure."""
 
     label: str
     color: str
     dash: Any
     marker: str
 
+    def style(self, n: int) -> dict[str, Any]:
+        """Arguments for matplotlib, with the number of runs in the legend."""
+        label = f"{self.label} (n = {n})"
+        return {"color": self.color, "linestyle": self.dash, "label": label}
+
 
 def series(labels: Sequence[str], *, baseline_first: bool) -> tuple[Series, ...]:
-    """Told apart by colour, dashes and marker; the baseline is grey and dashed."""
+    """A colour, a dash pattern and a marker for each arm. The baseline is grey and dashed."""
     dashes: tuple[Any, ...] = ("-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
     markers = "s^Dv<>"
-    found = []
-    for index, label in enumerate(labels):
-        if index == 0 and baseline_first:
-            found.append(Series(label, BASELINE, "--", "o"))
-        else:
-            n = index - baseline_first
-            dash = dashes[n // len(COLOURS) % len(dashes)]
-            found.append(Series(label, COLOURS[n % len(COLOURS)], dash, markers[n % len(markers)]))
+    found = [Series(labels[0], BASELINE, "--", "o")] if baseline_first else []
+    for n, label in enumerate(labels[len(found) :]):
+        dash = dashes[n // len(COLOURS) % len(dashes)]
+        found.append(Series(label, COLOURS[n % len(COLOURS)], dash, markers[n % len(markers)]))
     return tuple(found)
 
 
@@ -92,7 +92,7 @@ Draw = Callable[[Axes], None]
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: what it shows in a few words, what there is to see in a sentence, and how to draw it."""
+    """One panel of a figure: a short title, its content in a sentence, how to draw it, and its height in inches."""
 
     title: str
     description: str
@@ -100,82 +100,82 @@ class Panel:
     height: float = 3.3
 
 
-@contextmanager
-def settings(**more: Any) -> Iterator[None]:
-    """Draw as `SETTINGS` say, whatever a notebook has set."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        for name, value in {**SETTINGS, **more}.items():
-            matplotlib.rcParams[name] = value  # type: ignore[index]
-        yield
+def settings(**more: Any) -> AbstractContextManager[None]:
+    """Draw with `SETTINGS`, whatever a notebook has set."""
+    return matplotlib.style.context(SETTINGS | more, after_reset=True)
+
+
+def draw_mean(axes: Axes, x: Values, values: Values, alpha: float, **style: Any) -> None:
+    """The mean of `values` [runs, readings], and its 95% band."""
+    mean, low, high = mean_band(values)
+    axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+    axes.plot(x, mean, **style)
 
 
 def figure(panels: Sequence[Panel]) -> Figure:
-    """The panels side by side, two in a row, with one legend below; to be called within `settings`."""
+    """The panels side by side, two in a row, with one legend below. Call it within `settings`."""
     columns = min(2, len(panels))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     heights = [max(panel.height for panel in row) for row in rows]
-    # A canvas of its own, not pyplot's: nothing is left open, and no notebook's backend is touched.
-    found = Figure(figsize=(WIDTH * columns, sum(heights)), layout="constrained")
-    FigureCanvasAgg(found)
-    places = found.subfigures(len(rows), columns, height_ratios=heights, squeeze=False).flat
+    # Without pyplot nothing stays open, and the backend of a notebook stays as it is.
+    whole = Figure(figsize=(WIDTH * columns, sum(heights)), layout="constrained")
+    FigureCanvasAgg(whole)
+    places = whole.subfigures(len(rows), columns, height_ratios=heights, squeeze=False).flat
     legend: dict[str, Any] = {}
     for panel, place in zip(panels, places, strict=False):
-        # Not the axes' title: it would begin where the tick labels end, and long names need the whole width.
-        place.suptitle(textwrap.fill(panel.title, 58), x=0.02, ha="left", size=9.5)
+        # The title of the axes would begin where the tick labels end, and long names need the whole width.
+        place.suptitle(fill(panel.title, 58), x=0.02, ha="left", size=9.5)
         axes = place.subplots()
         panel.draw(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        legend |= {wrapped(label): handle for label, handle in zip(labels, handles, strict=True)}
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            legend[fill(label, 46)] = handle
     if legend:
-        longest = max(len(line) for label in legend for line in label.splitlines())
+        names = list(legend)
+        longest = max(len(line) for name in names for line in name.splitlines())
         per_row = max(1, min(len(legend), int(columns * 58 / (longest + 8))))
-        found.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=per_row, fontsize=8.5)
-        found.set_figheight(sum(heights) + 0.2 * sum(label.count("\n") + 1 for label in legend) / per_row)
-    return found
+        whole.legend(legend.values(), names, loc="outside lower left", ncols=per_row, fontsize=8.5)
+        lines = sum(name.count("\n") + 1 for name in names)
+        whole.set_figheight(sum(heights) + 0.2 * lines / per_row)
+    return whole
 
 
 def svg(panel: Panel, name: str) -> str:
-    """The panel as an `<svg>` element to stand in a page: its colours the page's, its text text, its ids its own."""
+    """The panel as an `<svg>` element for a page. It has the page's colours, searchable text, and ids of its own."""
     content = io.StringIO()
     with settings(**{"svg.fonttype": "none", "savefig.transparent": True}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser writes the letters
+        # The browser has fonts of its own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure([panel]).savefig(content, format="svg", metadata={"Date": None})
     text = content.getvalue()
-    text = text[text.index("<svg") :].strip()
-    head, _, body = text.partition(">")
+    head, _, body = text[text.index("<svg") :].strip().partition(">")
     head = re.sub(r' (width|height|version)="[^"]*"', "", head)
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(
-        r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL
-    )  # would be all the page's
-    body = re.sub(r'(?<= )(d|x|y|transform)="[^"]*"', lambda found: _short(found[0]), re.sub(r"\s*\n\s*", "\n", body))
-    body = re.sub(r'(\bid="|\(#|href="#)', rf"\g<1>{name}-", body)  # many pictures, one page
-    for color, name in PAGE_COLOURS.items():
-        body = body.replace(color, f"var(--{name})")
+    # A style element would apply to the whole page.
+    not_for_a_page = r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>"
+    body = re.sub(not_for_a_page, "", body, flags=re.DOTALL)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    body = re.sub(r'(?<= )(d|x|y|transform)="[^"]*"', _rounded, body)
+    # The ids of a page's figures must differ.
+    body = re.sub(r'(\bid="|\(#|href="#)', rf"\g<1>{name}-", body)
+    for color, variable in PAGE_COLOURS.items():
+        body = body.replace(color, f"var(--{variable})")
     body = body.replace("'DejaVu Sans'", "inherit")
     return f'{head} role="img" aria-label="{html.escape(panel.description)}">{body}'
 
 
-def _short(path: str) -> str:
+def _rounded(coordinates: re.Match[str]) -> str:
     """Coordinates to a hundredth of a point."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", path)
-
-
-def wrapped(label: str, width: int = 46) -> str:
-    """A long name on several lines, whole."""
-    return textwrap.fill(label, width)
+    return re.sub(r"(\.\d\d)\d+", r"\1", coordinates[0])
 
 
 def save(panels: Sequence[Panel], path: Path) -> None:
-    """Write the panels as the file's ending says. The same panels give the same bytes.
+    """Write the panels in the format of the file's ending. The same panels give the same bytes.
 
-    Errors: UserError for another ending than svg, pdf or png.
+    Errors: UserError for an ending other than svg, pdf or png, and for a folder that does not exist.
     """
     style = path.suffix[1:].lower()
-    undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     if style not in undated:
-        raise UserError(f"{path}: no picture's name; it must end in {', '.join(f'.{ending}' for ending in undated)}")
+        raise UserError(f"{path}: it must end in {', '.join(f'.{ending}' for ending in undated)}")
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist")
     content = io.BytesIO()

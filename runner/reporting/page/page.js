@@ -1,5 +1,5 @@
 "use strict";
-// Tables are plain HTML; this makes their headings buttons that sort, and gives them a filter.
+// The tables are plain HTML. This script turns their headings into buttons that sort, and adds a filter.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
@@ -7,7 +7,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const text = rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
   const words = text.map((cells) => cells.join(" ").toLowerCase());
   const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim().toLowerCase());
-  // "batch_norm" is not meant to find "no_batch_norm": a word is looked for from its beginning; "seed=3" is a cell.
+  // A word matches the beginning of a word, so that "batch_norm" does not find "no_batch_norm". "seed=3" matches a cell.
   const finder = (word) => {
     const [key, value] = word.split("=");
     const column = value === undefined ? -1 : headings.indexOf(key);
@@ -16,7 +16,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     return (index) => pattern.test(words[index]);
   };
   const place = new Map(rows.map((row, index) => [row, index]));
-  // "88.20 ± 0.54", "+0.33 [+0.01, +0.66] pp", "<0.001", "12/20": a column of numbers is sorted by the first of each.
+  // "88.20 ± 0.54", "+0.33 [+0.01, +0.66] pp", "<0.001", "12/20": these cells are sorted by their first number.
   const number = (cell) => {
     const found = /^[<+]?\s*(-?\d*\.?\d+(?:e[-+]?\d+)?)/i.exec(cell);
     return found ? Number(found[1]) : NaN;
@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       if (next !== "none") {
         ordered.sort((a, b) => {
           const [x, y] = [text[place.get(a)][column], text[place.get(b)][column]];
-          if (empty(x) || empty(y)) return empty(x) - empty(y); // what has no value stands last, either way
+          if (empty(x) || empty(y)) return empty(x) - empty(y); // cells without a value come last in both directions
           return sign * (numeric ? number(x) - number(y) : x.localeCompare(y, "en", { numeric: true }));
         });
       }
@@ -61,5 +61,5 @@ for (const table of document.querySelectorAll("table.sortable")) {
     count.textContent = wanted.length ? `${kept} of ${rows.length} rows` : "";
   });
 }
-// A folded part would be missing on paper.
+// Open all folded parts before printing, or they would be missing on paper.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

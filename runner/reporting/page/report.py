@@ -1,88 +1,64 @@
-"""A sweep as one HTML page that stands alone: no request leaves it; it can be mailed, archived and opened offline."""
-
-from __future__ import annotations
+"""A sweep as one HTML page. It needs no network and no other file, so it can be mailed, archived and opened offline."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pandas.api.types import is_numeric_dtype
 
 import runner
-from runner.analysis.metrics import is_share
 from runner.analysis.pairing import names, plain
-from runner.analysis.records import ArmRow
-from runner.reporting.columns import Column, columns, target_columns
+from runner.reporting.columns import Column, parts
 from runner.reporting.figures.kinds import KINDS
-from runner.reporting.figures.study import Study, timed_study
+from runner.reporting.figures.study import Study, Where, timed_study
 from runner.reporting.figures.style import svg
-from runner.reporting.formats import shown
-from runner.reporting.notes import notes, target_title, title
+from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
 from runner.storage.folder import CONFIG, ENVIRONMENT
 from runner.storage.rows import FAILED
 
 MOST_PANELS = 24
-"""Pictures of one kind on the page; what is left out is said, with the command that draws it."""
+"""The page has up to this many panels of one kind. It says how many are left out, and which command draws them."""
+
+_CURVES = "Thick: the mean over seeds with its 95% band. Thin: the seeds, or the middle 90% of over 60 seeds. "
+_LAYERS = "Means over seeds with 95% bands; blue is near the input, green near the output."
 
 SECTIONS = {
-    "accuracy": "Learning curves",
-    "loss": "Loss curves",
-    "differences": "Differences",
-    "pairs": "Pair by pair",
-    "learning-rate": "Learning rates",
-    "target": "Time to a target",
-    "gradients": "Gradients by layer",
-    "activations": "Activations by layer",
-    "norms": "Normalization layers",
+    "accuracy": ("Learning curves", _CURVES + "A run that diverged keeps its last accuracy."),
+    "loss": ("Loss curves", _CURVES + "Losses that are not finite are left out."),
+    "differences": ("Differences", "Diamond and bar: mean and 95% interval; dots: the pairs."),
+    "pairs": (
+        "Pair by pair",
+        "A line joins a pair's runs. It has the arm's colour where the arm ends as high or higher.",
+    ),
+    "learning-rate": (
+        "Learning rates",
+        "A dot is a run, a cross is a run that diverged. The line is the mean with its 95% band.",
+    ),
+    "target": (
+        "Time to a target",
+        "The share of runs that have reached the target. A run that diverged never reaches it.",
+    ),
+    "gradients": ("Gradients by layer", _LAYERS),
+    "activations": ("Activations by layer", _LAYERS),
+    "norms": ("Normalization layers", _LAYERS),
 }
+"""Kind of figure → the title and the legend of its section."""
 
-_CURVES = "Thick: the mean over seeds, with its 95% band; thin: the seeds (of more than 60, the middle 90% of them). "
-_DEPTH = "Means over seeds with 95% bands; blue is near the input, green near the output."
+FACTS = ("dataset", "validate_on", "optimizer", "lr", "batch_size", "epochs", "device")
+"""The parameters at the top of the page, where every run has the same."""
 
-LEGENDS = {
-    "accuracy": _CURVES + "A run that diverged keeps the accuracy it ended in.",
-    "loss": _CURVES + "Losses that are not finite are left out.",
-    "differences": "Diamond and bar: mean and 95% interval; dots: the pairs.",
-    "pairs": "A line joins the two runs of a pair, in the arm's colour where the arm ends as high or higher.",
-    "learning-rate": "A dot is a run, a cross one that diverged; the line is the mean, with its 95% band.",
-    "target": "The share of runs that have been at the target or above; a run that diverged never has.",
-    "gradients": _DEPTH,
-    "activations": _DEPTH,
-    "norms": _DEPTH,
-}
+OUTCOMES = ("train_accuracy", "valid_accuracy", "best_valid_accuracy", "test_accuracy", "valid_loss")
 
 
-@dataclass(frozen=True)
-class Section:
-    """One kind of picture on the page."""
-
-    id: str
-    title: str
-    legend: str
-    pictures: Sequence[Markup]
-    left_out: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to be sorted and filtered: headings, whether a column holds numbers, and the cells as text."""
-
-    headings: Sequence[str]
-    numbers: Sequence[bool]
-    rows: Sequence[Sequence[str]]
-
-
-def report(folder: Path, where: Mapping[str, object] | None = None, target: float | None = None) -> str:
-    """The page of a sweep's folder; `where` and `target` are those of `timed_study`.
+def report(folder: Path, where: Where = None, target: float | None = None) -> str:
+    """The page of a sweep's folder. `where` and `target` are those of `timed_study`.
 
     Errors: UserError where there is no sweep, or no run or parameter of `where`.
     """
-    of = timed_study(folder, where, target)
     environment = Environment(
         loader=PackageLoader("runner.reporting.page", "."),
         autoescape=True,
@@ -90,129 +66,90 @@ def report(folder: Path, where: Mapping[str, object] | None = None, target: floa
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(**_contents(of), version=runner.__version__)
+    template = environment.get_template("page.html.j2")
+    return template.render(_contents(timed_study(folder, where, target)))
 
 
-def _contents(of: Study) -> dict[str, Any]:
-    comparison, results = of.comparison, of.results
-    runs = results.runs
-    planned, ok = len(runs), int((runs["status"] == "ok").sum())
+def _contents(study: Study) -> dict[str, Any]:
+    comparison, results, runs = study.comparison, study.results, study.results.runs
+    seconds = results.metrics.groupby("run")["run_duration"].max()
+    environment = _environment(results.folder)
+    git = environment.get("git")
     return {
+        "version": runner.__version__,
         "name": results.name,
-        "verdict": sentences(comparison),
-        "facts": _facts(of),
-        "ok": ok,
-        "planned": planned,
-        "table_title": title(comparison),
-        "table": _table(columns(comparison), comparison.rows),
-        "notes": notes(comparison),
-        "target_title": target_title(comparison) if comparison.target is not None else "",
-        "target_table": _table(target_columns(comparison), comparison.rows) if comparison.target is not None else None,
-        "sections": list(_sections(of)),
-        "failed": _failed(runs),
-        "runs": _runs_table(of),
-        "config": _text(results.folder / CONFIG),
-        "environment": _environment(results.folder / ENVIRONMENT),
         "folder": results.folder.name,
-        "commit": _commit(results.folder / ENVIRONMENT),
-        "css": Markup(_own("page.css")),
-        "script": Markup(_own("page.js")),
+        "sentences": sentences(comparison),
+        "facts": _facts(study),
+        "parts": parts(comparison),
+        "rows": comparison.rows,
+        "sections": list(_sections(study)),
+        "failed": runs[runs["status"].isin(FAILED)].fillna({"error": ""}).to_dict("records"),
+        "run_columns": _run_columns(study),
+        "runs": runs.assign(seconds=runs["run"].map(seconds)).to_dict("records"),
+        "config": _text(results.folder / CONFIG),
+        "environment": {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for name, value in environment.items()
+            if value not in (None, {}, [])
+        },
+        "commit": str(git.get("commit", ""))[:12] if isinstance(git, dict) else "",
     }
-
-
-def _own(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-def _environment(path: Path) -> dict[str, str]:
-    """What environment.json says, a line each."""
+def _environment(folder: Path) -> dict[str, Any]:
+    """environment.json; empty where it is missing or damaged."""
     try:
-        found = json.loads(_text(path))
+        found = json.loads(_text(folder / ENVIRONMENT))
     except ValueError:
         return {}
-    if not isinstance(found, dict):
-        return {}
-    lines = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in found.items()
-    }
-    return {name: line for name, line in lines.items() if line not in ("null", "{}", "[]")}
+    return found if isinstance(found, dict) else {}
 
 
-def _commit(path: Path) -> str:
-    """Of which commit of bnbench's repository, or of the user's, the sweep is."""
-    try:
-        return str((json.loads(_text(path)).get("git") or {}).get("commit", ""))[:12]
-    except (ValueError, AttributeError):
-        return ""
+def _facts(study: Study) -> list[tuple[str, str]]:
+    runs, constant = study.results.runs, study.comparison.constant
+    counts = [("runs", f"{(runs['status'] == 'ok').sum()} ok of {len(runs)}")]
+    if "seed" in study.results.parameters:
+        counts.append(("seeds", str(runs["seed"].nunique())))
+    return [*counts, *((name, shown(constant[name])) for name in FACTS if name in constant)]
 
 
-def _facts(of: Study) -> list[tuple[str, str]]:
-    said = ("dataset", "validate_on", "optimizer", "lr", "batch_size", "epochs", "device")
-    constant = of.comparison.constant
-    seeds = of.results.runs["seed"].nunique() if "seed" in of.results.parameters else None
-    facts = [(name, shown(constant[name])) for name in said if name in constant]
-    return [*([("seeds", str(seeds))] if seeds else []), *facts]
-
-
-def _table(shown_columns: Sequence[Column], rows: Sequence[ArmRow]) -> Table:
-    return Table(
-        [column.heading for column in shown_columns],
-        [column.number for column in shown_columns],
-        [[column.cell(row) for column in shown_columns] for row in rows],
-    )
-
-
-def _sections(of: Study) -> list[Section]:
-    if not len(of.results.metrics):
-        return []
-    found = []
+def _sections(study: Study) -> Iterator[dict[str, Any]]:
+    if study.results.metrics.empty:
+        return
     for kind, draw in KINDS.items():
-        panels = draw(of)
+        panels = draw(study)
         if panels:
-            pictures = [Markup(svg(panel, f"{kind}-{n}")) for n, panel in enumerate(panels[:MOST_PANELS])]
-            left_out = max(0, len(panels) - MOST_PANELS)
-            found.append(Section(kind, SECTIONS[kind], LEGENDS[kind], pictures, left_out))
-    return found
+            title, legend = SECTIONS[kind]
+            drawn = enumerate(panels[:MOST_PANELS])
+            figures = [Markup(svg(panel, f"{kind}-{n}")) for n, panel in drawn]
+            text = {"id": kind, "title": title, "legend": legend}
+            yield {**text, "figures": figures, "left_out": len(panels) - len(figures)}
 
 
-def _failed(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    failed = runs[runs["status"].isin(FAILED)]
-    return [
-        (str(run), str(status), "" if pd.isna(error) else str(error))
-        for run, status, error in failed[["run", "status", "error"]].itertuples(index=False)
-    ]
+def _run_columns(study: Study) -> list[Column]:
+    """The parameters that differ between runs, and how each run ended."""
+    runs = study.results.runs
 
+    def column(name: str, text: Callable[[Any], str] = shown, heading: str = "") -> Column:
+        def cell(run: Mapping[str, Any]) -> str:
+            value = plain(run[name])
+            return NOTHING if value is None else text(value)
 
-OUTCOMES = ("train_accuracy", "valid_accuracy", "best_valid_accuracy", "test_accuracy", "valid_loss")
+        return Column(heading or name, cell, number=name == "seconds" or is_numeric_dtype(runs[name]))
 
-
-def _runs_table(of: Study) -> Table:
-    """Every run: what tells it from the others, and how it ended."""
-    runs = of.results.runs
-    differing = [name for name in names(of.parameters) if name in runs and runs[name].nunique(dropna=False) > 1]
+    parameters = [name for name in names(study.parameters) if name in runs]
+    differing = [name for name in parameters if runs[name].nunique(dropna=False) > 1]
     outcomes = [name for name in OUTCOMES if runs[name].notna().any()]
-    seconds = of.results.metrics.groupby("run")["run_duration"].max()
-    rows = []
-    for record in runs.to_dict("records"):
-        told = [shown(plain(record[name])) for name in differing]
-        ends = [_number(plain(record[name]), is_share(name)) for name in outcomes]
-        time = seconds.get(record["run"])
-        rows.append([str(record["run"]), *told, str(record["status"]), *ends, "–" if time is None else f"{time:.1f}"])
-    headings = [f"{name.replace('_accuracy', ' %').replace('_', ' ')}" for name in outcomes]
-    number = [pd.api.types.is_numeric_dtype(runs[name]) for name in differing]
-    return Table(
-        ["run", *differing, "status", *headings, "seconds"],
-        [True, *number, False, *(True for _ in outcomes), True],
-        rows,
-    )
-
-
-def _number(value: Any, share: bool) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.2f}" if share else f"{value:.4f}"
+    headings = {name: name.replace("_accuracy", " %").replace("_", " ") for name in outcomes}
+    return [
+        column("run"),
+        *map(column, differing),
+        column("status"),
+        *(column(name, number_format(name, 0), headings[name]) for name in outcomes),
+        column("seconds", "{:.1f}".format),
+    ]
