@@ -29,10 +29,9 @@ def compare(
     """The mean and SD of each arm in each cell, and its difference from the baseline with interval, p and verdict.
 
     `at`: the last epoch, each run's best epoch, or an epoch's number.
-    `group_by`: the parameters that make a cell. By default these are all that differ. Runs are then averaged over the
-    other parameters, and pairs still agree in everything but the arm.
-    `sort`: a column of `Comparison.records`; `-column` sorts in descending order.
-    `target`: a value of the metric. The steps and seconds that it took are then compared as well.
+    `group_by`: the parameters that make a cell (default: all that differ). Runs are averaged over the others.
+    `sort`: a column of `Comparison.records`; `-column` for descending order.
+    `target`: a value of the metric. The steps and seconds to it are compared as well.
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
 
     >>> runs = pd.DataFrame({"run": [1, 2], "run_id": ["a", "b"], "network": ["none", "norm"], "status": "ok"})
@@ -52,18 +51,12 @@ def compare(
         _check_target(target, metric)
     cells, variants = _columns(runs, group_by, several=len(results) > 1)
     if FOLDER not in cells:
-        # The same run in two pooled folders would count as two.
-        ids = pd.concat([result.runs["run_id"].dropna() for result in results])
-        if twice := int(ids.duplicated().sum()):
-            raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
+        _check_counted_once(results)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
     if not is_share(metric):
         smallest_effect = None  # It is an effect on accuracy.
-    described = parameters.drop(columns=FOLDER)
-    same = described.columns[described.nunique(dropna=False) == 1]
-    constant = {name: plain(described[name].iloc[0]) for name in same}
     comparison = Comparison(
         metric=metric,
         at=at,
@@ -71,12 +64,26 @@ def compare(
         baseline=baseline,
         cell_columns=cells,
         variant_columns=variants,
-        constant={name: value for name, value in constant.items() if value is not None},
+        constant=_constant(parameters.drop(columns=FOLDER)),
         rows=judged(rows, smallest_effect),
         smallest_effect=smallest_effect,
         target=target,
     )
     return _sorted(comparison, sort) if sort else comparison
+
+
+def _check_counted_once(results: Sequence[Results]) -> None:
+    """The same run in two pooled folders would count as two."""
+    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
+    if twice := int(ids.duplicated().sum()):
+        raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
+
+
+def _constant(parameters: pd.DataFrame) -> dict[str, object]:
+    """The parameters that all runs have with one value."""
+    same = parameters.columns[parameters.nunique(dropna=False) == 1]
+    values = {name: plain(parameters[name].iloc[0]) for name in same}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, float | None]:

@@ -68,7 +68,7 @@ class TrainingLoop:
     def events(self) -> Iterator[LoopEvent]:
         """Train until every run has ended."""
         if self.epoch == 0:
-            yield from self._probe(0.0)
+            yield from self._probe(0)
         last_saved = perf_counter()
         while self.live:
             self.epoch += 1
