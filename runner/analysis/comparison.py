@@ -34,14 +34,6 @@ def compare(
     `sort`: a column of `Comparison.records`; `-column` sorts in descending order.
     `target`: a value of the metric. The steps and seconds that it took are then compared as well.
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
-
-    >>> runs = pd.DataFrame({"run": [1, 2], "run_id": ["a", "b"], "network": ["none", "norm"], "status": "ok"})
-    >>> runs = runs.assign(weights_hash="w", batches_hash="b")
-    >>> losses = pd.DataFrame({"run": [1, 2], "epoch": 1, "train_loss": [0.5, 0.25]})
-    >>> results = Results("mine", "mine", "network", "none", ("network",), ("network",), losses, runs)
-    >>> baseline, norm = compare([results], metric="train_loss").rows
-    >>> norm.difference.interval.estimate
-    -0.25
     """
     axis, baseline, smallest_effect = _contrast(results)
     check(results, metric, at)
@@ -52,18 +44,12 @@ def compare(
         _check_target(target, metric)
     cells, variants = _columns(runs, group_by, several=len(results) > 1)
     if FOLDER not in cells:
-        # The same run in two pooled folders would count as two.
-        ids = pd.concat([result.runs["run_id"].dropna() for result in results])
-        if twice := int(ids.duplicated().sum()):
-            raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
+        _check_counted_once(results)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
     if not is_share(metric):
         smallest_effect = None  # It is an effect on accuracy.
-    described = parameters.drop(columns=FOLDER)
-    same = described.columns[described.nunique(dropna=False) == 1]
-    constant = {name: plain(described[name].iloc[0]) for name in same}
     comparison = Comparison(
         metric=metric,
         at=at,
@@ -71,7 +57,7 @@ def compare(
         baseline=baseline,
         cell_columns=cells,
         variant_columns=variants,
-        constant={name: value for name, value in constant.items() if value is not None},
+        constant=_constant(parameters),
         rows=judged(rows, smallest_effect),
         smallest_effect=smallest_effect,
         target=target,
@@ -91,6 +77,21 @@ def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, fl
         if axis and axis not in result.parameters:
             raise UserError(f"{result.folder}: {unknown('column', axis, result.parameters)}")
     return contrasts[0]
+
+
+def _check_counted_once(results: Sequence[Results]) -> None:
+    """Folders that are pooled must not hold the same run: it would count as two."""
+    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
+    if twice := int(ids.duplicated().sum()):
+        raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
+
+
+def _constant(parameters: pd.DataFrame) -> dict[str, object]:
+    """The parameters that are the same in every run."""
+    described = parameters.drop(columns=FOLDER)
+    same = names(described.loc[:, described.nunique(dropna=False) == 1])
+    constant = {name: plain(described[name].iloc[0]) for name in same}
+    return {name: value for name, value in constant.items() if value is not None}
 
 
 def _contrast_text(result: Results) -> str:
