@@ -29,18 +29,11 @@ def compare(
     """The mean and SD of each arm in each cell, and its difference from the baseline with interval, p and verdict.
 
     `at`: the last epoch, each run's best epoch, or an epoch's number.
-    `group_by`: the parameters that make a cell (default: all that differ). Runs are averaged over the others.
-    `sort`: a column of `Comparison.records`; `-column` for descending order.
-    `target`: a value of the metric. The steps and seconds to it are compared as well.
+    `group_by`: the parameters that make a cell. By default these are all that differ. Runs are then averaged over the
+    other parameters, and pairs still agree in everything but the arm.
+    `sort`: a column of `Comparison.records`; `-column` sorts in descending order.
+    `target`: a value of the metric. The steps and seconds that it took are then compared as well.
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
-
-    >>> runs = pd.DataFrame({"run": [1, 2], "run_id": ["a", "b"], "network": ["none", "norm"], "status": "ok"})
-    >>> runs = runs.assign(weights_hash="w", batches_hash="b")
-    >>> losses = pd.DataFrame({"run": [1, 2], "epoch": 1, "train_loss": [0.5, 0.25]})
-    >>> results = Results("mine", "mine", "network", "none", ("network",), ("network",), losses, runs)
-    >>> baseline, norm = compare([results], metric="train_loss").rows
-    >>> norm.difference.interval.estimate
-    -0.25
     """
     axis, baseline, smallest_effect = _contrast(results)
     check(results, metric, at)
@@ -64,26 +57,12 @@ def compare(
         baseline=baseline,
         cell_columns=cells,
         variant_columns=variants,
-        constant=_constant(parameters.drop(columns=FOLDER)),
+        constant=_constant(parameters),
         rows=judged(rows, smallest_effect),
         smallest_effect=smallest_effect,
         target=target,
     )
     return _sorted(comparison, sort) if sort else comparison
-
-
-def _check_counted_once(results: Sequence[Results]) -> None:
-    """The same run in two pooled folders would count as two."""
-    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
-    if twice := int(ids.duplicated().sum()):
-        raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
-
-
-def _constant(parameters: pd.DataFrame) -> dict[str, object]:
-    """The parameters that all runs have with one value."""
-    same = parameters.columns[parameters.nunique(dropna=False) == 1]
-    values = {name: plain(parameters[name].iloc[0]) for name in same}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, float | None]:
@@ -98,6 +77,21 @@ def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, fl
         if axis and axis not in result.parameters:
             raise UserError(f"{result.folder}: {unknown('column', axis, result.parameters)}")
     return contrasts[0]
+
+
+def _check_counted_once(results: Sequence[Results]) -> None:
+    """Folders that are pooled must not hold the same run: it would count as two."""
+    ids = pd.concat([result.runs["run_id"].dropna() for result in results])
+    if twice := int(ids.duplicated().sum()):
+        raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")
+
+
+def _constant(parameters: pd.DataFrame) -> dict[str, object]:
+    """The parameters that are the same in every run."""
+    described = parameters.drop(columns=FOLDER)
+    same = names(described.loc[:, described.nunique(dropna=False) == 1])
+    constant = {name: plain(described[name].iloc[0]) for name in same}
+    return {name: value for name, value in constant.items() if value is not None}
 
 
 def _contrast_text(result: Results) -> str:
