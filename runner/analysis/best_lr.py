@@ -20,7 +20,8 @@ def best_lr(accuracy: pd.Series, lr: pd.Series, seed: pd.Series) -> float | None
     0.01
     """
     runs = pd.DataFrame({"accuracy": accuracy.to_numpy(), "lr": lr.to_numpy(float), "seed": seed.to_numpy()})
-    table = runs.pivot_table(index="lr", columns="seed", values="accuracy")  # Drops rows and columns of NaN only.
+    # This drops rows and columns that hold nothing but NaN.
+    table = runs.pivot_table(index="lr", columns="seed", values="accuracy")
     means = table.dropna(axis="columns").mean(axis="columns").dropna()
     return None if means.empty else float(means.index.to_numpy()[means.argmax()])
 

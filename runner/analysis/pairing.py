@@ -73,7 +73,8 @@ def unproven(pairs: pd.DataFrame) -> int:
 def _batches_differ(pairs: pd.DataFrame) -> pd.Series:
     digests, baseline = pairs["batches_hash"], pairs["batches_hash_base"]
     # Only a run that diverged in its first epoch may have no digest. Any other run without one proves nothing.
-    differ = ((digests == "") & (pairs["status"] == "ok")) | ((baseline == "") & (pairs["status_base"] == "ok"))
+    missing = (digests == "") & (pairs["status"] == "ok")
+    differ = missing | ((baseline == "") & (pairs["status_base"] == "ok"))
     for index in pairs.index[digests != baseline]:
         a, b = digests[index].split(), baseline[index].split()
         both = min(len(a), len(b))

@@ -139,7 +139,8 @@ class Comparison:
     @property
     def statuses(self) -> dict[str, int]:
         """How many planned runs of the whole table ended with each status."""
-        return {status: sum(row.statuses.get(status, 0) for row in self.planned_rows) for status in ("ok", *NOT_OK)}
+        counts = [row.statuses for row in self.planned_rows]
+        return {status: sum(count.get(status, 0) for count in counts) for status in ("ok", *NOT_OK)}
 
     @property
     def adjustment(self) -> str:

@@ -63,7 +63,7 @@ def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults)
     # Where the config has the key 'network' without a valid value, another fault says what is wrong with it.
     if "network" not in values and not any(place[-1:] == ("network",) for place in faults.source.keys):
         faults.add(f"no network; allowed: {', '.join(sorted(registry.network))}", path)
-    arguments = {key.removeprefix("network."): entry for key, entry in values.items() if key.startswith("network.")}
+    arguments = grids.network_arguments(values)
     for name in values.get("network", []):
         _check_arguments(name, arguments, faults)
 

@@ -72,6 +72,12 @@ def flat(grid: Grid) -> dict[str, list[Any]]:
     return {**{key: values for key, values in grid.items() if key != ZIP}, **grid.get(ZIP, {})}
 
 
+def network_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the network among these parameters, without the prefix `network.`."""
+    names = [name for name in values if name.startswith("network.")]
+    return {name.removeprefix("network."): values[name] for name in names}
+
+
 def keys(grid: Grid) -> list[str]:
     """The run parameters that a grid sets, in order."""
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]

@@ -80,7 +80,8 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     if config.checkpoint_dir and "://" not in config.checkpoint_dir:
         config.checkpoint_dir = str((folder / config.checkpoint_dir).resolve())
     plugins = _load_plugins(config, folder, faults)
-    fixed = {key: value for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)}
+    valid = [key for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)]
+    fixed = {key: config.fixed[key] for key in valid}
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
     for grid, path in listed:
@@ -143,7 +144,7 @@ def _runs(fixed: grids.Point, listed: Any, exclude: Sequence[grids.Point], fault
 
 def _run(values: grids.Point) -> RunSpec:
     fields = {key: value for key, value in values.items() if not key.startswith("network.")}
-    arguments = {key.removeprefix("network."): value for key, value in values.items() if key.startswith("network.")}
+    arguments = grids.network_arguments(values)
     factory = registry.network[fields["network"]]
     norm_name = arguments.get("norm") or registry.signature(factory).get("norm", ("", ""))[1]
     norm = registry.norm.get(norm_name) if isinstance(norm_name, str) else None
@@ -160,7 +161,8 @@ def _run(values: grids.Point) -> RunSpec:
 
 def _resolved(config: Config, fixed: grids.Point, expanded: list[grids.Grid], grid_keys: Sequence[str]) -> Any:
     """The config with helpers expanded and every default written out, so that a later version trains the same runs."""
-    defaults = {key: RunSpec.model_fields[key].default for key in PARAMETERS if key not in ("network", *grid_keys)}
+    not_in_grid = [key for key in PARAMETERS if key not in ("network", *grid_keys)]
+    defaults = {key: RunSpec.model_fields[key].default for key in not_in_grid}
     resolved = {
         "name": config.name,
         "contrast": config.contrast and config.contrast.model_dump(exclude_unset=True),

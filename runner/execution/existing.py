@@ -36,5 +36,6 @@ def _other_files(folder: Path) -> set[str]:
     """The names of the files that a sweep which was killed at its start does not leave: a table is empty then."""
     names = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
     tables = {files.METRICS, files.RUNS, files.CURVES, files.PROBES} & names
-    empty = {name for name in tables if read_header(folder / name)[:1] == ["run"] and not read_rows(folder / name)}
+    ours = {name for name in tables if read_header(folder / name)[:1] == ["run"]}
+    empty = {name for name in ours if not read_rows(folder / name)}
     return names - {files.LOCK, files.ENVIRONMENT, files.LOG, files.CHECKPOINTS} - empty

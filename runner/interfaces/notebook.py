@@ -100,7 +100,14 @@ class Outcome:
     ) -> Compared:
         """Compare the arms, like `bnbench compare`; the arguments are those of `runner.analysis.comparison.compare`."""
         return Compared(
-            comparison.compare([self.results], metric=metric, at=at, group_by=group_by, sort=sort, target=target)
+            comparison.compare(
+                [self.results],
+                metric=metric,
+                at=at,
+                group_by=group_by,
+                sort=sort,
+                target=target,
+            )
         )
 
     def plot_curves(self, metric: Literal["accuracy", "loss"] = "accuracy", where: Where = None) -> Picture:
@@ -122,7 +129,8 @@ class Outcome:
         return str(self.compare())
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{number} {status}" for status, number in self.runs["status"].value_counts().items())
+        statuses = self.runs["status"].value_counts()
+        counts = ", ".join(f"{number} {status}" for status, number in statuses.items())
         return f"<bnbench sweep '{self.results.name}' in {self.results.folder}: {counts}>"
 
     def _repr_html_(self) -> str:

@@ -119,7 +119,8 @@ class RunManager:
                 f"track_num_correct {len(self._sizes)} times; call each once for every batch"
             )
         samples = sum(self._sizes)
-        losses = [loss * (given or size) for (loss, given), size in zip(self._losses, self._sizes, strict=True)]
+        batches = zip(self._losses, self._sizes, strict=True)
+        losses = [loss * (given or size) for (loss, given), size in batches]
         self._step += len(losses)
         row = EpochRow(
             run_id=self._run_id,
@@ -137,7 +138,8 @@ class RunManager:
         values = asdict(row) | {"run": self.run_count}
         record = {column: values[name] for column, name in tutorial_files.COLUMNS.items()}
         self.run_data.append(OrderedDict(record | self.run_params._asdict()))
-        text = f"run {self.run_count}  epoch {row.epoch}  loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}"
+        readings = f"loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}"
+        text = f"run {self.run_count}  epoch {row.epoch}  {readings}"
         print(text, file=sys.stderr)
 
     def end_run(self) -> None:

@@ -158,7 +158,8 @@ class Progress:
         # Diverged runs count only if all have diverged.
         counted = [row for row in rows if row.finite] or rows
         names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-        loss, accuracy, valid_loss, valid_accuracy = (fmean(getattr(row, name) for row in counted) for name in names)
+        means = [fmean(getattr(row, name) for row in counted) for name in names]
+        loss, accuracy, valid_loss, valid_accuracy = means
         if self.bars:
             eta = tqdm.format_interval(self.pace.remaining(job.work(self.clock())))
             self._draw(job, f"  ETA {eta}  loss {loss:.4f}  valid {valid_accuracy:.4f}")

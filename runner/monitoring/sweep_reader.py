@@ -81,7 +81,8 @@ class Watched:
 
     def refresh(self) -> bool:
         """Read what is new. Returns whether anything is."""
-        replaced = any(os.fstat(file.fileno()).st_ino != path.stat().st_ino for path, file in self._files.items())
+        inodes = [(os.fstat(file.fileno()).st_ino, path.stat().st_ino) for path, file in self._files.items()]
+        replaced = any(opened != now for opened, now in inodes)
         if replaced:
             self._open()
         # Results are read before epochs: so a run with a result has all of its epochs, too.

@@ -14,7 +14,7 @@ from typing import Literal
 import click
 
 from runner.monitoring.eta import roughly
-from runner.monitoring.sweep_reader import Watched
+from runner.monitoring.sweep_reader import Watched, WatchedRun
 from runner.storage.folder import is_written
 from runner.storage.rows import FAILED
 
@@ -45,13 +45,14 @@ def summary(watched: Watched, why: Over | None = None) -> str:
     return f"{watched.name}: {len(runs)} runs: {shown}; {done}/{total} epochs{eta}"
 
 
+def _progress(run: WatchedRun) -> str:
+    readings = f"loss {run.loss:.4f}  valid {run.accuracy:.4f}"
+    return f"run {run.number}  epoch {run.epoch}/{run.epochs}  {readings}  {run.label}"
+
+
 def report(watched: Watched, why: Over | None) -> list[str]:
     """The sweep as lines: the summary, the runs in progress, the failures, the arms' means, and what to do now."""
-    running = [
-        f"run {run.number}  epoch {run.epoch}/{run.epochs}  loss {run.loss:.4f}  valid {run.accuracy:.4f}  {run.label}"
-        for run in watched.running
-        if not why
-    ]
+    running = [] if why else [_progress(run) for run in watched.running]
     return [
         summary(watched, why),
         *_first(running),
@@ -80,7 +81,8 @@ def _means(watched: Watched) -> list[str]:
     for run in watched.runs.values():
         if run.status == "ok" and math.isfinite(run.accuracy):
             arms[run.arm].append(run.accuracy)
-    return [f"{arm or 'all'}  mean valid {fmean(values):.4f}, n = {len(values)}" for arm, values in arms.items()]
+    means = {arm or "all": (fmean(values), len(values)) for arm, values in arms.items()}
+    return [f"{arm}  mean valid {mean:.4f}, n = {count}" for arm, (mean, count) in means.items()]
 
 
 def _advice(watched: Watched, why: Over | None) -> list[str]:

@@ -54,7 +54,8 @@ def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str,
         arguments[key] = value
         if "." not in key and (fault := registry.kwarg_fault("network", name, factory, key, value)):
             raise UserError(Fault(fault, Place(f"--set {assignment}")))
-    required = [key for key, (_, default) in registry.signature(factory).items() if default is registry.REQUIRED]
+    signature = registry.signature(factory).items()
+    required = [key for key, (_, default) in signature if default is registry.REQUIRED]
     if missing := [f"--set {key}=…" for key in required if key not in arguments]:
         raise UserError(f"network '{name}' needs {', '.join(missing)}")
     return arguments

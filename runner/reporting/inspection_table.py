@@ -104,7 +104,8 @@ def _layer_table(layers: Sequence[Layer]) -> Table:
     table.add_column("parameters", justify="right", no_wrap=True)
     for layer in layers:
         shape = NOTHING if layer.shape is None else "×".join(map(str, layer.shape)) or "1"
-        cells = (layer.name or "(whole)", layer.type, shape, f"{layer.parameters:,}" if layer.parameters else "")
+        count = f"{layer.parameters:,}" if layer.parameters else ""
+        cells = (layer.name or "(whole)", layer.type, shape, count)
         table.add_row(*map(Text, cells))
     return table
 

@@ -56,7 +56,8 @@ class EpochRow(Reading):
         The training loss is taken before a step, so a last step that diverges shows only in the validation. The
         tutorial's RunManager does not validate: there, loss and accuracy are both NaN, and the training loss decides.
         """
-        return math.isfinite(self.train_loss) and (math.isfinite(self.valid_loss) or math.isnan(self.valid_accuracy))
+        not_validated = math.isnan(self.valid_accuracy)
+        return math.isfinite(self.train_loss) and (math.isfinite(self.valid_loss) or not_validated)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Store:
         trusted = check_environment(self.folder, environment or {}, allowed=allow_changed)
         found = self.checkpoints.usable(self.log) if trusted else []
         continued = continuable(self.folder, found, self.number.keys() - finished, retry)
-        last_epoch = {run_id: found.epoch for run_id, found in continued.items()} | dict.fromkeys(finished, math.inf)
+        last_epoch = dict.fromkeys(finished, math.inf)
+        last_epoch |= {run_id: found.epoch for run_id, found in continued.items()}
         for name, header in headers.items():
             path, kept = self.folder / name, finished if name == RUNS else last_epoch
             rows = [row for row in read_rows(path) if row["run_id"] in kept]

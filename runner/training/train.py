@@ -76,7 +76,8 @@ def _checkpoint(state: TrainingState, rows: dict[str, list[EpochRow]]) -> Checkp
 
 def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
     # torch's CPU allocator raises a plain RuntimeError.
-    of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    of_memory |= "can't allocate memory" in str(error)
     status: Status = "oom" if of_memory else "failed"
     message = f"{type(error).__name__}: {error}"
     return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())

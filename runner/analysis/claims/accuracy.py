@@ -44,7 +44,8 @@ def slope(
     if against is not None:
         results = replace(results, baseline=against)
     levels = [float(level) for level in results.runs[parameter].unique()]
-    table = np.stack([difference(results, accuracy, arm, {parameter: level}) for level in levels])  # [levels, S]
+    # [levels, S]
+    table = np.stack([difference(results, accuracy, arm, {parameter: level}) for level in levels])
     return PP * least_squares_slopes(np.log2(levels), table)
 
 

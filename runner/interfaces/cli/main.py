@@ -31,7 +31,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         return
     import torch
 
-    click.echo(f"bnbench {runner.__version__} (torch {torch.__version__}, CUDA {torch.version.cuda or 'none'})")
+    cuda = torch.version.cuda or "none"
+    click.echo(f"bnbench {runner.__version__} (torch {torch.__version__}, CUDA {cuda})")
     ctx.exit()
 
 

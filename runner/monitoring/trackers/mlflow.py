@@ -52,7 +52,10 @@ class MLflow:
         self.where = uri
         self.client = client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(sweep.name)
-        self.experiment = experiment.experiment_id if experiment else client.create_experiment(sweep.name, artifacts)
+        if experiment:
+            self.experiment = experiment.experiment_id
+        else:
+            self.experiment = client.create_experiment(sweep.name, artifacts)
         self._earlier: dict[str, list[Any]] = defaultdict(list)
         """Run id → the MLflow runs that an earlier command wrote."""
         self.parent = self._open_parent()
@@ -106,10 +109,12 @@ class MLflow:
         """Find the MLflow run of this sweep by its folder, and its children; or create it. Returns its id."""
         folder = str(self.sweep.folder.resolve())
         runs = self._all_runs()
-        parent: str | None = next((run.info.run_id for run in runs if run.data.tags.get(FOLDER) == folder), None)
+        known = [run.info.run_id for run in runs if run.data.tags.get(FOLDER) == folder]
+        parent: str | None = known[0] if known else None
         if parent is None:
             axis = {"bnbench.axis": self.sweep.axis} if self.sweep.axis else {}
-            run = self.client.create_run(self.experiment, tags={FOLDER: folder, **axis}, run_name=self.sweep.name)
+            tags = {FOLDER: folder, **axis}
+            run = self.client.create_run(self.experiment, tags=tags, run_name=self.sweep.name)
             return str(run.info.run_id)
         self.client.update_run(parent, "RUNNING")
         for run in runs:
@@ -149,7 +154,8 @@ class MLflow:
             self._children[run_id] = self._create_child(run_id)
         child = self._children[run_id]
         rows = [(row, _milliseconds(child, row)) for row in self._waiting.pop(run_id, [])]
-        self._send_metrics(child, [(name, getattr(row, name), at, row.epoch) for row, at in rows for name in SCALARS])
+        points = [(name, getattr(row, name), at, row.epoch) for row, at in rows for name in SCALARS]
+        self._send_metrics(child, points)
         return child
 
     def _create_child(self, run_id: str) -> Any:
@@ -158,7 +164,8 @@ class MLflow:
         run, now = self.sweep.runs[run_id], int(time.time() * 1000)
         tags = {PARENT: self.parent, RUN_ID: run_id, NUMBER: str(run.number)}
         child = self.client.create_run(self.experiment, now, tags, self._name(run_id)).info
-        self.client.log_batch(child.run_id, params=[Param(name, text) for name, text in run.parameters.items()])
+        parameters = [Param(name, text) for name, text in run.parameters.items()]
+        self.client.log_batch(child.run_id, params=parameters)
         return child
 
     def _name(self, run_id: str) -> str:

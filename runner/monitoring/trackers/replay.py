@@ -53,7 +53,8 @@ def tracked(results: Results, output: Path | None = None) -> TrackedSweep:
     for run_id, number in _numbers(tables).items():
         row = (tables[METRICS][run_id] or tables[RUNS][run_id])[0]
         runs[run_id] = TrackedRun(number, without_empty({name: row[name] for name in results.parameters}))
-    return TrackedSweep(results.folder, results.name, results.axis, results.grid_keys, len(results.runs), runs, output)
+    planned = len(results.runs)
+    return TrackedSweep(results.folder, results.name, results.axis, results.grid_keys, planned, runs, output)
 
 
 def export(results: Results, opener: Opener, output: Path | None = None) -> str:

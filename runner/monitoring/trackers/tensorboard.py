@@ -21,7 +21,8 @@ CURVES = tuple(name for name in CURVE_FIELDS if name not in ("epoch", "step", "d
 
 def tensorboard() -> Opener:
     """Event files for TensorBoard, in RESULTS/tensorboard/."""
-    require("TensorBoard", "tensorboard", ("tensorboard.summary.writer.record_writer", "torch.utils.tensorboard"))
+    modules = ("tensorboard.summary.writer.record_writer", "torch.utils.tensorboard")
+    require("TensorBoard", "tensorboard", modules)
     return TensorBoard
 
 

@@ -97,10 +97,10 @@ def require(tool: str, extra: str, modules: Iterable[str]) -> None:
 
 def tracked(sweep: Sweep, folder: Path) -> TrackedSweep:
     """A sweep that is about to be trained, as a tracker sees it."""
-    runs = {
-        run.run_id: TrackedRun(number, without_empty({name: cell(value) for name, value in run.parameters.items()}))
-        for number, run in enumerate(sweep.runs, start=1)
-    }
+    runs = {}
+    for number, run in enumerate(sweep.runs, start=1):
+        cells = {name: cell(value) for name, value in run.parameters.items()}
+        runs[run.run_id] = TrackedRun(number, without_empty(cells))
     return TrackedSweep(folder, sweep.name, sweep.axis, sweep.grid_keys, len(runs), runs)
 
 
