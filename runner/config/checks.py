@@ -46,7 +46,10 @@ def _structural(problem: ErrorDetails, faults: Faults) -> None:
             fault += f"; '{path[-1]}' is a run parameter: put it under 'fixed:' or 'grid:'"
         faults.add(fault, path, key=True)
     elif path[0] == "name":
-        faults.add(f"name (default: the file's): must be {NAME_RULE}; got {problem['input']!r}", path)
+        fault = f"name: must be {NAME_RULE}; got {problem['input']!r}"
+        if not faults.source.values.get("name"):
+            fault += ", which is the file's name: add 'name:'"
+        faults.add(fault, path)
     else:
         faults.add(refusal(".".join(map(str, path)), problem), path)
 

@@ -46,7 +46,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
     with sole_writer(folder), connection as cluster:
-        # Importing torch takes the next seconds.
+        # Print this now, because importing torch takes some seconds.
         if not options.quiet:
             epochs = sum(run.epochs for run in sweep.runs)
             click.echo(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", err=True)
@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             if code == 0:
                 store.finish()
         finally:
-            # After the tables are complete.
+            # Trackers close last. A tracker may copy the tables.
             for tracker in tracking:
                 tracker.close()
         return code or _conclude(folder, options)
@@ -115,8 +115,8 @@ def _conclude(folder: Path, options: Options) -> int:
     if failed:
         click.echo(
             f"{sum(map(len, failed.values()))} runs failed (tracebacks in {folder / LOG}); "
-            f"bnbench resume {folder} --retry trains them again, "
-            "with --allow-changed if you changed a plugin:",
+            f"bnbench resume {folder} --retry trains them again "
+            "(add --allow-changed if you changed a plugin):",
             err=True,
         )
     for (status, error), runs in failed.items():

@@ -1,4 +1,5 @@
-"""Writing a sweep's folder. The driver is its only writer. A row is on the disk when the call that stores it returns.
+"""Write a sweep's folder. The driver is its only writer. A stored row is on the disk when the call returns, or at
+the end of the block `together`.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`. Where a config asks for them, it also holds `curves.csv` (readings
@@ -151,7 +152,7 @@ class Store:
         self._write(METRICS, self._line(METRICS, vars(row)))
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
-        """Keep a reading until its epoch's row comes, so that the thousand rows of a probe are one write.
+        """Keep a reading until the next row of the sweep is written. The thousand rows of a probe are then one write.
 
         A reading without its epoch's row is worth nothing: a resume drops it.
         """

@@ -45,7 +45,7 @@ class TrainingLoop:
         self.data = prepare(
             run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
         )
-        # The clock starts here: the data are read once for all runs of a process.
+        # The clock starts after the data are read, because they are read once for all runs of a process.
         self.began = perf_counter()
         networks = [build_network(run) for run in job]
         self.weights_hashes = [weights_hash(network) for network in networks]
@@ -56,7 +56,7 @@ class TrainingLoop:
         # position in the job → a run that has not ended
         self.live = dict(enumerate(job))
         self.epoch = self.step = 0
-        # seconds per run: of training, of everything
+        # seconds per run: of training alone, and of everything since the clock started
         self.trained = self.elapsed = 0.0
         if saved:
             index = [saved["runs"].index(run.run_id) for run in job]
@@ -90,7 +90,7 @@ class TrainingLoop:
             self.learner.step(batch)
             self.step += 1
             if number in evaluated:
-                # A reading waits for the device.
+                # A reading waits for the device, so the clock is right only after it.
                 sums = self.learner.reading()
                 self.trained += (perf_counter() - resumed) / len(self.job)
                 yield from self._evaluate(sums, self.epoch - 1 + number / steps)
@@ -132,7 +132,7 @@ class TrainingLoop:
             readings = *means(self.sums[number]), *self.valid[number]
             row = EpochRow(run.run_id, self.epoch, self.step, *readings, self.epoch_seconds, self.elapsed)
             yield row
-            # A run that diverged ends: no later step can repair NaN weights.
+            # A run whose loss is not finite has diverged and ends. Its weights cannot recover.
             if self.epoch == run.epochs or not row.finite:
                 ended[number] = "ok" if row.finite else "diverged"
         test = self.data.test if ended else None

@@ -41,7 +41,10 @@ class Repeats:
         return any(self._to_come[run_id] for run_id in run_ids)
 
     def checkpointed(self, run_ids: Iterable[str]) -> None:
-        """The next attempt of these runs starts from here."""
+        """The next attempt of these runs continues from this checkpoint.
+
+        It will report again only what was passed on beyond it: the repeated events that are still to come now.
+        """
         for run_id in run_ids:
             self._passed[run_id] = self._to_come[run_id]
 

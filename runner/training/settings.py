@@ -45,7 +45,7 @@ def settings_of(run: RunSpec) -> Iterator[None]:
             restore.callback(os.environ.pop, WORKSPACE, None)
             # With this value, cuBLAS is deterministic.
             os.environ[WORKSPACE] = ":4096:8"
-        # Denormals slow a CPU's convolutions 20 to 50 times, but scipy needs them.
+        # Denormal numbers slow a CPU's convolutions 20 to 50 times. They are kept outside the block: scipy needs them.
         restore.callback(torch.set_flush_denormal, False)
         torch.set_flush_denormal(True)
         yield

@@ -41,17 +41,16 @@ def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | N
         try:
             for event in _loop_events(part, options, note, saved):
                 if isinstance(event, dict):
+                    # The rows in a checkpoint must end with its epoch, so all repeated events must be over.
                     if not repeats.are_to_come(run_ids):
                         yield _checkpoint(event, rows)
-                    continue
-                if repeats.is_repeated(event.run_id):
-                    continue
-                if isinstance(event, EpochRow):
-                    rows[event.run_id].append(event)
                 elif isinstance(event, RunResult):
                     ended.add(event.run_id)
-                    event = replace(event, rows=tuple(rows[event.run_id]))
-                yield event
+                    yield replace(event, rows=tuple(rows[event.run_id]))
+                elif not repeats.is_repeated(event.run_id):
+                    if isinstance(event, EpochRow):
+                        rows[event.run_id].append(event)
+                    yield event
         except CannotStackError as cannot:
             waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
         except (Exception, SystemExit) as error:
@@ -75,8 +74,8 @@ def _checkpoint(state: TrainingState, rows: dict[str, list[EpochRow]]) -> Checkp
 
 
 def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
-    # torch's CPU allocator raises a plain RuntimeError.
     of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    # torch's CPU allocator raises a plain RuntimeError.
     of_memory |= "can't allocate memory" in str(error)
     status: Status = "oom" if of_memory else "failed"
     message = f"{type(error).__name__}: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +306,19 @@ def test_a_stack_that_fails_after_a_run_has_ended_trains_the_other_runs_alone(mo
     job = [RUN, RUN.changed(seed=1)]
     results = list(train(job, TrainingOptions()))
     assert [result.run_id for result in results if isinstance(result, RunResult)] == [run.run_id for run in job]
+
+
+def test_a_run_that_ends_earlier_alone_than_in_its_stack_still_has_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone it diverges at epoch 3, after its stack has passed on four epochs: fewer events than before."""
+
+    def events(part: Sequence[RunSpec], *_: object) -> Iterator[EpochRow | RunResult]:
+        for epoch in range(1, 5 if len(part) > 1 else 4):
+            for run in part:
+                yield EpochRow(run.run_id, epoch, epoch, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)
+        if len(part) > 1:
+            raise RuntimeError("only together")
+        yield RunResult(part[0].run_id, "diverged")
+
+    monkeypatch.setattr("runner.training.train._loop_events", events)
+    found = [event for event in train([RUN, RUN.changed(seed=1)], TrainingOptions()) if isinstance(event, RunResult)]
+    assert [(result.status, len(result.rows)) for result in found] == [("diverged", 4)] * 2

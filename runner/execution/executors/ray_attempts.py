@@ -63,6 +63,6 @@ class Attempts:
         return replace(result, rows=tuple(rows)) if len(rows) >= len(result.rows) else result
 
     def count_loss(self, job: Job) -> int:
-        """Count a lost attempt. Returns how many attempts in a row were lost without a new row of one of the runs."""
+        """Count a lost attempt. Returns how many attempts in a row were lost without a new row of any run."""
         self.losses.update(run.run_id for run in job)
         return min(self.losses[run.run_id] for run in job)

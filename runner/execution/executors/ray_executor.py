@@ -29,7 +29,7 @@ PATIENCE = 300.0
 """Seconds to wait for a node when no node can take a job."""
 
 ATTEMPTS = 5
-"""How many attempts in a row may be lost without a new row. The job itself may kill its nodes."""
+"""How many attempts in a row may be lost without a new row. A job that kills its nodes must not be tried for ever."""
 
 
 def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
@@ -178,6 +178,6 @@ def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptio
 
 
 def _cause(error: BaseException) -> str:
-    """The first sentence of the last of Ray's many lines. It says what happened."""
+    """The cause of the error: the first sentence of the last line of Ray's long message."""
     last_line = str(error).strip().rpartition("\n")[2].strip()
     return f"{type(error).__name__}: {last_line.partition('. ')[0].rstrip('.')[:160]}"

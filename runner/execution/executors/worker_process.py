@@ -59,7 +59,7 @@ def _work(pipe: Connection) -> None:
         job, checkpoint = pipe.recv()
         if node:
             pipe.send(_check_node(node, job[0].dataset, options.data_dir))
-        # Training reports an error in the data.
+        # An error in the data is not reported here. Training reads the data again, and reports it.
         with suppress(Exception):
             load(job[0].dataset, options.data_dir)
         # Importing torch and reading the data do not count as the run's time.

@@ -25,7 +25,7 @@ class CannotStackError(Exception):
 
 
 def learner_for(job: Job, networks: list[nn.Module], data: RunData, device: torch.device, note: str) -> Learner:
-    """A `Stack`; a `Solo` for one run on a CPU.
+    """Choose a job's learner: a `Stack`, or a `Solo` for a run that trains alone.
 
     On CUDA one run is a stack of one, because then the whole step is one graph. `note` says why a run was taken out of
     a stack.
