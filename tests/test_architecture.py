@@ -11,6 +11,8 @@ from statistics import median
 
 import pytest
 
+import runner
+
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
@@ -57,6 +59,12 @@ def test_each_package_imports_only_what_stands_below_it() -> None:
             other = [*name.split("."), ""][1]
             allowed = other == part or other not in level or level[other] < level[part]
             assert allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert {"RunBuilder", "RunManager", "load", "run", "network", "norm", "dataset", "claim"} <= set(runner.__all__)
+    for name in runner.__all__:
+        assert callable(getattr(runner, name)), name
 
 
 def test_the_runner_knows_no_experiment() -> None:
