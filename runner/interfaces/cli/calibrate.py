@@ -17,10 +17,14 @@ from runner.interfaces.cli.options import format_option, out_option, training_op
 def calibrate(out: Path, style: str, **training: Any) -> None:
     """Check that bnbench itself can be trusted.
 
-    Compares arms that do not differ, and arms with a known difference, on the embedded digits.
+    The command compares identical networks,
+    where it may find differences only as often as chance allows.
+    It also compares networks with a large known difference.
+    The data set is digits, which needs no download.
 
-    Exit code: 0 if every check passes, 1 if one does not, 130 or 143 if interrupted. An interrupted command can
-    be given again: runs that are trained already are kept.
+    The exit code is 0 if every check passes, 1 if one does not,
+    130 or 143 if interrupted. After an interruption,
+    start the command again: finished runs are kept.
     """
     from runner.analysis import calibration
     from runner.reporting.claim_table import as_table

@@ -17,8 +17,8 @@ from runner.storage.folder import data_folder
 def networks(name: str | None, arguments: tuple[str, ...]) -> None:
     """List the networks, or show one of them.
 
-    With NAME, prints the network's arguments, parameter count and layers. --set and --plugin can be given more than
-    once.
+    With NAME, the command prints the network's arguments,
+    parameter count and layers. --set and --plugin can be repeated.
     """
     for line in network_page(name, arguments) if name else listing(registry.network):
         click.echo(line)
@@ -26,14 +26,15 @@ def networks(name: str | None, arguments: tuple[str, ...]) -> None:
 
 @click.command()
 @flag("--fetch", text="Download missing files.")
-@flag("--verify", text="Check the files against their SHA-256. Downloads nothing.")
+@flag("--verify", text="Check the SHA-256 of the files. Nothing is downloaded.")
 @plugin_option
 @data_dir_option
 @click.argument("names", nargs=-1)
 def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, ...]) -> None:
     """List, download or verify the data sets.
 
-    --fetch and --verify concern the data sets NAMES (default: all).
+    With --fetch or --verify, NAMES are the data sets
+    to download or verify (default: all of them).
     """
     for name in names:
         # An unknown name is an error, for a listing, too.
@@ -46,7 +47,7 @@ def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, 
 
 @click.command()
 def schema() -> None:
-    """Print the JSON schema of a config, for editors."""
+    """Print the JSON schema of a config for text editors."""
     from runner.config.schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

@@ -13,11 +13,11 @@ from runner.errors import UserError
 from runner.interfaces.cli import options
 
 _names = click.argument("names", metavar="[NAME]...", nargs=-1)
-_budget = click.option(
+_budget = partial(
+    click.option,
     "--budget",
     type=click.Choice(["smoke", "small", "full"]),
     default="smoke",
-    help="How much training each claim gets.",
 )
 
 
@@ -27,7 +27,7 @@ _budget = click.option(
 def claims(context: click.Context) -> None:
     """Test what the source documents claim.
 
-    Without a command, lists the claims.
+    Without a command, bnbench lists the claims.
     """
     if context.invoked_subcommand is None:
         from runner.analysis.claims.claim import chosen_claims
@@ -38,16 +38,17 @@ def claims(context: click.Context) -> None:
 
 @claims.command()
 @_names
-@_budget
+@_budget(help="How much to train for each claim.")
 @options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
 @options.training_options
 def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None:
     """Train the sweeps of claims and print the verdicts.
 
-    NAME are the claims (default: all of them). Runs that are trained already are kept, so an interrupted command can be
-    given again.
+    NAME is a claim (default: all claims). After an interruption, start the command again:
+    finished runs are kept.
 
-    Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for a wrong name, 130 or 143 if interrupted.
+    The exit code is 0 if every run succeeded, 1 if some runs failed,
+    2 for a wrong name, 130 or 143 if interrupted.
     """
     from runner.analysis.claims.claim import chosen_claims, sweeps_of
     from runner.analysis.claims.judge import evaluate
@@ -71,12 +72,13 @@ def train(sweeps: Sequence[Sweep], out: Path, training: dict[str, Any]) -> int:
 @claims.command()
 @click.argument("results", type=options.PATH, default=Path("results/claims"))
 @_names
-@_budget
+@_budget(help="Which budget's sweeps to read.")
 @options.format_option("table", "csv", "json", "md")
 def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None:
     """Print the verdicts of sweeps that are trained already.
 
-    Reads RESULTS/BUDGET/, or RESULTS/ if there is no such folder.
+    The sweeps are in RESULTS/BUDGET/, or in RESULTS/ if there
+    is no such folder. NAME is a claim (default: all claims).
     """
     from runner.analysis.claims.claim import chosen_claims
     from runner.analysis.claims.judge import evaluate

@@ -28,21 +28,24 @@ def _at(text: str) -> str | int:
     default="last",
     type=_at,
     metavar="last|best|epoch=N",
-    help="The epoch that is compared.",
+    help="Compare at this epoch.",
 )
 @click.option(
     "--group-by",
     type=lambda text: words(text) or None,
     metavar="A,B",
-    help="The parameters that make a cell (default: all that differ).",
+    help="Compare separately for each value of these parameters (default: all that vary, except the seed).",
 )
 @click.option("--target", type=float, metavar="VALUE", help="Also compare the time to reach this value.")
-@click.option("--sort", metavar="COLUMN", help="Sort rows by this column; -COLUMN: descending.")
+@click.option("--sort", metavar="COLUMN", help="Sort rows by this column (-COLUMN: largest first).")
 @format_option("table", "csv", "json", "md", "latex")
 def compare(results: tuple[Path, ...], style: Any, **selection: Any) -> None:
     """Compare the arms of one or more sweeps.
 
-    RESULTS are the sweeps' folders. In each cell, every arm is compared with the baseline.
+    RESULTS are the sweeps' folders. An arm is one value of the setting
+    that is compared. A cell is a group of runs that are equal
+    in everything but arm and seed. In each cell,
+    every arm is compared with the baseline.
     """
     print_comparison(results, style, **selection)
 
@@ -69,14 +72,15 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     "-o",
     "--output",
     type=PATH,
-    help="tutorial: path without .csv and .json (default: RESULTS/tutorial). "
-    "Otherwise a folder (default: where --track writes).",
+    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). "
+    "For the others: a folder (default: that of --track).",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
 
-    tutorial writes the CSV and JSON files of the tutorial's RunManager, byte for byte. tensorboard and mlflow write
-    what --track would have written.
+    The format tutorial gives the CSV and JSON files that the
+    tutorial's RunManager writes, byte for byte.
+    The formats tensorboard and mlflow give what --track would have written.
     """
     if style not in ("tutorial", *tracker):
         raise UserError(unknown("format", style, ["tutorial", *tracker]))

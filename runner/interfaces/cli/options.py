@@ -54,7 +54,7 @@ def reads_config(command: Command) -> Command:
         metavar="KEY=VALUE",
         help="Change a value of the config, e.g. grid.lr=[0.01,0.1].",
     )
-    @click.option("--device", metavar="DEVICE", help="Device of every run: auto, cpu, cuda or cuda:N.")
+    @click.option("--device", metavar="DEVICE", help="Train on this device: auto, cpu, cuda or cuda:N.")
     @functools.wraps(command)
     def with_sweep(config: Path, overrides: tuple[str, ...], device: str | None, **options: Any) -> None:
         command(sweep=load(config, overrides, device), **options)
@@ -98,7 +98,7 @@ plugin_option = click.option(
     metavar="FILE",
     expose_value=False,
     callback=lambda _context, _option, files: registry.load_plugins(files),
-    help="Python file to import first. It can register networks, data sets and claims.",
+    help="Import this Python file first. It can register networks, data sets and claims.",
 )
 
 data_dir_option = click.option(
@@ -109,13 +109,14 @@ stack_option = click.option(
     "--stack",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
-    help="Train runs that differ only in seed, lr, … as one model: auto (on CUDA), on or off.",
+    help="Train runs that differ only in seed, lr, … at the same time, as one batched model. "
+    "Results stay separate. auto does so on CUDA only.",
 )
 
 workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    help="Number of workers (default: as many as the CPUs or the cluster can run).",
+    help="Number of worker processes (default: as many as the CPUs or the cluster can run).",
 )
 
 training_options = _together(
@@ -132,21 +133,23 @@ execution_options = _together(
     click.option(
         "--ray-address",
         metavar="ADDRESS",
-        help="Ray cluster: auto, HOST:PORT, ray://… or local, a new one on this machine (default).",
+        help="Ray cluster: auto, HOST:PORT, ray://… or local "
+        "(default: $RAY_ADDRESS, else a new cluster on this machine).",
     ),
     click.option(
         "--checkpoint-every",
         default="60s",
         type=_every,
         metavar="N|Ns",
-        help="Checkpoint after N epochs or N seconds (60s). An interruption costs at most this much.",
+        help="5 = write a checkpoint every 5 epochs, 60s = every 60 seconds. "
+        "An interruption costs at most this much and one epoch.",
     ),
     click.option(
         "--run-timeout",
         type=click.FloatRange(min=0, min_open=True, max=1e9),
         callback=not_nan,
         metavar="SECONDS",
-        help="Stop a run that takes longer.",
+        help="Stop a run that takes longer than this.",
     ),
     flag("--fail-fast", text="Stop the sweep at the first run that fails."),
     click.option(
@@ -157,9 +160,9 @@ execution_options = _together(
         show_default=False,
         type=_statuses,
         metavar="STATUS,…",
-        help="When resuming, train runs with these statuses again (--retry alone: failed,oom,timeout).",
+        help="When resuming, also train runs with these statuses again (--retry alone: failed,oom,timeout).",
     ),
-    flag("--allow-changed", text="Resume even if code, data or packages changed. This is recorded."),
+    flag("--allow-changed", text="Resume although code, data or packages changed. This is recorded."),
     click.option("--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard or mlflow."),
     flag("-v", "--verbose", text="Also show tracebacks of failed runs."),
 )

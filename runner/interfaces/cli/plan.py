@@ -25,13 +25,15 @@ from runner.storage.folder import data_folder
     "--measured",
     type=options.PATH,
     metavar="RESULTS",
-    help="Estimate the duration from this sweep's epochs (default: results/NAME).",
+    help="Estimate the duration from the sweep in this folder (default: results/NAME).",
 )
 def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
     """Show what a config would train.
 
-    Prints every run of CONFIG with its arm and the run it is paired with, which runs train together, and how long the
-    sweep takes. Trains nothing.
+    The plan lists every run of CONFIG, its arm
+    and the run that it is paired with. The plan also says
+    which runs train together, and how long the sweep takes.
+    Nothing is trained.
     """
     if measured is not None and not measured.is_dir():
         raise UserError(f"--measured {measured}: no such results folder")
@@ -53,7 +55,7 @@ def print_plan(
 def validate(sweep: Sweep, data_dir: str | None) -> None:
     """Check a config, its devices and its data.
 
-    Trains nothing. Missing data sets are downloaded.
+    Nothing is trained. Missing data sets are downloaded.
     """
     from runner.execution import preflight
 

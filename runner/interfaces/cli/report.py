@@ -13,7 +13,7 @@ _where = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=lambda _context, _option, texts: dict(read_assignment(text, "--where", "lr=0.1") for text in texts),
-    help="Use only the runs with this parameter, e.g. lr=0.1.",
+    help="Use only runs with this parameter value, e.g. lr=0.1.",
 )
 _target = click.option(
     "--target",
@@ -31,8 +31,9 @@ _target = click.option(
 def report(results: Path, where: dict[str, object], target: float | None, output: Path | None) -> None:
     """Write a sweep as one HTML page.
 
-    The page shows the verdict, the comparison, figures, every run and the config. It needs no network. --where can be
-    given more than once.
+    The page shows the verdict, the comparison, figures,
+    every run and the config. The page works without internet.
+    --where can be repeated.
     """
     from runner.reporting.page.report import report
     from runner.storage.files import write_atomically
@@ -54,7 +55,7 @@ def plot(results: Path, kind: str, where: dict[str, object], target: float | Non
     """Draw one figure of a sweep.
 
     KIND is accuracy, loss, differences, pairs, learning-rate, target, gradients, activations or norms.
-    --where can be given more than once.
+    --where can be repeated.
     """
     from runner.reporting.figures.kinds import draw
     from runner.reporting.figures.study import study, timed_study

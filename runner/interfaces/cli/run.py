@@ -26,17 +26,18 @@ from runner.storage import folder
 @click.command()
 @reads_config
 @out_option("results", "The sweep is written to OUT/NAME/.")
-@flag("--resume", text="Continue the sweep in this folder.")
-@flag("--fresh", text="Delete the sweep in this folder and start over.")
+@flag("--resume", text="Continue the sweep in OUT/NAME/.")
+@flag("--fresh", text="Delete the sweep in OUT/NAME/ and start over.")
 @flag("--dry-run", text="Show the plan and train nothing.")
 @execution_options
 def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **options: Any) -> None:
     """Train a sweep and print its comparison.
 
     CONFIG is a YAML file. All its runs are trained. Results are written to OUT/NAME/, where NAME is the sweep's name.
-    --set and --track can be given more than once.
+    --set and --track can be repeated.
 
-    Exit code: 0 if every run succeeded, 1 if some runs failed, 2 for wrong input, 130 or 143 if interrupted.
+    The exit code is 0 if every run succeeded, 1 if some runs failed,
+    2 for wrong input, 130 or 143 if interrupted.
     """
     if resume and fresh:
         raise UserError("--resume and --fresh contradict each other; give one of them")

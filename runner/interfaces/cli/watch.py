@@ -17,7 +17,7 @@ from runner.monitoring.watch import follow, glance
     callback=not_nan,
     default=2.0,
     metavar="SECONDS",
-    help="Time between two updates.",
+    help="Time between updates.",
 )
 @flag("--once", text="Show the current state and exit.")
 def watch(results: Path, interval: float, once: bool) -> None:
@@ -25,7 +25,8 @@ def watch(results: Path, interval: float, once: bool) -> None:
 
     RESULTS is the sweep's folder. This command writes nothing.
 
-    Exit code: 0 if the sweep is finished, 1 if its process ended before that, 130 after Ctrl-C.
+    The exit code is 0 if the sweep is finished,
+    1 if its process ended before that, 130 after Ctrl-C.
     """
     try:
         if once:
