@@ -79,7 +79,8 @@ class BatchNorm(nn.Module):
         self._check(x)
         if self.in_training() or self.running_mean is None or self.running_var is None:
             if self.convention == "pytorch" and x.numel() == self.features:
-                raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
+                fault = "Expected more than 1 value per channel when training"
+                raise ValueError(f"{fault}, got input size {x.shape}")
             over = [axis for axis in range(x.dim()) if axis != 1]
             mu = x.mean(over)
             var = ((x - _per_channel(mu, x)) ** 2).mean(over)
@@ -114,10 +115,11 @@ class BatchNorm(nn.Module):
 
     def reset_running_stats(self) -> None:
         """Set the averages back to their initial values, like the method of nn.BatchNorm."""
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(self.initial_var)
-            self.num_batches_tracked.zero_()
+        mean, var, seen = self.running_mean, self.running_var, self.num_batches_tracked
+        if mean is not None and var is not None and seen is not None:
+            mean.zero_()
+            var.fill_(self.initial_var)
+            seen.zero_()
 
     def _check(self, x: Tensor) -> None:
         if x.dim() not in self.axes_allowed:

@@ -170,7 +170,11 @@ execution_options = _together(
 
 
 def options_of(
-    *, data_dir: str | None, checkpoint_every: Every = EVERY_MINUTE, run_timeout: float | None = None, **others: Any
+    *,
+    data_dir: str | None,
+    checkpoint_every: Every = EVERY_MINUTE,
+    run_timeout: float | None = None,
+    **others: Any,
 ) -> Options:
     """The driver's options. `others` are fields of `Options`.
 
