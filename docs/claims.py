@@ -36,49 +36,75 @@ bnbench claims run --budget small
 bnbench claims show results/claims/small --format csv
 ```
 
-A sweep's `config.yaml` runs it again, and its `environment.json` says which machine it ran on. The claim, its metric
-and its smallest effect were written before these runs, in `experiments/claims/` and `configs/claims/`; see "How blind
-it was".
+Each sweep's `config.yaml` runs the sweep again, and its `environment.json` names the machine. Each claim, its metric
+and its smallest effect were written before these runs, in `experiments/claims/` and `configs/claims/`. The **smallest
+effect** is the smallest difference that we call important. We chose it before the runs.
 
-Each seed gives one difference, arm minus baseline. Its two runs share their starting weights and their batches, which
-`weights_hash` and `batches_hash` in `runs.csv` prove. The interval is Student's 95% interval. p is that of a sign-flip
-test, or of two one-sided t tests where equivalence is claimed and not refuted. *Holm* is p adjusted over all sign-flip
-tests, or over all tests of equivalence. With twelve seeds a sign-flip p is at least 1/2048, so Holm's is at least .016.
+## How to read a verdict
 
-- **SUPPORTED**: Holm's p < .05, the mean has the claimed sign and at least the size of the smallest effect.
-- **REFUTED**: the same with the opposite sign; for a claim of equivalence, with either sign.
-- **EQUIVALENT**: the difference is smaller than the smallest effect, p < .05.
-- **INCONCLUSIVE**: none of these. The page says how many seeds would settle it at this spread.
+Each seed gives one difference: the value of the arm minus the value of the baseline. The two runs of a seed share their
+starting weights and their batches. The columns `weights_hash` and `batches_hash` in `runs.csv` prove this. The unit pp
+means percentage points. The numbers in square brackets are Student's 95% interval of the mean difference.
 
-A verdict is about this network, data set and budget only. Here the two CNNs see 20,000 images two and four times, so
-their "final" accuracy is an early one. "At the documents' own budgets" has the late one. The documents are listed in
-[sources.md](sources.md).
+A claim says either that there is a difference, or that there is no important difference. "Within ±0.2 pp" is a claim of
+the second kind.
 
-## How blind it was
+- For both kinds of claim, a sign-flip test asks whether there is a difference. The page shows its p.
+- For a claim of "no important difference", an equivalence test (two one-sided t tests) asks whether the difference is
+  smaller than the smallest effect. The page shows the p of this test, except when the verdict is REFUTED. Then it shows
+  the p of the sign-flip test. Some of these claims compare several arms with the baseline. Then the arm with the
+  largest p decides.
+- The *Holm-adjusted p* is the p of the same test, but it takes into account that many claims are tested. The sign-flip
+  tests of all claims are adjusted together. The equivalence tests are also adjusted together. With twelve seeds, the p
+  of a sign-flip test is at least 1/2048. So the Holm-adjusted p of such a test is at least 0.016.
 
-- The claims, their rules and their sweeps were written while looking at runs of other seeds: 0 to 11, and 100 to 111
-  for the notebook's CNN. Then everything was fixed and committed, including the number of seeds. The runs here use
-  seeds 200 to 211, which nobody had run before. They were trained and read once, all by one commit
-  (`environment.json`). Nothing was changed afterwards.
+There are four verdicts:
+
+- **SUPPORTED**: There is a difference with the claimed sign. The Holm-adjusted p of the sign-flip test is below 0.05,
+  and the mean difference is at least as large as the smallest effect.
+- **REFUTED**: There is a difference with the opposite sign. The Holm-adjusted p of the sign-flip test is below 0.05,
+  and the mean difference is at least as large as the smallest effect. A claim of "no important difference" is REFUTED
+  by a difference with either sign.
+- **EQUIVALENT**: The equivalence test shows that the difference is smaller than the smallest effect. Its p is below
+  0.05. For a claim of "no important difference", this must be the Holm-adjusted p.
+- **INCONCLUSIVE**: The runs show none of these three things. For each such claim, the page says about how many seeds
+  would be needed if the differences between seeds stay as large as here.
+
+A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
+happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.
+
+A verdict is only about the network, the data set and the training time of its runs. Both CNNs train on 20,000 images
+here: the notebook's CNN for two epochs, and the tutorial's CNN for four. So their "final accuracy" is the accuracy
+early in training. The section "Accuracy after the documents' full training" has the accuracy later in training. The
+documents are listed in [sources.md](sources.md).
+
+## Were the rules chosen before the results were known?
+
+- We wrote the claims, their rules and their sweeps while we looked at runs with other seeds. These were the seeds 0 to
+  11, and for the notebook's CNN also 100 to 111. Then we fixed and committed everything, including the number of seeds.
+- The runs on this page use the seeds 200 to 211. Nobody had run these seeds before. One commit trained all of them
+  (`environment.json` names it), and we looked at the results once. After that, no rule, metric or sweep was changed.
+  Only the wording of some texts became plainer.
 - @earlier@
-- Claims that share a sweep share its runs. Holm's adjustment does not need independent tests.
-- The seconds were measured on a machine that did other work at the same time.
+- Some claims use the same sweep and so the same runs. Their tests are not independent. Holm's adjustment does not need
+  independent tests.
+- While the seconds of training were measured, the machine also did other work.
 """
 
-OPPOSITE = "**This contradicts the document**: the effect is real and has the opposite sign."
-NO_EFFECT = "**This contradicts the document**: if there is an effect, it is smaller than the smallest effect."
+OPPOSITE = "**This contradicts the document.** There is an effect, and it has the opposite sign."
+NO_EFFECT = "**This contradicts the document.** If there is an effect, it is smaller than the smallest effect."
 
 SUMMARIES = {
-    ("=", "EQUIVALENT"): "As claimed: the difference is smaller than the smallest effect.",
-    ("=", "REFUTED"): "**This contradicts the document**: there is a difference.",
-    ("+", "SUPPORTED"): "As claimed.",
-    ("-", "SUPPORTED"): "As claimed.",
+    ("=", "EQUIVALENT"): "This agrees with the claim: the difference is smaller than the smallest effect.",
+    ("=", "REFUTED"): "**This contradicts the document.** There is an important difference.",
+    ("+", "SUPPORTED"): "This agrees with the claim.",
+    ("-", "SUPPORTED"): "This agrees with the claim.",
     ("+", "REFUTED"): OPPOSITE,
     ("-", "REFUTED"): OPPOSITE,
     ("+", "EQUIVALENT"): NO_EFFECT,
     ("-", "EQUIVALENT"): NO_EFFECT,
 }
-"""(what is claimed, the verdict) → a sentence; any other pair is not settled."""
+"""(what is claimed, the verdict) → a sentence; in every other case the runs do not decide."""
 
 Row = dict[Any, Any]
 
@@ -95,9 +121,11 @@ def earlier_seeds() -> str:
     comparison = compare([load(EARLIER)], metric="test_accuracy")
     difference = next(row.difference for row in comparison.rows if row.difference)
     return (
-        "One pair of verdicts depends on the seeds: the two claims on the accuracy of the notebook's CNN. The earlier\n"
-        f"  seeds 100 to 111 (`results/reference/claims_earlier_seeds/`) gave {pp(difference.interval)},\n"
-        f"  p {difference.p:.3f}: INCONCLUSIVE. The intervals overlap, so the size of that effect is uncertain."
+        "Two verdicts depend on the seeds: `unchanged_accuracy_notebook_cnn` and `higher_accuracy_notebook_cnn`. The\n"
+        "  earlier seeds 100 to 111 are in `results/reference/claims_earlier_seeds/`. With these seeds, the\n"
+        f"  difference is {pp(difference.interval)} with p {difference.p:.3f}. Both\n"
+        "  verdicts would be INCONCLUSIVE. The interval the earlier seeds and the interval on this page overlap.\n"
+        "  So the size of the effect is uncertain."
     )
 
 
@@ -108,9 +136,9 @@ def page(results: Path = RESULTS) -> str:
         INTRODUCTION.replace("@earlier@", earlier_seeds()),
         "## Verdicts\n",
         verdict_table(verdicts),
-        "## Against the documents\n",
+        "## Claims of the documents that the runs contradict\n",
         against(verdicts),
-        "## At the documents' own budgets\n",
+        "## Accuracy after the documents' full training\n",
         at_full_budget(),
     ]
     parts += [section(row, results) for row in verdicts]
@@ -118,7 +146,10 @@ def page(results: Path = RESULTS) -> str:
 
 
 def verdict_table(verdicts: list[Row]) -> str:
-    lines = ["| claim | n | difference [95%] | claimed | p | Holm | verdict |", "|:---|---:|:---|:---|---:|---:|:---|"]
+    lines = [
+        "| claim | seeds | difference [95% interval] | claimed | p | Holm-adjusted p | verdict |",
+        "|:---|---:|:---|:---|---:|---:|:---|",
+    ]
     for row in verdicts:
         lines.append(
             f"| [{row['claim']}](#{row['claim']}) | {row['n']}/{row['planned']} | {difference(row)} | {claimed(row)} | "
@@ -130,7 +161,8 @@ def verdict_table(verdicts: list[Row]) -> str:
 def against(verdicts: list[Row]) -> str:
     """The sentences that the runs contradict."""
     lines = [
-        f"- {row['sentence']} Said by: {row['source']}. Found: {difference(row)} {row['unit']}, {row['verdict']}."
+        f"- [{row['claim']}](#{row['claim']}): {row['sentence']} Source: {row['source']}. "
+        f"Measured difference: {difference(row)} {row['unit']}. Verdict: **{row['verdict']}**."
         for row in verdicts
         if summary(row).startswith("**")
     ]
@@ -138,14 +170,15 @@ def against(verdicts: list[Row]) -> str:
 
 
 def summary(row: Row) -> str:
-    return SUMMARIES.get((row["claimed"], row["verdict"]), "Not settled by these runs.")
+    return SUMMARIES.get((row["claimed"], row["verdict"]), "These runs do not decide the claim.")
 
 
 def at_full_budget() -> str:
     """The accuracy claims on the reference sweeps, which have other seeds, and the documents' epochs and test set."""
     lines = [
         "The README's reference sweeps train as long as the documents did, on the whole training set. The sweeps of",
-        "the claims leave out a sixth of it. Batch norm minus none, in test accuracy after the last epoch:",
+        "the claims train on five sixths of the training set or less. The differences below are the test accuracy",
+        "after the last epoch with batch norm, minus that without batch norm:",
         "",
     ]
     for name, arm in (("notebook_mlp", "batch"), ("notebook_cnn", "batch"), ("tutorial", "batch_norm")):
@@ -165,29 +198,32 @@ def outlier(differences: list[float | None]) -> str:
     if not usual or len(far) != 1:
         return ""
     rest = statistics.mean(value for value in values if value != far[0])
-    return f" One seed is far from the rest ({far[0]:+.3g}) and sets the spread; the others' mean is {rest:+.3g}."
+    return (
+        f" One seed's difference ({far[0]:+.3g}) is far from the others and makes the interval wide. "
+        f"Without this seed, the mean is {rest:+.3g}."
+    )
 
 
 def section(row: Row, results: Path) -> str:
     folder = results / row["sweep"]
     meaning = summary(row)
     if row["seeds_needed"]:
-        meaning += f" It would take about {float(row['seeds_needed']):.0f} seeds."
+        meaning += f" About {float(row['seeds_needed']):.0f} seeds would be needed."
     meaning += outlier(json.loads(row["differences"]))
-    shown = [
-        f"### {row['claim']}",
-        fill(f"> {row['sentence']}"),
-        fill(f"Said by: {row['source']}."),
-        fill(f"Design: {design(folder)}. Metric: {row['metric']}, in {row['unit']}. Claimed: {claimed(row)}."),
-        fill(
-            f"Found: {difference(row)} over {row['n']} of {row['planned']} seeds, p {probability(own_p(row))}, by Holm "
-            f"{probability(row['p_adjusted'])}: **{row['verdict']}**. {meaning}"
-        ),
+    items = [
+        f"Source: {row['source']}.",
+        f"Runs: {design(folder)}.",
+        f"Metric: {row['metric']}. Unit: {row['unit']}.",
+        f"Claimed difference: {claimed(row)}.",
+        f"Measured difference: {difference(row)}, from {row['n']} of {row['planned']} seeds.",
+        f"p: {probability(own_p(row))}. Holm-adjusted p: {probability(row['p_adjusted'])}.",
+        f"Verdict: **{row['verdict']}**. {meaning}",
     ]
     if row["notes"]:
-        shown.append(fill(f"Notes on the runs: {row['notes']}."))
-    rows = f"[{row['sweep']}/{row['table']}](../results/reference/claims/{row['sweep']}/{row['table']})"
-    shown.append(fill(f"Rows: {rows}. Differences by seed: {by_seed(row['differences'])}."))
+        items.append(f"Notes on the runs: {row['notes']}.")
+    table = f"[{row['sweep']}/{row['table']}](../results/reference/claims/{row['sweep']}/{row['table']})"
+    items.append(f"Data: {table}. Differences by seed: {by_seed(row['differences'])}.")
+    shown = [f"### {row['claim']}", fill(f"> {row['sentence']}"), "\n".join(fill(f"- {item}") for item in items)]
     return "\n\n".join(shown) + "\n"
 
 
@@ -196,19 +232,24 @@ def design(folder: Path) -> str:
     config = yaml_source.read((folder / "config.yaml").read_text(encoding="utf-8"), str(folder)).values
     fixed, grid = config["fixed"], dict(config["grid"])
     seeds = grid.pop("seed")
-    varied = {**grid.pop("zip", {}), **grid}
-    network = fixed.get("network", "both networks")
+    together = grid.pop("zip", {})
+    network = f"`{fixed['network']}`" if "network" in fixed else "both networks"
     samples = fixed.get("train_samples")
-    arms = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in varied.items())
+    varied = [" together with ".join(map(values_of, together, together.values()))] if together else []
+    varied += map(values_of, grid, grid.values())
     rate = f", lr {fixed['lr']:g}" if "lr" in fixed else ""
     rate += f", batch {fixed['batch_size']}" if "batch_size" in fixed else ""
     epochs = f"{fixed['epochs']} epoch{'s' if fixed['epochs'] > 1 else ''}"
     trained_on = f"the first {samples:,} samples" if samples else "all training samples"
     contrast = config["contrast"]
     return (
-        f"`{network}` on {fixed['dataset']}, {trained_on}, {epochs}, {fixed['optimizer']}{rate}, {len(seeds)} seeds; "
-        f"{arms}; baseline {contrast['axis']} {contrast['baseline']}"
+        f"{network} on {fixed['dataset']}, {trained_on}, {epochs}, {fixed['optimizer']}{rate}, {len(seeds)} seeds. "
+        f"Varied: {'; '.join(varied)}. Baseline: {contrast['axis']} {contrast['baseline']}"
     )
+
+
+def values_of(key: str, values: list[object]) -> str:
+    return f"{key} ({', '.join(map(str, values))})"
 
 
 def difference(row: Row) -> str:
@@ -231,7 +272,7 @@ def own_p(row: Row) -> object:
 def probability(p: object) -> str:
     if p == "":
         return "–"
-    return "<.001" if float(str(p)) < 0.0005 else f"{float(str(p)):.3f}".lstrip("0")
+    return "<0.001" if float(str(p)) < 0.0005 else f"{float(str(p)):.3f}"
 
 
 def by_seed(text: str) -> str:
@@ -240,7 +281,7 @@ def by_seed(text: str) -> str:
 
 
 def fill(text: str) -> str:
-    prefix = "> " if text.startswith("> ") else ""
+    prefix = {"> ": "> ", "- ": "  "}.get(text[:2], "")
     return textwrap.fill(text, 120, subsequent_indent=prefix, break_long_words=False, break_on_hyphens=False)
 
 

@@ -1,6 +1,7 @@
 """Write the last section of docs/cluster.md from `benchmarks/results/cluster/`. Run by `make docs`."""
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,22 +12,28 @@ PAGE = ROOT / "docs/cluster.md"
 HEADING = "\n## Measurements\n"
 
 SIMULATED = """\
-**Simulated**: Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one machine,
-and their actors make rows up instead of training. So the actors use the same processor as the driver, and there is no
-network between them. `rows per CPU second` counts only the driver's processor time: it estimates what the driver would
-do with a core of its own.
+**Simulated cluster.** Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one
+machine. Their actors do not train: they invent rows. So the actors use the same processor as the driver, and there is
+no network between them. `rows per CPU second` counts only the processor time of the driver. It estimates how many rows
+per second the driver would write on a core of its own.
 """
 
 LIMIT = """\
-One driver is enough as long as the rows arrive no faster than it can write them: {rows:,.0f} rows and about
-{runs:,.0f} jobs a second on this machine. By calculation, that is {jobs:,.0f} jobs at a time whose epochs last ten
-seconds. At most 64 were tried. The driver takes about as many rows from 64 actors as from 4, so the limit is the single
-writer and these two cores. Above the limit no row is lost: an actor waits until it is asked, and the driver writes
-everything that has gathered with one fsync. If you reach the limit, try the following, in this order: fewer readings
-(`evaluations_per_epoch`, `probes`); longer jobs, or stacks, which bring the rows of many runs at once; a disk with a
-fast fsync for the results; several configs instead of one, each with its own driver and folder, which
-`bnbench compare A B` compares together. The driver needs most memory at the end, when it sorts its tables: about 4 kB
-for each row.
+One driver is enough as long as the rows do not arrive faster than it can write them. On this machine, it can write
+{rows:,.0f} rows per second, or finish about {runs:,.0f} jobs per second. A job of one run sends one row in each epoch.
+So if an epoch lasts ten seconds, one driver can by calculation serve {jobs:,.0f} jobs that train at the same time. We
+tried at most 64. The driver takes about as many rows from 64 actors as from 4. So the single writer and these two cores
+set the limit.
+
+Above the limit no row is lost. An actor waits until the driver asks it. The driver writes all rows that have arrived
+together, with one fsync. If you reach the limit, try these things in this order:
+
+1. Take fewer readings (`evaluations_per_epoch`, `probes`).
+2. Use longer jobs, or stacks, which send the rows of many runs at once.
+3. Put the results on a disk with a fast fsync.
+4. Use several configs instead of one. Each has its own driver and folder. `bnbench compare A B` compares them together.
+
+The driver needs most memory at the end, when it sorts its tables: about 4 kB for each row.
 """
 
 
@@ -43,11 +50,12 @@ def measurements() -> Iterator[str]:
         yield (
             f"\nMade by `make docs` from [{path.name}](../benchmarks/results/cluster/{path.name}) "
             f"(`python -m benchmarks cluster`): {results['environment']['cpu']}, "
-            f"{results['environment']['cores']} cores, which other programs used, too: load averages of "
-            f"{' and '.join(f'{value:.0f} when the {name} part began' for name, value in load.items())}. "
-            f"{results.get('note', '')}\n\n"
+            f"{results['environment']['cores']} cores. Other programs also used these cores. "
+            f"The load average was {load['driver']:.0f} when the measurement of the driver began, and "
+            f"{load['trained']:.0f} when the real training began. {results.get('note', '')}\n\n"
         )
-        yield "**The driver alone**, with made-up rows.\n\n"
+        yield "**The driver without Ray.** It writes invented rows, which arrive in groups of 1 to 1000 events.\n"
+        yield "A CPU second is a second of the driver's processor time.\n\n"
         yield from table(results["driver"], ("rows_per_second", "rows_per_cpu_second"))
         yield f"\n{SIMULATED}\n"
         yield from table(
@@ -56,7 +64,8 @@ def measurements() -> Iterator[str]:
         rows = max(values["rows_per_second"] for values in results["simulated"].values())
         runs = max(values["runs_per_second"] for values in results["simulated"].values())
         yield f"\n{LIMIT.format(rows=rows, runs=runs, jobs=rows * 10)}"
-        yield "\n**Trained**, with two workers on this machine: seconds of the whole command, the median of three.\n\n"
+        yield "\n**Real training**, with two workers on this machine. The table shows the seconds of the "
+        yield "whole command: the median of three, and in brackets the smallest and the largest.\n\n"
         yield "| | process | ray |\n|---|---|---|\n"
         for case, executors in results["trained"].items():
             yield f"| {case} | {' | '.join(map(spread, executors.values()))} |\n"
@@ -73,7 +82,9 @@ def table(cases: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...]) -> I
     ]
     yield f"| | {' | '.join(names)} |\n|{'---|' * (len(columns) + 1)}\n"
     for case, values in cases.items():
-        yield f"| {case} | {' | '.join(f'{values[name]:,.0f}' for name in columns)} |\n"
+        label = case.replace("events a batch", "events in a group") + (" epochs" if "runs of" in case else "")
+        label = re.sub(r"\b1 (\w+)s\b", r"1 \1", label)
+        yield f"| {label} | {' | '.join(f'{values[name]:,.0f}' for name in columns)} |\n"
 
 
 if __name__ == "__main__":

@@ -15,54 +15,71 @@ GFLOP_PER_EPOCH = {"LeNet": 73.3, "MLP": 19.2}
 INTRODUCTION = """\
 # Performance
 
-`make docs` makes this page from the tables that `make bench` leaves in `benchmarks/results/`. One benchmark run has
-several rounds, and the tools take turns within a round. A figure is the median over the rounds. A ratio is taken within
-a round, and its range is over the rounds. Seconds are per run and epoch of 60,000 images.
+`make docs` makes this page from the tables that `make bench` writes to `benchmarks/results/`. One benchmark has several
+rounds. In each round, every tool is measured once, one after the other. A number of seconds is the median over the
+rounds. A ratio is calculated in each round: the table shows the median of these ratios, and in brackets the smallest
+and the largest. Unless a table says otherwise, seconds are the time of one run for one epoch of 60,000 images.
 
-The figures of bnbench include all its work besides training: starting workers, a validation pass after every epoch, and
-hashes of weights and batch orders. The loops that it is compared with only train. The bare loop also evaluates. The
-**floor** is the arithmetic of an epoch at the speed of a 2048³ matrix product, measured in the same run. No loop can be
-faster without leaving something out.
+The tools do different amounts of work besides training:
+
+- **bnbench** is measured with all its work: it starts workers, evaluates after every epoch, and hashes starting weights
+  and batch orders.
+- **The bare loop** is a short training loop in plain PyTorch, as a careful person writes it by hand
+  (`benchmarks/training.py`). It also evaluates after the epoch.
+- **The loops of the tutorial and the notebook, skorch and Lightning** only train.
+
+**Arithmetic alone** is a lower limit: the time that the arithmetic of one epoch takes at the speed of a 2048³ matrix
+product. This speed was measured in the same benchmark. No loop that does all the arithmetic can be faster.
 """
 
 HOW = """\
-## How
+## Why bnbench is fast
 
-- **What a figure includes.** "8 runs … 2 workers" includes the start of two processes. Each takes about two seconds to
-  import torch and read the data, which is most of the time of a short sweep (see the table by number of runs; its
-  stacks run in the benchmark's own process, which has already started). The other tools train one after the other in
-  that process, with the usual memory settings of a script. Part of bnbench's lead at batch 1000 comes from the memory
-  settings of its workers.
-- **CPU.** A run is a process with one thread, and its data are in memory. Two single threads do more than one run on
-  two threads. Workers keep freed memory (`MALLOC_MMAP_THRESHOLD_`): at batch 1000, mapping it again took a third of the
-  time. Denormals are flushed, optimizers are fused, sums stay on the device, and the step does nothing else. 2×2
-  maximum pooling has its own kernel (`runner/training/learners/max_pooling.py`), which gives torch's numbers to the
-  last bit. Three things gave no gain here and are not used: `channels_last`, `torch.compile`, ReLU after pooling.
+- **What the seconds include.** "8 runs … 2 workers" includes the start of two processes. Each process needs about two
+  seconds to import torch and read the data. In a short sweep, this is most of the time: see the table by number of
+  runs. The stacks in that table train in the benchmark's own process, which has already started. The other tools also
+  train in the benchmark's own process, one after the other, with a script's usual memory settings. At batch 1000, a
+  part of bnbench's lead comes from the memory settings of its workers.
+- **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
+  train more than one process with two threads. Workers keep the memory that they free (`MALLOC_MMAP_THRESHOLD_`).
+  Without this setting, at batch 1000, a third of the time went into asking the operating system for memory again.
+  Denormals are flushed, optimizers are fused, sums stay on the device, and the step does nothing else. 2×2 maximum
+  pooling has its own kernel (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Three
+  things made nothing faster here and are not used: `channels_last`, `torch.compile`, and ReLU after pooling.
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
-  model: convolutions in groups, `baddbmm`, and one batch norm over the channels of all runs. `torch.vmap` maps a layer
-  that has no stacked form. A network that `torch.vmap` cannot map trains alone, and `bnbench plan --stack on` says so.
-  **The rule of `--stack auto`**: stacks on CUDA, none on a CPU. On a CPU a stacked convolution is no faster than its
-  parts (the MLP gains a little, see above). A run that trains alone also keeps its last bits, whatever other runs the
-  sweep has.
-- **CUDA.** The step (gather the batch, forward, backward, update, sums) is recorded as a graph after three rehearsed
-  steps, whose effects are undone. A smaller last batch gets a second graph. Data stay on the device as normalised
-  float32. Gathering them reads four times the bytes of uint8, but saves three passes over the batch.
-- `share_batches: true` gives all seeds one batch order. A stack then gathers a batch once, and its first convolution is
-  a dense one. This couples the seeds, so it is never on by default, and the tables record it.
+  model. It has grouped convolutions, `baddbmm` for linear layers, and one batch norm over the channels of all runs. A
+  layer without a stacked form runs through `torch.vmap`. A network that `torch.vmap` cannot run trains alone, and
+  `bnbench plan --stack on` says so.
+- **The rule of `--stack auto`** is: stacks on CUDA, no stacks on a CPU. On a CPU, a stacked convolution is no faster
+  than separate convolutions. (The MLP becomes a little faster in a stack, see above.) A run that trains alone has
+  another advantage: its numbers do not depend on the other runs of the sweep, not even in the last bit.
+- **CUDA.** A step gathers the batch, runs forward and backward, updates the weights and adds up the sums. bnbench takes
+  three steps to warm up and undoes their effects. Then it records the step as a CUDA graph. A smaller last batch gets a
+  second graph. The data stay on the device as normalised float32. Gathering them reads four times as many bytes as
+  uint8 would, but saves three passes over the batch.
+- **`share_batches: true`** gives all seeds the same batch order. A stack then gathers each batch only once, and its
+  first convolution is not grouped. But the results of the seeds are then no longer independent. So `share_batches` is
+  never on by default, and the tables record it.
 """
 
 UNSEEN = """\
 ## Not measured yet
 
 No GPU was available. Tests on the CPU compare the stacked code with networks that train alone
-(`tests/training/test_stack.py`). The checks that need a GPU are written but have not run: tests marked `cuda` (graph
-against plain step for every network and stacks of 1, 3 and 10; CUDA against CPU), and `make bench` on a GPU. It
-measures stacks of 1, 10, 100 and 1000 runs at batch 1000 and 64, the tutorial's loop on the same GPU, and 2 networks ×
-100 seeds × 20 epochs end to end.
+(`tests/training/test_stack.py`). The following checks need a GPU. They are written but have not run:
 
-These questions are open: milliseconds per run-epoch on a GPU; the gain of a graph; when the weight gradient of a
-grouped convolution stops being worth it; whether compiling inside the recording is worth it (bnbench does not); the
-speed of `tf32` and `bf16`.
+- Tests marked `cuda` compare a graph with a plain step, for every network and for stacks of 1, 3 and 10 runs. They also
+  compare CUDA with the CPU.
+- `make bench` on a GPU measures stacks of 1, 10, 100 and 1000 runs at batch 1000 and 64, and the tutorial's loop on the
+  same GPU. It also measures a whole sweep of 2 networks × 100 seeds × 20 epochs.
+
+These questions are open:
+
+- How many milliseconds does a run need for one epoch on a GPU?
+- How much faster is training with a graph?
+- For which sizes is the weight gradient of a grouped convolution slower than separate ones?
+- Does it help to compile the step before it is recorded? (bnbench does not do this.)
+- How fast are `tf32` and `bf16`?
 """
 
 
@@ -76,11 +93,11 @@ def page() -> str:
 def machine(results: Mapping[str, Any], name: str) -> Iterator[str]:
     environment = results["environment"]
     packages = environment["packages"]
-    speed = ", ".join(f"{value:.0f} on {threads}" for threads, value in results["gflops"].items())
+    speeds = (f"{value:.0f} GFLOP/s with {threads} thread(s)" for threads, value in results["gflops"].items())
     yield (
         f"## {environment['cpu']}, {environment['cores']} cores\n\n"
         f"[{name}](../benchmarks/results/{name}): torch {packages['torch']}, Python {environment['python']}. "
-        f"Matrix product:\n{speed} threads, in GFLOP/s.\n"
+        f"The matrix product\nruns at {' and '.join(speeds)}.\n"
     )
     for case, seconds in results.get("training", {}).items():
         yield training(case, seconds, results["gflops"])
@@ -94,17 +111,24 @@ def machine(results: Mapping[str, Any], name: str) -> Iterator[str]:
 def training(case: str, seconds: Mapping[str, Sequence[float]], gflops: Mapping[str, float]) -> str:
     floor = GFLOP_PER_EPOCH[case.split(",")[0]] / gflops["2"]
     first = next(iter(seconds.values()))
-    lines = [f"### {case}\n", "| | s per run-epoch | times bnbench's | times the floor |", "|:---|---:|:---|---:|"]
+    lines = [
+        f"### {case}\n",
+        "| | seconds per run and epoch | relative to bnbench | relative to arithmetic alone |",
+        "|:---|---:|:---|---:|",
+    ]
     for name, values in seconds.items():
         middle = statistics.median(values)
         lines.append(f"| {name} | {middle:.2f} | {ratio(values, first)} | {middle / floor:.1f} |")
-    lines.append(f"| the floor: arithmetic on 2 threads | {floor:.2f} | | 1 |")
+    lines.append(f"| arithmetic alone, 2 threads | {floor:.2f} | | 1 |")
     return "\n".join(lines) + "\n"
 
 
 def overhead(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    lines = ["### One run and the bare loop, one thread each\n"]
-    lines += ["| | bare loop, s | bnbench, s | bnbench over bare |", "|:---|---:|---:|:---|"]
+    lines = ["### One run of bnbench and the bare loop, one thread each\n"]
+    lines += [
+        "| | bare loop, seconds | bnbench, seconds | bnbench relative to the bare loop |",
+        "|:---|---:|---:|:---|",
+    ]
     for case, seconds in cases.items():
         bare, bnbench = seconds.values()
         medians = f"{statistics.median(bare):.2f} | {statistics.median(bnbench):.2f}"
@@ -113,9 +137,9 @@ def overhead(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 def run_count(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    lines = ["### What a run costs, by the number of runs\n"]
+    lines = ["### The time of a run, by the number of runs\n"]
     for case, seconds in cases.items():
-        lines += [f"{case}; seconds per run-epoch.\n", "| | s | times the first |", "|:---|---:|:---|"]
+        lines += [f"{case}.\n", "| | seconds per run and epoch | relative to the first row |", "|:---|---:|:---|"]
         first = next(iter(seconds.values()))
         for name, values in seconds.items():
             label = name.replace("1 runs", "1 run")
@@ -124,7 +148,7 @@ def run_count(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 def commands(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["### Commands\n\nPeak memory is that of the largest process.\n"]
+    lines = ["### Commands\n\nThe peak memory is that of the process that used the most memory.\n"]
     lines += ["| | seconds | peak memory, MB |", "|:---|---:|---:|"]
     for name, values in measured.items():
         lines.append(f"| `{name}` | {statistics.median(values['seconds']):.2f} | {values['peak_mb']:.0f} |")

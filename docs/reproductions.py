@@ -29,14 +29,16 @@ INTRODUCTION = """\
 
 `make docs` writes this page from [published.csv](published.csv) and the sweeps in `results/reference/`. The command
 `bnbench run configs/NAME.yaml --out results/reference --fresh` makes such a sweep again. Each folder's
-`environment.json` says which machine it ran on.
+`environment.json` says which machine the sweep ran on.
 
-A published number comes from one run. Ours is a distribution over seeds: mean ± SD over *n* runs of the same set-up.
-The 95% prediction interval is where one more such run falls with 95% probability, if runs are normally distributed:
-mean ± t(n−1, .975) · SD · √(1 + 1/n). About one number in twenty falls outside by chance, and the numbers of one run
-move together. The notebook computes its numbers in another way: it averages per-batch accuracies and per-batch losses,
-and its last test batch has 16 images, not 128. This moves its numbers by a few 1e-4 from the per-sample means used
-here.
+A published number comes from one run. Our number is a distribution over seeds: the mean ± SD of *n* runs of the same
+set-up. The 95% prediction interval is mean ± t(n−1, 0.975) · SD · √(1 + 1/n). If the results of runs are normally
+distributed, one more such run falls into this interval with 95% probability. So about one published number in twenty is
+outside its interval by chance. The numbers of one run are correlated: if one of them is outside, others often are, too.
+
+The notebook computes its numbers in another way than bnbench. It averages the accuracies and losses of batches, and its
+last test batch has 16 images instead of 128. bnbench averages over samples. The two ways differ by only a few
+ten-thousandths (1e-4).
 """
 
 
@@ -64,8 +66,8 @@ def section(name: str, published: pd.DataFrame) -> str:
         published[published["arm"] == arm].assign(arm=old) for (sweep, arm), old in AS_OF_2017.items() if sweep == name
     ]
     arms = place(pd.concat([published, *again]), metrics, axis).groupby("arm", sort=False)
-    counts = [f"{rows['inside'].sum()} of {len(rows)} for `{arm}`" for arm, rows in arms]
-    lines = [f"## {SOURCES[name]}", "", f"Inside: {', '.join(counts)}.", ""]
+    counts = [f"- `{arm}`: {rows['inside'].sum()} of {len(rows)}" for arm, rows in arms]
+    lines = [f"## {SOURCES[name]}", "", "Published numbers inside our interval:", "", *counts, ""]
     lines += [textwrap.fill(WHY[name](metrics), 120), ""]
     for arm, rows in arms:
         same_seed = own_seed(metrics, axis, str(arm)) if name == "tutorial" else None
@@ -96,11 +98,15 @@ def table(rows: pd.DataFrame, same_seed: pd.DataFrame | None) -> list[str]:
 
 def why_tutorial(metrics: pd.DataFrame) -> str:
     own = [own_seed(metrics, "network", arm).loc[1] for arm in ("no_batch_norm", "batch_norm")]
-    first = " and ".join(f"{row['train_accuracy']:.4f} ({row['train_loss']:.4f})" for row in own)
+    first = "; ".join(
+        f"accuracy {row['train_accuracy']:.4f} and loss {row['train_loss']:.4f} {arm}"
+        for row, arm in zip(own, ("without batch norm", "with batch norm"), strict=True)
+    )
     return (
-        "Seed 50 is the tutorial's own seed. Here it draws exactly the same starting weights, and the batches come in "
-        f"the order of the data set. After one epoch it gives {first}, on a CPU and with another version of PyTorch "
-        "than on the tutorial's GPU."
+        "The tutorial uses seed 50. With this seed, bnbench draws exactly the same starting weights as the tutorial, "
+        "and takes the batches in the order of the data set, as the tutorial does. After one epoch, its training "
+        f"results with seed 50 are: {first}. bnbench ran on a CPU and with another version of PyTorch. The tutorial "
+        "ran on a GPU."
     )
 
 
@@ -109,24 +115,29 @@ def why_notebook_mlp(metrics: pd.DataFrame) -> str:
     accuracy = late["valid_accuracy"]
     skewness = stats.skew(accuracy - late.groupby("epoch")["valid_accuracy"].transform("mean"))
     return (
-        "The numbers outside are loss and accuracy of the notebook's epochs 3 and 8 without batch norm. At this "
-        "learning rate the validation accuracy of the plain network jumps from epoch to epoch, mostly down. There are "
-        f"{len(late)} readings of ours from epoch 3 on: {(accuracy < 0.95).sum()} are below .95, and "
-        f"{(accuracy < 0.9182).sum()} are below the notebook's lowest, .9182. Our lowest is {accuracy.min():.4f} "
-        f"(skewness within an epoch {skewness:.1f}). The interval assumes a normal distribution and is too narrow on "
-        "that side. Such jumps happen here as well."
+        "The numbers outside the interval are the validation loss and accuracy of the notebook's epochs 3 and 8, "
+        "without batch norm. At this learning rate, the validation accuracy of the network without batch norm jumps "
+        "from epoch to epoch. Most of the large jumps go down. "
+        f"From epoch 3 on, our runs have {len(late)} readings of this accuracy. Of these, "
+        f"{(accuracy < 0.95).sum()} are below 0.95, and {(accuracy < 0.9182).sum()} are below 0.9182, which is the "
+        f"notebook's lowest value. Our lowest value is {accuracy.min():.4f}. So jumps as large as the notebook's also "
+        "occur in our runs. The prediction interval assumes a normal distribution, which is symmetric. Our readings "
+        f"within an epoch are not symmetric (their skewness is {skewness:.1f}): "
+        "there are more very low values than very high ones. So the interval does not reach low enough."
     )
 
 
 def why_notebook_cnn(metrics: pd.DataFrame) -> str:
     last = metrics[metrics["epoch"] == 5].groupby("network.norm")["train_loss"].mean()
     return (
-        "The notebook's run with batch norm trains more slowly than today's `batch`: its training losses are above the "
-        "intervals. It ran in 2017, when `nn.BatchNorm2d` drew γ from U(0, 1); since PyTorch 1.2, γ starts at 1. The "
-        "arm `hand_written` is that old layer (`network.norm_args.init: uniform`). In the fifth epoch its mean "
-        f"training loss is {last['hand_written']:.4f}, and that of today's layer is {last['batch']:.4f}; the "
-        "notebook printed .0399. Without batch norm, one number of twenty is just above its interval: the validation "
-        "accuracy of the third epoch."
+        "With batch norm, the notebook's run trains more slowly than the arm `batch`: from the second epoch on, its "
+        "training losses are above our intervals. The likely cause is an older version of PyTorch. "
+        "The notebook ran in 2017, when `nn.BatchNorm2d` drew the starting values of γ from U(0, 1). Since PyTorch "
+        "1.2, γ starts at 1. The arm `hand_written` has the same starting values as the layer of 2017 "
+        "(`network.norm_args.init: uniform`). In the "
+        f"fifth epoch, the mean training loss is {last['hand_written']:.4f} for `hand_written` and {last['batch']:.4f} "
+        "for `batch`; the notebook printed 0.0399. Without batch norm, one of twenty numbers is just above its "
+        "interval: the validation accuracy of the third epoch."
     )
 
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
 UNCHANGED = (
-    "the third document: 一般不改变模型精度 (generally does not change accuracy); the notebook: 最后的结果两种情况一样"
+    'the third document: "generally does not change the accuracy of the model" (一般不改变模型精度); '
+    'the notebook: "the final results are the same in both cases"'
 )
-HIGHER = "the tutorial: 迄今为止最高的精度 (the highest accuracy so far); the BatchNorm1d page: 提高神经网络的精度"
+HIGHER = 'the tutorial: "the highest accuracy so far"; the BatchNorm1d page: "improves the accuracy of neural networks"'
 
 NETWORKS = {
     "notebook_mlp_mnist": ("the notebook's MLP on MNIST", 0.2),
@@ -73,7 +74,8 @@ def small_batches(name: str) -> Claim:
         ),
         source=ONE_SAMPLE,
         metric=(
-            f"slope of (test accuracy with batch norm − with {other} norm) against log2 of the batch size; lr ∝ batch"
+            "slope of D against log2 of the batch size; D is the test accuracy with batch norm minus that with "
+            f"{other} norm; the learning rate is proportional to the batch size"
         ),
         unit="pp per doubling",
         smallest_effect=0.5,

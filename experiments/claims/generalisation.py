@@ -45,8 +45,8 @@ def at_matched_loss(name: str) -> Claim:
     return _generalisation(
         name,
         sweep,
-        sentence=f"Having learned as much, batch norm generalises better: a ReLU MLP, {images} images of FashionMNIST.",
-        metric="validation accuracy at the lowest training loss (evaluation mode) that both runs of a seed reach",
+        sentence=f"At equal training loss, batch norm generalises better: a ReLU MLP, {images} images of FashionMNIST.",
+        metric="validation accuracy at the lowest training loss (in evaluation mode) that both runs of a seed reach",
         measure=partial(accuracy_at_matched_loss, arm="batch"),
     )
 
@@ -55,7 +55,7 @@ def _generalisation(name: str, sweep: str, **fields: Any) -> Claim:
     return declare(
         name,
         sweep,
-        source="the BatchNorm1d page: 提高模型泛化能力 (improves generalisation, avoids overfitting)",
+        source='the BatchNorm1d page: "improves the generalisation of the model" (提高模型泛化能力)',
         smallest_effect=0.5,
         claimed=1,
         **fields,

@@ -11,7 +11,7 @@ from runner.registry import claim
 if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
-SOURCE = 'the fourth document: "A more stable"'
+SOURCE = 'the fourth document: "A more stable" (training)'
 
 
 @claim("fewer_divergences")
@@ -21,10 +21,10 @@ def fewer_divergences(name: str) -> Claim:
     return declare(
         name,
         "divergence",
-        sentence="Training is more stable: fewer runs of a ReLU MLP of three layers diverge on MNIST at SGD 3.",
+        sentence="Training is more stable: fewer runs of a ReLU MLP of three layers diverge on MNIST, SGD, lr 3.",
         source=SOURCE,
-        metric="whether the training loss became infinite or NaN, 1 or 0: McNemar's exact test",
-        unit="share",
+        metric="1 if the training loss became infinite or NaN, else 0; the test is McNemar's exact test",
+        unit="share of runs",
         smallest_effect=0.1,
         claimed=-1,
         measure=partial(diverged, arm="batch", where={}),
@@ -40,7 +40,7 @@ def smaller_spread(name: str) -> Claim:
         "notebook_mlp_mnist",
         sentence="Training is more stable: seeds of the notebook's MLP on MNIST differ less in final accuracy.",
         source=SOURCE,
-        metric="|test accuracy − its arm's median|: Levene's test about the median, by pairs",
+        metric="distance of the test accuracy from its arm's median: Levene's test, but with one difference per seed",
         smallest_effect=0.1,
         claimed=-1,
         measure=partial(deviation, arm="batch"),
@@ -55,8 +55,8 @@ def steadier_validation(name: str) -> Claim:
         name,
         "notebook_mlp_mnist",
         sentence="Training is more stable: the notebook's MLP's validation accuracy jumps less from epoch to epoch.",
-        source=f"{SOURCE}; the notebook's table without batch norm, which falls to .9182 in its third epoch",
-        metric="range of a run's validation accuracy over the later half of its epochs",
+        source=f"{SOURCE}; the notebook's accuracy without batch norm, which falls to 0.9182 in epoch 3",
+        metric="highest minus lowest validation accuracy of a run in the second half of its epochs",
         smallest_effect=0.2,
         claimed=-1,
         measure=partial(late_range, arm="batch"),

@@ -50,7 +50,7 @@ SMALL_EXTRAS = {
 }
 """Sweep → what the budget `small` overrides beside `SMALL`."""
 
-ONE_SAMPLE = "the notebook: of one sample 均值不就是这个值,方差为 0 吗 (is the mean not that value, the variance 0?)"
+ONE_SAMPLE = 'the notebook, on a batch of one sample: "is the mean not just this value, and the variance 0?"'
 """A source of the claims about small batches."""
 
 
