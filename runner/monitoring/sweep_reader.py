@@ -63,7 +63,8 @@ class Watched:
         self.close()
         paths = [self.folder / name for name in (CONFIG, METRICS, RUNS)]
         if missing := next((path.name for path in paths if not path.is_file()), None):
-            raise UserError(f"{self.folder}: no sweep here (no {missing}); allowed: a folder that 'bnbench run' wrote")
+            hint = "allowed: a folder that 'bnbench run' wrote"
+            raise UserError(f"{self.folder}: no sweep here (no {missing}); {hint}")
         # While these files are open, a file that replaces one of them has another inode.
         self._files = {path: path.open("rb") for path in paths}
         config = read_config(self.folder / CONFIG)

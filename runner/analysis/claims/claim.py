@@ -167,5 +167,6 @@ def sweeps_of(chosen: Sequence[Claim], budget: Budget) -> list[Sweep]:
         sweep = claim.sweep(budget)
         first = sweeps.setdefault(sweep.name, sweep)
         if [run.run_id for run in first.runs] != [run.run_id for run in sweep.runs]:
-            raise UserError(f"claim '{claim.name}': other claims have another sweep '{sweep.name}'; rename its config")
+            fault = f"other claims have another sweep '{sweep.name}'; rename its config"
+            raise UserError(f"claim '{claim.name}': {fault}")
     return list(sweeps.values())

@@ -181,5 +181,9 @@ def options_of(
     >>> options_of(data_dir="data", workers=2).workers
     2
     """
-    training = TrainingOptions(data_folder(data_dir), checkpoint_every=checkpoint_every, run_timeout=run_timeout)
+    training = TrainingOptions(
+        data_folder(data_dir),
+        checkpoint_every=checkpoint_every,
+        run_timeout=run_timeout,
+    )
     return Options(training=training, **others)
