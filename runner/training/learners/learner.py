@@ -49,7 +49,9 @@ def wrong_shape(logits: object, batch: int, classes: int) -> str | None:
     """
     shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     wanted = [batch, classes]
-    return None if shape == wanted else f"the network returned {shape}; it must return {wanted} logits"
+    if shape == wanted:
+        return None
+    return f"the network returned {shape} for a batch of {batch}; it must return {wanted} logits"
 
 
 class Learner(Protocol):

@@ -25,7 +25,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int) -> str | None:
     >>> obstacle(network, images, classes=10) is None
     True
     >>> obstacle(network, images, classes=12)
-    'the network returned [8, 10]; it must return [8, 12] logits'
+    'the network returned [8, 10] for a batch of 8; it must return [8, 12] logits'
     """
     if any(has_hooks(module) for module in network.modules()):
         return "a layer has hooks"
