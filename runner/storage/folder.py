@@ -75,6 +75,15 @@ def is_written(folder: Path) -> bool:
     return False
 
 
+def config_file(folder: Path) -> Path:
+    """The config in a sweep's folder. Errors: UserError where there is none."""
+    path = folder / CONFIG
+    if not path.is_file():
+        hint = "allowed: a folder that 'bnbench run' wrote"
+        raise UserError(f"{folder}: no sweep here (no {CONFIG}); {hint}")
+    return path
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The resolved config of a sweep. Errors: UserError where the file is not one."""
     config = yaml_source.read(read_text(path), str(path)).values

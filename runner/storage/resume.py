@@ -85,7 +85,7 @@ def check_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) ->
     if not allowed:
         listed = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
         changed = f"the environment has changed since this sweep began ({listed})"
-        raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or --fresh to start over")
+        raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or bnbench run --fresh to start over")
     change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
     history = [*before.get("changed", []), change]
     write_if_changed(folder / ENVIRONMENT, environment_text({**now, "changed": history}))

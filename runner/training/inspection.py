@@ -15,7 +15,7 @@ from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.storage import resume, rows, tables, weights
-from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS
+from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
 from runner.training import environment, networks
 from runner.training.data import batches, preprocessing
 from runner.training.probes.layers import leaves, recorded
@@ -81,7 +81,7 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     The batch is the first one that the run was trained on; its data are in the folder `root`.
     Errors: UserError where there is no such run, or no saved weights that fit its network.
     """
-    sweep = reader.load(folder / CONFIG)
+    sweep = reader.load(config_file(folder))
     row = _row(folder, sweep, run)
     spec = next(spec for spec in sweep.runs if spec.run_id == row["run_id"])
     remarks = _code_changes(folder, sweep)

@@ -382,7 +382,7 @@ def test_weights_that_cannot_be_read_are_one_error(bnbench: Bnbench, write: Writ
     config, folder = write("s.yaml", CONFIG), tmp_path / "s"
     assert (
         bnbench("inspect", folder, 1).stderr
-        == f"{folder / 'config.yaml'}: cannot read the config: No such file or directory\n"
+        == f"{folder}: no sweep here (no config.yaml); allowed: a folder that 'bnbench run' wrote\n"
     )
     assert bnbench("run", config, "--out", tmp_path, "--set", "fixed.epochs=1", *OPTIONS).exit_code == 0
     runs = pd.read_csv(folder / "runs.csv", dtype=str)

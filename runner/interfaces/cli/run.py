@@ -62,7 +62,7 @@ def resume(results: Path, **options: Any) -> None:
         with folder.sole_writer(results):
             # Fail early if another process writes: loading the config may import torch through a plugin.
             pass
-    sweep = reader.load(results / folder.CONFIG)
+    sweep = reader.load(folder.config_file(results))
     if sweep.name != results.resolve().name:
         raise UserError(f"{results}: the folder must have its sweep's name, '{sweep.name}'")
     _train(sweep, results.resolve().parent, "resume", options)
