@@ -114,6 +114,8 @@ def why_not_paired(difference: Difference) -> str:
 def _own_best(comparison: Comparison) -> Iterator[str]:
     if any(row.own_best_lr for row in comparison.rows):
         yield "best: each arm at the lr of its highest mean valid_accuracy at the last epoch."
+    elif comparison.axis and len({row.cell.get("lr") for row in comparison.rows}) > 1:
+        yield f"No best lr: no seed of {shown(comparison.baseline)} has a result at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
     if edge:

@@ -196,8 +196,9 @@ class Store:
         """Sort the tables by run and epoch, and delete the checkpoints."""
         for name, header in self.headers.items():
             rows = read_rows(self.folder / name)
-            rows.sort(key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
-            self._rewrite(name, header, rows)
+            ordered = sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
+            if rows != ordered:
+                self._rewrite(name, header, ordered)
         self.checkpoints.remove()
 
     def _write_readings(self) -> None:

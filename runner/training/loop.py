@@ -47,10 +47,9 @@ class TrainingLoop:
         )
         # The clock starts after the data are read, because they are read once for all runs of a process.
         self.began = perf_counter()
-        networks = [build_network(run) for run in job]
-        self.weights_hashes = [weights_hash(network) for network in networks]
-        self.parameter_counts = [parameter_count(network) for network in networks]
-        self.learner = learner_for(job, networks, self.data, self.device, note)
+        self.networks = [build_network(run) for run in job]
+        self.weights_hashes = [weights_hash(network) for network in self.networks]
+        self.learner = learner_for(job, self.networks, self.data, self.device, note)
         self.batches = Batches(run, self.data, self.device)
         self.batch_digests: list[list[str]] = [[] for _ in job]
         # position in the job → a run that has not ended
@@ -141,7 +140,7 @@ class TrainingLoop:
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
                 status=status,
-                parameter_count=self.parameter_counts[number],
+                parameter_count=parameter_count(self.networks[number]),
                 test_loss=tested[number][0],
                 test_accuracy=tested[number][1],
                 weights_hash=self.weights_hashes[number],

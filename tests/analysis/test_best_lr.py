@@ -14,6 +14,7 @@ from runner.analysis.best_lr import best_lr
 from runner.analysis.claims.convergence import best_lrs
 from runner.analysis.comparison import compare
 from runner.analysis.records import ArmRow
+from runner.reporting.notes import notes
 from tests.analysis.planned import NAN, Planned, by_arm, difference, interval, one_epoch, sweep
 
 # Each arm at its own best learning rate
@@ -59,6 +60,14 @@ def test_a_failed_run_leaves_its_seed_out_at_every_lr_in_the_table_and_in_claims
     none, bn = [row for row in compare([results]).rows if row.own_best_lr]
     assert (none.cell["lr"], bn.cell["lr"]) == (1.0, 1.0)
     assert best_lrs(results, "bn") == ("best lr of none: 1 (edge of the grid)", "best lr of bn: 1 (edge of the grid)")
+
+
+def test_without_a_complete_seed_of_the_baseline_the_table_says_why_there_is_no_best_lr() -> None:
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    runs[0], runs[3] = replace(runs[0], status="failed"), replace(runs[3], status="failed")
+    comparison = compare([sweep(runs)])
+    assert not any(row.own_best_lr for row in comparison.rows)
+    assert "No best lr: no seed of none has a result at every lr." in notes(comparison)
 
 
 def test_an_lr_at_which_every_run_failed_does_not_count() -> None:

@@ -128,3 +128,18 @@ def test_misuse_is_said_clearly(tmp_path: Path) -> None:
     again = RunManager(tmp_path / "loop")
     with pytest.raises(UserError, match=r"another process is writing|already holds a table"):
         again.begin_run(run, nn.Linear(1, 1), [])
+
+
+def test_a_parameter_with_a_columns_name_does_not_overwrite_what_was_measured(tmp_path: Path) -> None:
+    m = RunManager(tmp_path / "out")
+    for run in RunBuilder.get_runs(OrderedDict(status=["warm", "cold"], train_loss=["mse"])):
+        m.begin_run(run, nn.Linear(2, 2), [])
+        m.begin_epoch()
+        m.track_loss(torch.tensor(0.5), [torch.zeros(4, 2)])
+        m.track_num_correct(torch.eye(4, 2), torch.zeros(4, dtype=torch.int64))
+        m.end_epoch()
+        m.end_run()
+    before = [(tmp_path / "out" / name).read_bytes() for name in ("metrics.csv", "runs.csv")]
+    m.save(str(tmp_path / "results"))
+    assert [(tmp_path / "out" / name).read_bytes() for name in ("metrics.csv", "runs.csv")] == before
+    assert b",0.5," in before[0]
