@@ -28,17 +28,19 @@ PAGE = ROOT / "docs/claims.md"
 INTRODUCTION = """\
 # Claims
 
-`make docs` writes this page from `results/reference/claims/verdicts.csv`. That table is what these commands print for
-the sweeps in `results/reference/claims/`:
+`make docs` writes this page from `results/reference/claims/verdicts.csv`. These commands train all sweeps and print
+such a table:
 
 ```sh
 bnbench claims run --budget small
 bnbench claims show results/claims/small --format csv
 ```
 
-Each sweep's `config.yaml` runs the sweep again, and its `environment.json` names the machine. Each claim, its metric
-and its smallest effect were written before these runs, in `experiments/claims/` and `configs/claims/`. The **smallest
-effect** is the smallest difference that we call important. We chose it before the runs.
+The first command writes the sweeps to `results/claims/small/`. The sweeps in `results/reference/claims/` are the
+committed results of this command, and this page shows them. Each sweep's `config.yaml` runs the sweep again, and its
+`environment.json` names the machine. Each claim, its metric and its smallest effect were written before these runs, in
+`experiments/claims/` and `configs/claims/`. The **smallest effect** is the smallest difference that we call important.
+We chose it before the runs.
 
 ## How to read a verdict
 
@@ -49,26 +51,31 @@ means percentage points. The numbers in square brackets are Student's 95% interv
 A claim says either that there is a difference, or that there is no important difference. "Within ±0.2 pp" is a claim of
 the second kind.
 
-- For both kinds of claim, a sign-flip test asks whether there is a difference. The page shows its p.
+- Both kinds of claim get a sign-flip test: is there a difference? The test gives other signs to the differences of the
+  pairs, and counts how often their mean is then at least as far from 0 as the measured mean. With twelve seeds, it
+  tries all 4096 combinations of signs. For a claim of a difference, the page shows the p of this test.
 - For a claim of "no important difference", an equivalence test (two one-sided t tests) asks whether the difference is
   smaller than the smallest effect. The page shows the p of this test, except when the verdict is REFUTED. Then it shows
   the p of the sign-flip test. Some of these claims compare several arms with the baseline. Then the arm with the
   largest p decides.
 - The *Holm-adjusted p* is the p of the same test, but it takes into account that many claims are tested. The sign-flip
   tests of all claims are adjusted together. The equivalence tests are also adjusted together. With twelve seeds, the p
-  of a sign-flip test is at least 1/2048. So the Holm-adjusted p of such a test is at least 0.016.
+  of a sign-flip test is at least 1/2048. Holm's method multiplies the smallest of the 34 p by 34. So the Holm-adjusted
+  p of such a test is at least 34/2048 = 0.0166.
 
 There are four verdicts:
 
 - **SUPPORTED**: There is a difference with the claimed sign. The Holm-adjusted p of the sign-flip test is below 0.05,
   and the mean difference is at least as large as the smallest effect.
 - **REFUTED**: There is a difference with the opposite sign. The Holm-adjusted p of the sign-flip test is below 0.05,
-  and the mean difference is at least as large as the smallest effect. A claim of "no important difference" is REFUTED
-  by a difference with either sign.
+  and the mean difference, without its sign, is at least as large as the smallest effect. A claim of "no important
+  difference" is REFUTED by a difference with either sign.
 - **EQUIVALENT**: The equivalence test shows that the difference is smaller than the smallest effect. Its p is below
   0.05. For a claim of "no important difference", this must be the Holm-adjusted p.
 - **INCONCLUSIVE**: The runs show none of these three things. For each such claim, the page says about how many seeds
-  would be needed if the differences between seeds stay as large as here.
+  would find a difference as large as the smallest effect with 80% probability, if the seeds vary as much as here. If
+  there are already so many seeds, but the measured difference is smaller than the smallest effect, the page says about
+  how many seeds would give EQUIVALENT with 80% probability, if the measured difference is the true one.
 
 A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
 happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.
@@ -106,6 +113,12 @@ SUMMARIES = {
 }
 """(what is claimed, the verdict) → a sentence; in every other case the runs do not decide."""
 
+REMARKS = {
+    "small_batches_break_it_group": "The sweep's baseline is layer norm, but this claim compares batch norm with group "
+    "norm, which is another arm of the sweep."
+}
+"""Claim → what its design does not say."""
+
 Row = dict[Any, Any]
 
 
@@ -124,8 +137,8 @@ def earlier_seeds() -> str:
         "Two verdicts depend on the seeds: `unchanged_accuracy_notebook_cnn` and `higher_accuracy_notebook_cnn`. The\n"
         "  earlier seeds 100 to 111 are in `results/reference/claims_earlier_seeds/`. With these seeds, the\n"
         f"  difference is {pp(difference.interval)} with p {difference.p:.3f}. Both\n"
-        "  verdicts would be INCONCLUSIVE. The interval the earlier seeds and the interval on this page overlap.\n"
-        "  So the size of the effect is uncertain."
+        "  verdicts would be INCONCLUSIVE. The interval of the earlier seeds and the interval on this page\n"
+        "  overlap, so they do not contradict each other. But both are wide, so the size of the effect is uncertain."
     )
 
 
@@ -212,7 +225,7 @@ def section(row: Row, results: Path) -> str:
     meaning += outlier(json.loads(row["differences"]))
     items = [
         f"Source: {row['source']}.",
-        f"Runs: {design(folder)}.",
+        f"Runs: {design(folder)}. {REMARKS.get(row['claim'], '')}",
         f"Metric: {row['metric']}. Unit: {row['unit']}.",
         f"Claimed difference: {claimed(row)}.",
         f"Measured difference: {difference(row)}, from {row['n']} of {row['planned']} seeds.",

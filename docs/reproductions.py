@@ -104,9 +104,9 @@ def why_tutorial(metrics: pd.DataFrame) -> str:
     )
     return (
         "The tutorial uses seed 50. With this seed, bnbench draws exactly the same starting weights as the tutorial, "
-        "and takes the batches in the order of the data set, as the tutorial does. After one epoch, its training "
-        f"results with seed 50 are: {first}. bnbench ran on a CPU and with another version of PyTorch. The tutorial "
-        "ran on a GPU."
+        "and takes the batches in the order of the data set, as the tutorial does. After one epoch with seed 50, "
+        f"bnbench's training results are: {first}. bnbench ran on a CPU and with another version of PyTorch. The "
+        "tutorial ran on a GPU."
     )
 
 
@@ -121,9 +121,10 @@ def why_notebook_mlp(metrics: pd.DataFrame) -> str:
         f"From epoch 3 on, our runs have {len(late)} readings of this accuracy. Of these, "
         f"{(accuracy < 0.95).sum()} are below 0.95, and {(accuracy < 0.9182).sum()} are below 0.9182, which is the "
         f"notebook's lowest value. Our lowest value is {accuracy.min():.4f}. So jumps as large as the notebook's also "
-        "occur in our runs. The prediction interval assumes a normal distribution, which is symmetric. Our readings "
-        f"within an epoch are not symmetric (their skewness is {skewness:.1f}): "
-        "there are more very low values than very high ones. So the interval does not reach low enough."
+        "occur in our runs. The prediction interval assumes a normal distribution, which is symmetric. In one "
+        f"epoch, the accuracies of our {late['seed'].nunique()} seeds are not distributed symmetrically around their "
+        f"mean (skewness {skewness:.1f}): there are more very low values than very high ones. So the interval does not "
+        "reach low enough."
     )
 
 

@@ -152,7 +152,7 @@ class NotebookBatchNorm(BatchNorm):
 class D2LBatchNorm(BatchNorm):
     """Batch normalization that never updates its averages, because of a bug in the source, for [N, F] and [N, C, H, W].
 
-    Source: the third document, `batch_norm` and `BatchNorm`, a copy of the layer of the book d2l.ai. It differs from
+    Source: the d2l notes, `batch_norm` and `BatchNorm`, a copy of the layer of the book d2l.ai. It differs from
     nn.BatchNorm on purpose:
     - `torch.is_grad_enabled()` decides, not `train()` and `eval()`. So `eval()` alone changes nothing, and a pass over
       training data under `no_grad` uses the moving averages.

@@ -54,7 +54,7 @@ def fashion_mnist(root: Path, download: bool) -> DataSet:
 def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
     """Handwritten digits of scikit-learn: 1,500 + 297 images of 8×8 pixels, enlarged to 28×28; needs no download.
 
-    They are enlarged by nearest neighbour, as in the fourth document. scikit-learn has no split: here the test set is
+    They are enlarged by nearest neighbour, as in the unit-order notes. scikit-learn has no split: here the test set is
     the first 297 images of a fixed permutation.
     """
     import torch

@@ -199,7 +199,7 @@ def d2l(
 ) -> nn.Module:
     """Batch normalization with a bug: its moving averages are not kept, so evaluation does not normalise.
 
-    The third document copies this layer from d2l.ai. `keep_statistics: true` corrects the bug.
+    The d2l notes copy this layer from d2l.ai. `keep_statistics: true` corrects the bug.
     experiments.batch_norm.D2LBatchNorm lists how it differs from 'batch'.
     """
     from experiments.batch_norm import D2LBatchNorm

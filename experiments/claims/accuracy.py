@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
 UNCHANGED = (
-    'the third document: "generally does not change the accuracy of the model" (一般不改变模型精度); '
+    'the d2l notes: "generally does not change the accuracy of the model" (一般不改变模型精度); '
     'the notebook: "the final results are the same in both cases"'
 )
 HIGHER = 'the tutorial: "the highest accuracy so far"; the BatchNorm1d page: "improves the accuracy of neural networks"'

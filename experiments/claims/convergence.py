@@ -23,19 +23,19 @@ FASTER = {
         "sigmoid_mlp_mnist",
         0.9,
         "a sigmoid MLP with three hidden layers of 100 units on MNIST, SGD, lr 0.1",
-        'the third document: "it can speed up convergence" (可以加速收敛速度); the paper, section 4.1',
+        'the d2l notes: "it can speed up convergence" (可以加速收敛速度); the paper, section 4.1',
     ),
     "faster_notebook_cnn": (
         "notebook_cnn_mnist",
         0.95,
         "the notebook's CNN on MNIST, SGD, lr 0.1",
-        'the fourth document: "Convergence is faster"; the notebook, which also trains this network',
+        'the unit-order notes: "Convergence is faster"; the notebook, which also trains this network',
     ),
     "faster_tutorial_cnn": (
         "tutorial_fashion",
         0.8,
         "the tutorial's CNN on FashionMNIST, Adam, lr 0.01",
-        'the title of the paper, which the tutorial names; the fourth document: "Convergence is faster"',
+        'the title of the paper, which the tutorial names; the unit-order notes: "Convergence is faster"',
     ),
 }
 """Claim → (sweep, target validation accuracy, network, source)."""
@@ -114,7 +114,7 @@ def _at_own_best(name: str, **fields: Any) -> Claim:
     return declare(
         name,
         "own_best_lr",
-        source='all documents, but none of them tunes the learning rate; the fourth document: "Convergence is faster"',
+        source='all documents, but none tunes the learning rate; the unit-order notes: "Convergence is faster"',
         remarks=partial(best_lrs, arm="batch"),
         table="curves.csv",
         **fields,

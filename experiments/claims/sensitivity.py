@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.claims.sweeps import claims, declare
+from experiments.claims.sweeps import OTHERS, claims, declare
 from runner.registry import claim
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def fewer_vanishing_gradients(name: str) -> Claim:
     )
 
 
+D = "D is the test accuracy with batch norm minus that without"
+
+
 @claim("less_sensitive_to_initialisation")
 def less_sensitive_to_initialisation(name: str) -> Claim:
     from runner.analysis.claims.accuracy import interaction
@@ -50,7 +53,7 @@ def less_sensitive_to_initialisation(name: str) -> Claim:
         "initialisation",
         sentence="Batch norm makes a network less sensitive to its initialisation: a ReLU MLP on MNIST.",
         source='the paper: "be less careful about initialization"',
-        metric="difference in test accuracy at weights of SD 0.005, 0.5 and 5 (mean), minus that at weights of SD 0.05",
+        metric=f"mean D at starting weights of SD 0.005, 0.5 and 5, minus D at SD 0.05; {D}",
         smallest_effect=1,
         claimed=1,
         measure=partial(interaction, arm="batch", parameter="network.std", good=0.05),
@@ -67,8 +70,8 @@ def larger_learning_rates(name: str) -> Claim:
         sentence="Batch norm allows larger learning rates: a ReLU MLP 784-100-10 on MNIST, SGD.",
         source='the paper: "allows us to use much higher learning rates"',
         metric=(
-            "log10 of the largest learning rate at which a seed's validation accuracy is at most 1 pp below the arm's "
-            "highest mean. The nine rates run from 0.001 to 10, two per decade. Rates outside were not tried"
+            "log10 of the largest learning rate at which a seed is at most 1 pp below its arm's best; this best is the "
+            "highest of the arm's mean validation accuracies at the nine rates. Other rates were not tried"
         ),
         unit="decades",
         smallest_effect=1,
@@ -85,8 +88,8 @@ def order_matters_little(name: str) -> Claim:
         name,
         "order",
         sentence="The order of batch norm, pooling and ReLU after a convolution hardly matters: FashionMNIST.",
-        source='the fourth document, about this order: "Inversion doesn\'t have much effect"',
-        metric="test accuracy with each other order minus that with norm-pooling-ReLU; the largest p decides",
+        source='the unit-order notes, about this order: "Inversion doesn\'t have much effect"',
+        metric=f"for each order except the baseline norm-pooling-ReLU: {OTHERS}",
         smallest_effect=0.5,
         claimed="equivalence",
         measure=every_other,

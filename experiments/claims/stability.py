@@ -11,7 +11,7 @@ from runner.registry import claim
 if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
-SOURCE = 'the fourth document: "A more stable" (training)'
+SOURCE = 'the unit-order notes: "A more stable" (training)'
 
 
 @claim("fewer_divergences")
@@ -40,7 +40,7 @@ def smaller_spread(name: str) -> Claim:
         "notebook_mlp_mnist",
         sentence="Training is more stable: seeds of the notebook's MLP on MNIST differ less in final accuracy.",
         source=SOURCE,
-        metric="distance of the test accuracy from its arm's median: Levene's test, but with one difference per seed",
+        metric="how far a run's test accuracy is from its arm's median: with batch norm minus without",
         smallest_effect=0.1,
         claimed=-1,
         measure=partial(deviation, arm="batch"),

@@ -53,6 +53,9 @@ SMALL_EXTRAS = {
 ONE_SAMPLE = 'the notebook, on a batch of one sample: "is the mean not just this value, and the variance 0?"'
 """A source of the claims about small batches."""
 
+OTHERS = "test accuracy with it, minus that with the baseline; shown: the one whose equivalence test has the largest p"
+"""The end of the metric of a claim that compares several arms with the baseline."""
+
 
 def claims(names: Iterable[str]) -> Callable[[Declaration], Declaration]:
     """Register one function under several names: `@claims(TABLE)` is `@claim(name)` for each name of the table."""

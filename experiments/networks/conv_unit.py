@@ -37,7 +37,7 @@ def conv_unit(
 ) -> nn.Module:
     """A CNN of units: convolution, then norm, pooling and activation in any order. One linear layer follows.
 
-    Source: the fourth document, "a unit in the convolutional neural network: conv2D → batchnorm → pooling → ReLU; the
+    Source: the unit-order notes, "a unit in the convolutional neural network: conv2D → batchnorm → pooling → ReLU; the
     last three's order …, inversion doesn't have much effect". Unit i has a 3×3 convolution to width · 2^(i−1) channels
     and halves the image. [N, 1, 28, 28] → [N, 10]; by default 20,586 parameters, 20,490 without norm.
 

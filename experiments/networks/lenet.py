@@ -22,7 +22,7 @@ def lenet(
 ) -> nn.Module:
     """LeNet with sigmoids and average pooling, and any norm before each sigmoid.
 
-    Source: d2l.ai, "Batch Normalization" (its layer, which the third document copies, is the norm `d2l`). LeNet is
+    Source: d2l.ai, "Batch Normalization" (its layer, which the d2l notes copy, is the norm `d2l`). LeNet is
     LeCun et al. 1998. [N, 1, 28, 28] → [N, 10]; 44,426 parameters without norm, 44,878 with γ and β.
     """
     from torch import nn

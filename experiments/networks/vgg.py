@@ -20,7 +20,7 @@ STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 def vgg(*, norm: NormName = "none", norm_args: NormArgs = None, width: Count = 16) -> nn.Module:
     """VGG-11 with a quarter of its channels and one linear layer, and any norm before each ReLU.
 
-    Source: Simonyan & Zisserman 2015, configuration A, which the third document shows. [N, 1, 28, 28] → [N, 10]; at
+    Source: Simonyan & Zisserman 2015, configuration A, which the d2l notes show. [N, 1, 28, 28] → [N, 10]; at
     width 16: 578,122 parameters without norm, 579,498 with γ and β.
 
     The first convolution pads 28×28 to 32×32, so that the sizes of the five stages are 32-16-8-4-2 and the last pooling

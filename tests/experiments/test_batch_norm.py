@@ -185,7 +185,7 @@ def test_notebooks_layer_takes_images_along_the_channel() -> None:
 def third_documents_batch_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, moving_mean: Tensor, moving_var: Tensor, eps: float, momentum: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As the third document lists it."""
+    """As the d2l notes list it."""
     if not torch.is_grad_enabled():
         x_hat = (x - moving_mean) / torch.sqrt(moving_var + eps)
     else:
@@ -204,7 +204,7 @@ def third_documents_batch_norm(
 
 
 class ThirdDocumentsBatchNorm(nn.Module):
-    """As the third document lists it; `keep` stores the averages, as the book it copies does."""
+    """As the d2l notes list it; `keep` stores the averages, as the book that they copy does."""
 
     def __init__(self, num_features: int, num_dims: int, keep: bool) -> None:
         super().__init__()

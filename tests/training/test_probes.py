@@ -129,7 +129,7 @@ def test_the_gap_between_batch_and_moving_averages(data: RunData) -> None:
 
 
 def test_a_layer_that_asks_for_gradients_is_in_training_mode_too(data: RunData) -> None:
-    """The third document's layer takes no_grad as evaluation: the layers after it would see another batch."""
+    """The layer of the d2l notes takes no_grad as evaluation: the layers after it would see another batch."""
     torch.manual_seed(0)
     network = registry.network["mlp"](hidden=[30, 30], norm="d2l")
     found = probe_values(network, Look(data, 0.1), ["norms"])

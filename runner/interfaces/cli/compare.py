@@ -73,7 +73,7 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     "--output",
     type=PATH,
     help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). "
-    "For the others: a folder (default: that of --track).",
+    "For the others: a folder (default: above).",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
@@ -81,6 +81,9 @@ def export(results: Path, style: str, output: Path | None) -> None:
     The format tutorial gives the CSV and JSON files that the
     tutorial's RunManager writes, byte for byte.
     The formats tensorboard and mlflow give what --track would have written.
+    tensorboard writes to RESULTS/tensorboard, and mlflow to the server that
+    MLFLOW_TRACKING_URI names, or else to mlflow.db in the folder above RESULTS.
+    --output names another folder.
     """
     if style not in ("tutorial", *tracker):
         raise UserError(unknown("format", style, ["tutorial", *tracker]))

@@ -141,8 +141,8 @@ execution_options = _together(
         default="60s",
         type=_every,
         metavar="N|Ns",
-        help="5 = write a checkpoint every 5 epochs, 60s = every 60 seconds. "
-        "An interruption costs at most this much and one epoch.",
+        help="5 = a checkpoint every 5 epochs, 60s = every 60 seconds. "
+        "An interrupted run repeats at most this much training plus one epoch.",
     ),
     click.option(
         "--run-timeout",
