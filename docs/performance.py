@@ -67,7 +67,12 @@ HOW = """\
 UNSEEN = """\
 ## Not measured yet
 
-No GPU was available. Tests on the CPU compare the stacked code with networks that train alone
+**Known fault: stacks do not work on CUDA.** bnbench has not run on a GPU yet. The code moves the first network of a stack
+to the GPU, and then stacks its tensors with those of the other networks, which are still on the CPU. torch refuses
+this. (The same lines raise an error on torch's `meta` device.) The stack is then halved until each run trains alone.
+The runs end as `ok`, and `trained_as` in `runs.csv` says `stack of 1`.
+
+Tests on the CPU compare the stacked code with networks that train alone
 (`tests/training/test_stack.py`). The following checks need a GPU. They are written but have not run:
 
 - Tests marked `cuda` compare a graph with a plain step, for every network and for stacks of 1, 3 and 10 runs. They also

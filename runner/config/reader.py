@@ -112,11 +112,16 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
 def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
     files = [str((folder / file.replace("\0", "")).resolve()) for file in config.plugins]
     registry.load_plugins()
+    missing = False
     for index, file in enumerate(files):
         try:
             registry.load_plugins((file,))
         except UserError as error:
+            missing = True
             faults.add(str(error), ("plugins", index))
+    if missing:
+        # The names that this plugin registers would all seem to be unknown.
+        faults.raise_all()
     return files
 
 

@@ -245,6 +245,12 @@ def test_a_plugin_that_does_not_import_is_a_fault_with_its_reason(write: Write) 
     assert "ModuleNotFoundError: No module named 'nonsense_module'" in fault
 
 
+def test_without_its_plugin_a_network_is_not_called_unknown(write: Write) -> None:
+    path = write("c.yaml", "fixed: {network: mine}\nplugins: [nowhere.py]\n")
+    (fault,) = faults(path)
+    assert "No such file" in fault
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
