@@ -72,10 +72,11 @@ There are four verdicts:
   difference" is REFUTED by a difference with either sign.
 - **EQUIVALENT**: The equivalence test shows that the difference is smaller than the smallest effect. Its p is below
   0.05. For a claim of "no important difference", this must be the Holm-adjusted p.
-- **INCONCLUSIVE**: The runs show none of these three things. For each such claim, the page says about how many seeds
-  would find a difference as large as the smallest effect with 80% probability, if the seeds vary as much as here. If
-  there are already so many seeds, but the measured difference is smaller than the smallest effect, the page says about
-  how many seeds would give EQUIVALENT with 80% probability, if the measured difference is the true one.
+- **INCONCLUSIVE**: The runs show none of these three things. For most of these claims, the page estimates how many
+  seeds would be needed to decide it. Usually this is the number of seeds that detects a difference as large as the
+  smallest effect with 80% probability. The sweep may already have that many seeds, and a measured difference below the
+  smallest effect. Then it is the number of seeds that gives EQUIVALENT with 80% probability. Both estimates use the
+  spread that was measured here. The second one also uses the measured difference.
 
 A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
 happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.
@@ -88,10 +89,10 @@ documents are listed in [sources.md](sources.md).
 ## Were the rules chosen before the results were known?
 
 - We wrote the claims, their rules and their sweeps while we looked at runs with other seeds. These were the seeds 0 to
-  11, and for the notebook's CNN also 100 to 111. Then we fixed and committed everything, including the number of seeds.
-- The runs on this page use the seeds 200 to 211. Nobody had run these seeds before. One commit trained all of them
-  (`environment.json` names it), and we looked at the results once. After that, no rule, metric or sweep was changed.
-  Only the wording of some texts became plainer.
+  11, and for the notebook's CNN also 100 to 111. Then we committed everything, including the number of seeds.
+- The runs on this page use the seeds 200 to 211. Nobody had run these seeds before. All of them were trained with the
+  code of one commit (`environment.json` names it), and we looked at the results once. After that, no rule, metric or
+  sweep was changed. Only the wording of some texts became plainer.
 - @earlier@
 - Some claims use the same sweep and so the same runs. Their tests are not independent. Holm's adjustment does not need
   independent tests.
@@ -221,7 +222,7 @@ def section(row: Row, results: Path) -> str:
     folder = results / row["sweep"]
     meaning = summary(row)
     if row["seeds_needed"]:
-        meaning += f" About {float(row['seeds_needed']):.0f} seeds would be needed."
+        meaning += f" About {float(row['seeds_needed']):.0f} seeds would be needed to decide it."
     meaning += outlier(json.loads(row["differences"]))
     items = [
         f"Source: {row['source']}.",
@@ -253,7 +254,7 @@ def design(folder: Path) -> str:
     rate = f", lr {fixed['lr']:g}" if "lr" in fixed else ""
     rate += f", batch {fixed['batch_size']}" if "batch_size" in fixed else ""
     epochs = f"{fixed['epochs']} epoch{'s' if fixed['epochs'] > 1 else ''}"
-    trained_on = f"the first {samples:,} samples" if samples else "all training samples"
+    trained_on = f"the first {samples:,} samples" if samples else "all training samples that are not held out"
     contrast = config["contrast"]
     return (
         f"{network} on {fixed['dataset']}, {trained_on}, {epochs}, {fixed['optimizer']}{rate}, {len(seeds)} seeds. "

@@ -20,10 +20,10 @@ per second the driver would write on a core of its own.
 
 LIMIT = """\
 One driver is enough as long as the rows do not arrive faster than it can write them. On this machine, it can write
-{rows:,.0f} rows per second, or finish about {runs:,.0f} jobs per second. A job of one run sends one row in each epoch.
-So if an epoch lasts ten seconds, one driver can by calculation serve {jobs:,.0f} jobs that train at the same time. We
-tried at most 64. The driver takes about as many rows from 64 actors as from 4. So the single writer and these two cores
-set the limit.
+{rows:,.0f} rows per second. A job of one run sends one row in each epoch. If jobs have ten epochs, the driver can
+finish about {runs:,.0f} of them per second. If an epoch lasts ten seconds, we calculate that one driver can serve
+{jobs:,.0f} jobs that train at the same time. We tried at most 64. The driver takes about as many rows from 64 actors as
+from 4. So the single writer and these two cores set the limit.
 
 Above the limit no row is lost. An actor waits until the driver asks it. The driver writes all rows that have arrived
 together, with one fsync. If you reach the limit, try these things in this order:
@@ -51,8 +51,8 @@ def measurements() -> Iterator[str]:
             f"\nMade by `make docs` from [{path.name}](../benchmarks/results/cluster/{path.name}) "
             f"(`python -m benchmarks cluster`): {results['environment']['cpu']}, "
             f"{results['environment']['cores']} cores. Other programs also used these cores. "
-            f"The load average was {load['driver']:.0f} when the measurement of the driver began, and "
-            f"{load['trained']:.0f} when the real training began. {results.get('note', '')}\n\n"
+            f"The load average was {load['driver']:.0f} when the first measurement of this section began, "
+            f"and {load['trained']:.0f} when the last one began. {results.get('note', '')}\n\n"
         )
         yield "**The driver without Ray.** It writes invented rows, which arrive in groups of 1 to 1000 events.\n"
         yield "A CPU second is a second of the driver's processor time.\n\n"

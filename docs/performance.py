@@ -41,12 +41,13 @@ HOW = """\
   train in the benchmark's own process, one after the other, and do not change the memory settings. At batch 1000, a
   part of bnbench's lead comes from the memory settings of its workers.
 - **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
-  train more than one process with two threads. Workers keep the memory that they free (`MALLOC_MMAP_THRESHOLD_`).
-  Without this setting, at batch 1000, a third of the time went into asking the operating system for memory again.
-  Denormals are flushed, and optimizers are fused. A step adds the loss and the accuracy to sums, and the loop looks at
-  these sums only at a reading. 2×2 maximum pooling has its own kernel (`runner/training/learners/max_pooling.py`),
-  which gives exactly torch's numbers. Three things made nothing faster here and are not used: `channels_last`,
-  `torch.compile`, and ReLU after pooling.
+  finish more epochs per second than a single process with two threads. When a worker frees memory, the memory stays
+  with its process and is used again (`MALLOC_MMAP_THRESHOLD_`). Without this setting, at batch 1000, a third of the
+  time went into asking the operating system for memory again. Denormals (very small floats, which are slow) are set to
+  0. The optimizer is torch's fused one. A step adds the loss and the accuracy to sums on the device. The loop reads
+  these sums only when it measures, by default once per epoch. 2×2 maximum pooling has its own kernel
+  (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Three things made nothing faster
+  here and are not used: `channels_last`, `torch.compile`, and ReLU after pooling.
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
   model. It has grouped convolutions, `baddbmm` for linear layers, and one batch norm over the channels of all runs. A
   layer without a stacked form runs through `torch.vmap`. A network that `torch.vmap` cannot run trains alone, and
@@ -56,9 +57,9 @@ HOW = """\
   one run alone. Two workers with 16 runs are still faster.) A run that trains alone has another advantage: its numbers
   do not depend on the other runs of the sweep, not even in the last bit.
 - **CUDA.** A step gathers the batch, runs forward and backward, updates the weights and adds up the sums. bnbench takes
-  three steps to warm up and undoes their effects. Then it records the step as a CUDA graph. A smaller last batch gets a
-  second graph. The data stay on the device as normalised float32. Gathering them reads four times as many bytes as
-  uint8 would, but saves three passes over the batch.
+  three steps to warm up and undoes their effects. Then it records the step as a CUDA graph. If the last batch is
+  smaller, a second graph is recorded for it. The data stay on the device as normalised float32. A batch then moves four
+  times as many bytes as uint8 would, but needs no conversion and no normalisation.
 - **`share_batches: true`** gives all seeds the same batch order. A stack then gathers each batch only once, and its
   first convolution is not grouped. But the results of the seeds are then no longer independent. So `share_batches` is
   never on by default, and the tables record it.
@@ -67,13 +68,13 @@ HOW = """\
 UNSEEN = """\
 ## Not measured yet
 
-**Known fault: stacks do not work on CUDA.** bnbench has not run on a GPU yet. The code moves the first network of a stack
-to the GPU, and then stacks its tensors with those of the other networks, which are still on the CPU. torch refuses
-this. (The same lines raise an error on torch's `meta` device.) The stack is then halved until each run trains alone.
-The runs end as `ok`, and `trained_as` in `runs.csv` says `stack of 1`.
+**Known fault: stacks do not work on CUDA.** bnbench has not run on a GPU yet. The code moves the first network of a
+stack to the GPU, and then stacks its tensors with those of the other networks, which are still on the CPU. torch
+refuses this. (The same lines raise an error on torch's `meta` device.) The stack is then halved until each run trains
+alone. The runs end as `ok`, and `trained_as` in `runs.csv` says `stack of 1`.
 
-Tests on the CPU compare the stacked code with networks that train alone
-(`tests/training/test_stack.py`). The following checks need a GPU. They are written but have not run:
+Tests on the CPU compare the stacked code with networks that train alone (`tests/training/test_stack.py`). The following
+checks need a GPU. They are written but have not run:
 
 - Tests marked `cuda` compare a graph with a plain step, for every network and for stacks of 1, 3 and 10 runs. They also
   compare CUDA with the CPU.
@@ -84,7 +85,8 @@ These questions are open:
 
 - How many milliseconds does a run need for one epoch on a GPU?
 - How much faster is training with a graph?
-- For which sizes is the weight gradient of a grouped convolution slower than separate ones?
+- For which sizes is the weight gradient of a grouped convolution slower than the
+  weight gradients of separate convolutions?
 - Does it help to compile the step before it is recorded? (bnbench does not do this.)
 - How fast are `tf32` and `bf16`?
 """

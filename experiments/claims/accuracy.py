@@ -74,8 +74,8 @@ def small_batches(name: str) -> Claim:
         ),
         source=ONE_SAMPLE,
         metric=(
-            "slope of D against log2 of the batch size; D is the test accuracy with batch norm minus that with "
-            f"{other} norm; the learning rate is proportional to the batch size"
+            f"D is the test accuracy with batch norm minus that with {other} norm. The metric is the slope of D "
+            "against log2 of the batch size. The learning rate is proportional to the batch size"
         ),
         unit="pp per doubling",
         smallest_effect=0.5,

@@ -114,7 +114,7 @@ def _at_own_best(name: str, **fields: Any) -> Claim:
     return declare(
         name,
         "own_best_lr",
-        source='all documents, but none tunes the learning rate; the unit-order notes: "Convergence is faster"',
+        source='all documents; the unit-order notes: "Convergence is faster"',
         remarks=partial(best_lrs, arm="batch"),
         table="curves.csv",
         **fields,

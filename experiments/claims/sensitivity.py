@@ -53,7 +53,7 @@ def less_sensitive_to_initialisation(name: str) -> Claim:
         "initialisation",
         sentence="Batch norm makes a network less sensitive to its initialisation: a ReLU MLP on MNIST.",
         source='the paper: "be less careful about initialization"',
-        metric=f"mean D at starting weights of SD 0.005, 0.5 and 5, minus D at SD 0.05; {D}",
+        metric=f"{D}. The metric is the mean D at starting weights of SD 0.005, 0.5 and 5, minus D at SD 0.05",
         smallest_effect=1,
         claimed=1,
         measure=partial(interaction, arm="batch", parameter="network.std", good=0.05),
@@ -70,8 +70,9 @@ def larger_learning_rates(name: str) -> Claim:
         sentence="Batch norm allows larger learning rates: a ReLU MLP 784-100-10 on MNIST, SGD.",
         source='the paper: "allows us to use much higher learning rates"',
         metric=(
-            "log10 of the largest learning rate at which a seed is at most 1 pp below its arm's best; this best is the "
-            "highest of the arm's mean validation accuracies at the nine rates. Other rates were not tried"
+            "each arm has a mean validation accuracy at each of the nine rates. The highest of them is the arm's best. "
+            "The metric is log10 of the largest rate at which a seed is at most 1 pp below this best. One decade is a "
+            "factor of 10"
         ),
         unit="decades",
         smallest_effect=1,

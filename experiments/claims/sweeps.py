@@ -53,7 +53,7 @@ SMALL_EXTRAS = {
 ONE_SAMPLE = 'the notebook, on a batch of one sample: "is the mean not just this value, and the variance 0?"'
 """A source of the claims about small batches."""
 
-OTHERS = "test accuracy with it, minus that with the baseline; shown: the one whose equivalence test has the largest p"
+OTHERS = "its test accuracy minus the baseline's. The result is for the arm with the largest p of the equivalence test"
 """The end of the metric of a claim that compares several arms with the baseline."""
 
 

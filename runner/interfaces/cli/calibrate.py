@@ -17,8 +17,8 @@ from runner.interfaces.cli.options import format_option, out_option, training_op
 def calibrate(out: Path, style: str, **training: Any) -> None:
     """Check that bnbench itself can be trusted.
 
-    The command compares identical networks,
-    where it may find differences only as often as chance allows.
+    The command compares identical networks: about 5% of
+    these comparisons should report a difference.
     It also compares networks with a large known difference.
     The data set is digits, which needs no download.
 

@@ -38,7 +38,10 @@ def claims(context: click.Context) -> None:
 
 @claims.command()
 @_names
-@_budget(help="How much to train for each claim.")
+@_budget(
+    help="smoke: a quick test on digits; its verdicts mean nothing. "
+    "small: real data, half an hour on two cores. full: the whole configs."
+)
 @options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
 @options.training_options
 def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None:

@@ -72,15 +72,14 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     "-o",
     "--output",
     type=PATH,
-    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). "
-    "For the others: a folder (default: above).",
+    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). For tensorboard and mlflow: a folder.",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
 
     The format tutorial gives the CSV and JSON files that the
     tutorial's RunManager writes, byte for byte.
-    The formats tensorboard and mlflow give what --track would have written.
+    The formats tensorboard and mlflow give the same values as --track.
     tensorboard writes to RESULTS/tensorboard, and mlflow to the server that
     MLFLOW_TRACKING_URI names, or else to mlflow.db in the folder above RESULTS.
     --output names another folder.

@@ -32,7 +32,8 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
 
     The plan lists every run of CONFIG, its arm
     and the run that it is paired with. The plan also says
-    which runs train together, and how long the sweep takes.
+    which runs train together. It estimates the duration
+    if results/NAME or --measured has measured epochs.
     Nothing is trained.
     """
     if measured is not None and not measured.is_dir():
