@@ -21,7 +21,7 @@ from time import perf_counter, process_time, sleep
 from typing import Any
 
 from runner.config import yaml_source
-from runner.config.jobs import Job
+from runner.config.jobs import Task
 from runner.config.reader import from_mapping
 from runner.execution.driver import run_sweep
 from runner.execution.executors import ray_executor as remote
@@ -39,9 +39,9 @@ NODES = 4
 ROUNDS = 3
 
 
-def made_up(job: Job) -> Iterator[Single]:
+def made_up(job: Task) -> Iterator[Single]:
     """A job's events without any training."""
-    for run in job:
+    for run in job.runs:
         rows = [
             EpochRow(run.run_id, epoch, 60 * epoch, 1 / epoch, 0.5, 1 / 3, 0.5, 0.1, 0.1 * epoch)
             for epoch in range(1, run.epochs + 1)
@@ -58,8 +58,8 @@ class Simulated:
         while len(list(meeting.iterdir())) < workers:
             sleep(0.1)
 
-    def next_events(self, job: Job = (), _: Any = None) -> Answer:
-        return Answer(tuple(made_up(job)))
+    def next_events(self, task: Task | None = None, _: Any = None) -> Answer:
+        return Answer(tuple(made_up(task)) if task else ())
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def timed(events: Iterator[Event]) -> Iterator[Event]:
 
 
 def driver_alone(batch: int, runs: int, epochs: int) -> dict[str, float]:
-    def handed(jobs: Sequence[Job], _: Context) -> Iterator[Event]:
+    def handed(jobs: Sequence[Task], _: Context) -> Iterator[Event]:
         events = (event for job in jobs for event in made_up(job))
         while together := tuple(islice(events, batch)):
             yield EventBatch(together)

@@ -23,7 +23,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST, FashionMNIST
 
 from runner import registry
-from runner.config.jobs import StackMode, jobs
+from runner.config.jobs import StackMode, expected_stacks, job_of, stackable
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
@@ -201,7 +201,9 @@ def bnbench(run: RunSpec, runs: int, name: str, stack: StackMode = "auto", worke
     def whole_grid(root: Path) -> float:
         specs = [run.changed(seed=seed) for seed in range(runs)]
         began = perf_counter()
-        for event in executor[name](jobs(specs, stack, workers), Context(TrainingOptions(root), workers=workers)):
+        stacks = expected_stacks(specs, stack, workers)
+        jobs = [job_of(runs, "grouped" if stackable(run, stack) else None) for runs in stacks]
+        for event in executor[name](jobs, Context(TrainingOptions(root), workers=workers)):
             if isinstance(event, RunResult) and event.status != "ok":
                 raise SystemExit(f"a benchmark run failed: {event.error}")
         return (perf_counter() - began) / runs / run.epochs

@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 # torch warns of what a test machine cannot mend: no NVIDIA driver under a CUDA build.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "" if not Path("/dev/nvidiactl").exists() else "0")
 
+# What training could work around is an error in tests.
+os.environ["BNBENCH_STRICT"] = "1"
+
 for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)  # a test says what terminal it is on
 

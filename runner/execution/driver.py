@@ -1,22 +1,22 @@
 """A sweep from its config to its tables. The driver is the only writer; executors only yield events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from runner.config.jobs import Job, longest_first, remaining
-from runner.config.jobs import jobs as all_jobs
+from runner.config.jobs import longest_first
 from runner.config.sweep import Sweep
-from runner.execution.event_loop import drive
+from runner.execution.composition import decide, jobs_to_train, shortfalls
+from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_cluster import Cluster, RayContext, connected
-from runner.execution.executors.registry import executor
+from runner.execution.executors.registry import executor as executors
 from runner.execution.existing import check_existing, config_text
-from runner.execution.options import Options, default_workers
+from runner.execution.options import Options, default_workers, gpus
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
@@ -30,7 +30,7 @@ from runner.storage.tables import read_rows
 def run_sweep(sweep: Sweep, options: Options) -> int:
     """Train the runs of a sweep that are not trained yet, and write their tables.
 
-    Returns the exit code: 0, 1 where runs failed, 130 or 143 when interrupted.
+    Returns the exit code: 0, 1 where runs failed, 130 or 143 when interrupted. The caller prints `shortfalls`, last.
     Errors: UserError, before anything is written, where the sweep cannot run here.
 
     >>> from runner.config.reader import from_mapping
@@ -41,7 +41,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     ['ok']
     """
     # An unknown name is an error before the data are read.
-    executor[options.executor]
+    executors[options.executor]
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
@@ -52,11 +52,11 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             click.echo(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", err=True)
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
-        sweep, store, jobs, context = _prepare(sweep, folder, options, cluster)
+        sweep, store, context = _prepare(sweep, folder, options, cluster)
         tracked_sweep = tracked(sweep, folder)
         tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
         try:
-            code = drive(jobs, sweep, store, context, options, tracking) if jobs or tracking else 0
+            code = until_interrupted(lambda: _train(sweep, store, context, options, tracking), folder)
             if code == 0:
                 store.finish()
         finally:
@@ -66,10 +66,8 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         return code or _conclude(folder, options)
 
 
-def _prepare(
-    sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None
-) -> tuple[Sweep, Store, list[Job], Context]:
-    """Check the sweep, then start its folder or resume it. Returns the sweep with its devices, and what is left."""
+def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None) -> tuple[Sweep, Store, Context]:
+    """Check the sweep, then start its folder or resume it. Returns the sweep with its devices."""
     # These modules import torch.
     from runner.execution import preflight
     from runner.training import environment
@@ -86,24 +84,52 @@ def _prepare(
 
     finished, checkpoints = set[str](), dict[str, Path]()
     if options.existing == "resume" and (folder / CONFIG).exists():
+        retried = [row for row in read_rows(folder / RUNS) if row["status"] in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
+        _retry_alone(store, retried, finished)
         if not options.quiet:
             going_on = f"{len(checkpoints)} go on from a checkpoint"
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
 
-    workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    jobs = remaining(all_jobs(runs, options.stack, workers or 1), finished, checkpoints)
     ray = None
     if cluster:
         versions = environment.versions(datasets, data_dir)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
+    workers = cluster.slots() if cluster else options.workers or default_workers(runs)
     training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights)
-    context = Context(training, min(workers, len(jobs)), checkpoints, ray)
-    return sweep, store, longest_first(jobs), context
+    visible = [] if cluster else gpus(runs)
+    return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _retry_alone(store: Store, retried: Sequence[Mapping[str, str]], finished: Collection[str]) -> None:
+    """Take runs that are tried again out of their stacks. `retried` are their rows, `finished` those that must wait."""
+    store.plan_stacks(store.stacks.with_retried(row["run_id"] for row in retried if row["run_id"] not in finished))
+    if waiting := [row["run"] for row in retried if row["run_id"] in finished]:
+        click.echo(
+            f"not tried again yet, because other runs of their stack have not ended: run {', '.join(waiting)}; "
+            f"after this, bnbench resume {store.folder} --retry tries them",
+            err=True,
+        )
+
+
+def _train(sweep: Sweep, store: Store, context: Context, options: Options, tracking: Sequence[Guarded]) -> None:
+    """Decide which runs train together, where that is not decided yet. Then train them."""
+    planned = {run_id for job in store.stacks.jobs for run_id in job.runs}
+    new = [run for run in sweep.runs if run.run_id not in planned and run.run_id not in context.finished]
+    executor = executors[options.executor]
+    decided = decide(new, options.stack, len(sweep.runs), executor, context, store.stacks)
+    for shortfall in decided.shortfalls[len(store.stacks.shortfalls) :]:
+        store.log(str(shortfall))
+    store.plan_stacks(decided)
+    runs = {run.run_id: run for run in sweep.runs}
+    jobs = longest_first(jobs_to_train(store.stacks, runs, context.finished))
+    store.repeat([run_id for job in jobs for run_id in job.run_ids if run_id in context.finished])
+    if jobs or tracking:
+        drive(jobs, sweep, store, replace(context, workers=min(context.workers, len(jobs))), options, tracking)
 
 
 def _conclude(folder: Path, options: Options) -> int:
@@ -138,4 +164,6 @@ def run_sweeps(sweeps: Sequence[Sweep], options: Options, say: Callable[[str], N
         worst = max(worst, run_sweep(sweep, replace(options, existing="resume")))
         if worst > 1:
             break
+        for line in shortfalls(sweep_folder(options.out, sweep.name)):
+            say(line)
     return worst

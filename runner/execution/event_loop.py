@@ -2,8 +2,9 @@
 
 import signal
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import click
 
@@ -17,8 +18,9 @@ from runner.monitoring.progress import Progress
 from runner.monitoring.sinks import Sink, tell
 from runner.monitoring.trackers import replay
 from runner.monitoring.trackers.guarded import Guarded
+from runner.storage import rows
 from runner.storage.checkpoints import epoch_of
-from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunResult, Single
+from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunEvent, RunResult, Single
 from runner.storage.store import Store
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -43,35 +45,20 @@ Unfinished = dict[str, list[EpochRow]]
 """Run id → its rows, for each run that has begun and not ended."""
 
 
-def drive(
-    jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options, tracking: Sequence[Guarded]
-) -> int:
-    """Run the jobs. Returns 0, or the exit code of an interruption."""
-    begun = {run_id: epoch_of(file) for run_id, file in context.checkpoints.items()}
-    quiet, verbose = options.quiet, options.verbose
-    progress = Progress(sweep, jobs, workers=context.workers, begun=begun, quiet=quiet, verbose=verbose)
-    unfinished: Unfinished = defaultdict(list)
-    events = executor[options.executor](jobs, context)
-    resume = f"bnbench resume {store.folder}"
+def until_interrupted(action: Callable[[], None], folder: Path) -> int:
+    """Do something that trains. Returns 0, or the exit code of an interruption. SIGTERM interrupts, as Ctrl-C does."""
+    resume = f"bnbench resume {folder}"
     try:
         with ExitStack() as handlers:
             # At the end, put the handlers back.
             for number in SIGNALS:
                 handlers.callback(signal.signal, number, signal.getsignal(number))
-            try:
-                with closing(progress), closing(events):  # type: ignore[type-var]
-                    signal.signal(signal.SIGTERM, _raise_terminated)
-                    for tracker in tracking:
-                        tracker.catch_up(replay.events(store.folder))
-                    for event in events:
-                        failed = _handle(event, store, [*tracking, progress], progress, unfinished)
-                        if options.fail_fast and failed:
-                            raise FailedFast
-            except tuple(INTERRUPTIONS) as interruption:
-                _write_interrupted([store, *tracking], unfinished)
-                exit_code, reason = INTERRUPTIONS[type(interruption)]
-                click.echo(f"\n{reason}; {resume} finishes it", err=True)
-                return exit_code
+            signal.signal(signal.SIGTERM, _raise_terminated)
+            action()
+    except tuple(INTERRUPTIONS) as interruption:
+        exit_code, reason = INTERRUPTIONS[type(interruption)]
+        click.echo(f"\n{reason}; {resume} finishes it", err=True)
+        return exit_code
     except UserError:
         click.echo(f"\nstopped; {resume} finishes it", err=True)
         raise
@@ -82,16 +69,45 @@ def drive(
     return 0
 
 
+def drive(
+    jobs: Sequence[Job], sweep: Sweep, store: Store, context: Context, options: Options, tracking: Sequence[Guarded]
+) -> None:
+    """Run the jobs. On an interruption, every run that has begun gets a row that says so."""
+    progress = Progress(
+        sweep,
+        jobs,
+        workers=context.workers,
+        begun={run_id: epoch_of(file) for run_id, file in context.checkpoints.items()},
+        finished=context.finished,
+        quiet=options.quiet,
+        verbose=options.verbose,
+    )
+    unfinished: Unfinished = defaultdict(list)
+    events = executor[options.executor](jobs, context)
+    try:
+        with closing(progress), closing(events):  # type: ignore[type-var]
+            for tracker in tracking:
+                tracker.catch_up(replay.events(store.folder))
+            for event in events:
+                failed = _handle(event, store, [*tracking, progress], progress, unfinished)
+                if options.fail_fast and failed:
+                    raise FailedFast
+    except tuple(INTERRUPTIONS):
+        _write_interrupted([store, *tracking], unfinished)
+        raise
+
+
 def _handle(event: Event, store: Store, sinks: Sequence[Sink], progress: Progress, unfinished: Unfinished) -> bool:
     """Write an event, then pass it to the other sinks. Returns whether a run has failed."""
-    singles = event.events if isinstance(event, EventBatch) else (event,)
+    events = event.events if isinstance(event, EventBatch) else (event,)
+    singles = [single for single in events if not store.has(single)]
     with store.together():
         for single in singles:
             _store(single, store, unfinished)
     for single in singles:
         if isinstance(single, Note):
             progress.note(single.text)
-        elif not isinstance(single, Checkpoint):
+        elif isinstance(single, RunEvent):
             for sink in sinks:
                 tell(sink, single)
     return any(isinstance(single, RunResult) and single.status in FAILED for single in singles)
@@ -102,7 +118,9 @@ def _store(event: Single, store: Store, unfinished: Unfinished) -> None:
         store.on_checkpoint(event)
     elif isinstance(event, Note):
         store.log(event.text)
-    else:
+    elif isinstance(event, rows.Shortfall):
+        store.on_shortfall(event)
+    elif isinstance(event, RunEvent):
         if isinstance(event, EpochRow):
             unfinished[event.run_id].append(event)
         elif isinstance(event, RunResult):
@@ -114,9 +132,9 @@ def _write_interrupted(sinks: Sequence[Sink], unfinished: Unfinished) -> None:
     """Write a result for each run that has begun. From now on, a second signal ends the process at once."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    for run_id, rows in unfinished.items():
+    for run_id, written in unfinished.items():
         for sink in sinks:
-            sink.on_result(RunResult(run_id, "interrupted", tuple(rows)))
+            sink.on_result(RunResult(run_id, "interrupted", tuple(written)))
 
 
 def _raise_terminated(*_: object) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from runner.config.jobs import STACKABLE, StackMode, jobs, longest_first
+from runner.config.jobs import STACKABLE, StackMode, expected_stacks
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Sweep
 from runner.monitoring.eta import makespan, roughly
@@ -56,12 +56,13 @@ def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Ite
 
     `measured` is the folder of the sweep whose epochs were measured. If it has no such epochs, there is no estimate.
     """
-    waiting = longest_first(jobs(sweep.runs, mode, workers))
+    stacks = expected_stacks(sweep.runs, mode, workers)
+    waiting = sorted(stacks, key=lambda stack: -sum(run.epochs for run in stack))
     resources = {"CPUs": sweep.resources.num_cpus, "GPUs": sweep.resources.num_gpus}
     if asked := " and ".join(f"{value:g} {name}" for name, value in resources.items() if value is not None):
         yield f"{len(waiting)} jobs, each asks for {asked}"
     seconds = epoch_seconds(measured)
-    estimates = [sum(_run_seconds(run, seconds) for run in job) for job in waiting]
+    estimates = [sum(_run_seconds(run, seconds) for run in stack) for stack in waiting]
     known = [estimate for estimate in estimates if not math.isnan(estimate)]
     if known:
         total, elapsed = roughly(sum(known)), roughly(makespan((), known, workers))

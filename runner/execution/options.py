@@ -29,7 +29,7 @@ class Options:
     retry:          A resumed sweep trains runs with these statuses again.
     allow_changed:  Resume even if the code, the data or a package has changed.
     fail_fast:      Stop at the first run that fails.
-    stack:          Which runs train as one batched model.
+    stack:          Which runs train as one batched model, or how many at most.
     track:          The names of trackers.
     quiet, verbose: Show failures only; show tracebacks, too.
     training:       The settings that every job needs.
@@ -54,16 +54,28 @@ class Options:
 
 
 def default_workers(runs: Sequence[RunSpec]) -> int:
-    """How many workers a sweep gets: one for each CPU, or for each `threads` CPUs; one on CUDA.
+    """How many workers a sweep gets: one for each CPU, or for each `threads` CPUs; on CUDA one for each GPU.
 
-    A single process keeps a GPU busy.
+    A single process keeps a GPU busy. A sweep that names one GPU by its number has one worker.
 
     >>> default_workers([RunSpec(network="lenet", dataset="digits", device="cuda", seed=seed) for seed in range(9)])
     1
     """
     if any(run.device.startswith("cuda") for run in runs):
-        return 1
+        return max(1, min(len(runs), len(gpus(runs))))
     return max(1, min(len(runs), usable_cpus() // max(run.threads for run in runs)))
+
+
+def gpus(runs: Sequence[RunSpec]) -> list[str]:
+    """The visible GPUs as CUDA_VISIBLE_DEVICES names them; none where a run needs no GPU, or a certain one."""
+    if any(run.device != "cuda" for run in runs):
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = named.split(",") if named else list(map(str, range(count)))
+    return names[:count]
 
 
 def usable_cpus() -> int:

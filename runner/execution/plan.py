@@ -1,13 +1,17 @@
 """What a sweep will do: every run, its arm, the runs that it is paired with, and the runs that train together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from runner import registry
 from runner.config.contrast import pairs
-from runner.config.jobs import STACKABLE, Job, StackMode, jobs
+from runner.config.jobs import STACKABLE, StackMode, expected_stacks
+from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
+from runner.storage import stacks as stack_file
 from runner.storage.folder import data_folder
+from runner.storage.stacks import Stacks
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
@@ -32,17 +36,21 @@ def describe(sweep: Sweep) -> Iterator[str]:
         yield "  ".join(columns)
 
 
-def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None) -> Iterator[str]:
-    """Which runs train together, and how, as lines of text. Imports torch only where there are stacks.
+def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder: Path) -> Iterator[str]:
+    """Which runs train together, and how, as lines of text. Imports torch only where there are stacks to try.
 
-    A stack may be cut into smaller ones: for several workers, or to fit into memory.
+    If the sweep has begun in `folder`, this was decided then. Otherwise the lines say what is possible: when the sweep
+    starts, a stack may be cut into smaller ones, for several workers, to fit into memory, or because it is faster.
     """
+    if decided := _decided(sweep, stack_file.read(folder)):
+        yield from decided
+        return
     if mode == "auto" and any(run.device == "auto" for run in sweep.runs):
         differences = ", ".join(STACKABLE)
         yield f"stack auto: on CUDA, runs that differ only in {differences} train together; on a CPU, none"
         return
     numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
-    stacks = [job for job in jobs(sweep.runs, mode, workers=1) if len(job) > 1]
+    stacks = [stack for stack in expected_stacks(sweep.runs, mode, workers=1) if len(stack) > 1]
     for index, stack in enumerate(stacks, start=1):
         members = ", ".join(str(numbers[run.run_id]) for run in stack)
         yield f"stack {index}: {len(stack)} runs ({members}): {_method(stack, data_dir)}"
@@ -51,7 +59,29 @@ def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None) -> Iter
         yield f"{alone} run{'s' if alone > 1 else ''} alone"
 
 
-def _method(stack: Job, data_dir: str | None) -> str:
+def _decided(sweep: Sweep, stacks: Stacks) -> list[str]:
+    """The stacks of a sweep that has begun; none where these are another sweep's stacks."""
+    planned = {run_id for job in stacks.jobs for run_id in job.runs}
+    for device in ("cpu", "cuda") if planned else ():
+        # The stacks were written after `device: auto` was replaced.
+        runs = [run.changed(device=device) if run.device == "auto" else run for run in sweep.runs]
+        numbers = {run.run_id: number for number, run in enumerate(runs, start=1)}
+        if planned & numbers.keys():
+            return list(_decided_lines(stacks, numbers))
+    return []
+
+
+def _decided_lines(stacks: Stacks, numbers: Mapping[str, int]) -> Iterator[str]:
+    together = [job for job in stacks.jobs if len(job.runs) > 1]
+    for index, job in enumerate(together, start=1):
+        members = ", ".join(str(numbers.get(run_id, "?")) for run_id in job.runs)
+        yield f"stack {index}: {len(job.runs)} runs ({members}): {job.form}, as decided when the sweep started"
+    alone = len(stacks.jobs) - len(together)
+    if alone:
+        yield f"{alone} run{'s' if alone > 1 else ''} alone"
+
+
+def _method(stack: Sequence[RunSpec], data_dir: str | None) -> str:
     """How a stack trains, or why it cannot. It is tried on the first images of its data set."""
     from runner.training.learners import stack_check, stacked_layers
     from runner.training.networks import build_network
@@ -62,7 +92,7 @@ def _method(stack: Job, data_dir: str | None) -> str:
         return f"not tried, because its data are missing ({error})"
     try:
         network = build_network(stack[0])
-    except Exception as error:  # Only the runs fail, not the plan.
+    except (Exception, SystemExit) as error:  # Only the runs fail, not the plan.
         return f"one at a time, because the network cannot be built ({type(error).__name__}: {error})"
     images, classes = data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1
     if obstacle := stack_check.obstacle(network, images, classes):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 import pandas as pd
 
 from runner import registry
@@ -14,6 +15,7 @@ from runner.analysis import comparison, records
 from runner.analysis.metrics import At
 from runner.config.reader import from_mapping
 from runner.errors import UserError
+from runner.execution.composition import shortfalls
 from runner.execution.driver import run_sweep
 from runner.interfaces.cli.options import options_of
 from runner.reporting import columns, notes, sentences, tables
@@ -192,4 +194,6 @@ def run(
     )
     if run_sweep(sweep, options) > 1:
         raise KeyboardInterrupt
+    for line in shortfalls(folder):
+        click.echo(line, err=True)
     return load(folder)

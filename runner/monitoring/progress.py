@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from time import monotonic
@@ -60,7 +60,8 @@ class Progress:
     """A sink that shows how far a sweep is.
 
     `jobs` are the jobs to train, in the order in which `workers` workers take them. `begun` maps the id of a run that
-    continues from a checkpoint to the checkpoint's epoch. `quiet` shows failures only, `verbose` also their tracebacks.
+    continues from a checkpoint to the checkpoint's epoch. `finished` are runs whose events do not come. `quiet` shows
+    failures only, `verbose` also their tracebacks.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Progress:
         *,
         workers: int = 1,
         begun: Mapping[str, int] | None = None,
+        finished: Collection[str] = (),
         quiet: bool = False,
         verbose: bool = False,
         clock: Callable[[], float] = monotonic,
@@ -80,7 +82,7 @@ class Progress:
             run.run_id: (number, label([run.parameters], sweep.grid_keys))
             for number, run in enumerate(sweep.runs, start=1)
         }
-        self.jobs = list(_open_jobs(sweep, jobs, self.names, begun or {}))
+        self.jobs = list(_open_jobs(sweep, jobs, self.names, begun or {}, finished))
         self.job_of = {run_id: job for job in self.jobs for run_id in job.left}
         self.ended = Counter({"before": len(self.names) - len(self.job_of)})
         self.left = sum(sum(job.left.values()) for job in self.jobs)
@@ -225,19 +227,25 @@ def _bar(layout: str, text: str, done: int, total: int, **options: Any) -> tqdm[
 
 
 def _open_jobs(
-    sweep: Sweep, jobs: Sequence[Job], names: Mapping[str, tuple[int, str]], begun: Mapping[str, int]
+    sweep: Sweep,
+    jobs: Sequence[Job],
+    names: Mapping[str, tuple[int, str]],
+    begun: Mapping[str, int],
+    finished: Collection[str],
 ) -> Iterator[_OpenJob]:
     differing = varying([run.parameters for run in sweep.runs], sweep.grid_keys)
     for job in jobs:
-        parameters = [run.parameters for run in job]
-        numbers = [names[run.run_id][0] for run in job]
-        left = {run.run_id: run.epochs - begun.get(run.run_id, 0) for run in job}
+        runs = [run for run in job.runs if run.run_id not in finished]
+        parameters = [run.parameters for run in runs]
+        numbers = [names[run.run_id][0] for run in runs]
+        left = {run.run_id: run.epochs - begun.get(run.run_id, 0) for run in runs}
+        epochs = runs[0].epochs
         yield _OpenJob(
-            numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(job) > 1 else f"run {numbers[0]}",
+            numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(runs) > 1 else f"run {numbers[0]}",
             label=label(parameters, sweep.grid_keys),
             short_label=label(parameters, differing, short=True),
             kind=kind_of(parameters, differing),
-            epochs=job[0].epochs,
+            epochs=epochs,
             left=left,
-            done=job[0].epochs * len(job) - sum(left.values()),
+            done=epochs * len(runs) - sum(left.values()),
         )

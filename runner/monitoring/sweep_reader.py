@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 from runner.config import grid
 from runner.errors import UserError
 from runner.monitoring.eta import Pace, Work, kind_of
-from runner.storage.folder import CONFIG, METRICS, RUNS, read_config
+from runner.storage import stacks
+from runner.storage.folder import CONFIG, METRICS, RUNS, STACKS, read_config
 from runner.storage.tables import complete_lines
 
 
@@ -70,11 +71,21 @@ class Watched:
         config = read_config(self.folder / CONFIG)
         self.name: str = config["name"]
         self.runs = _planned(config)
+        self._read_stacks()
         self.pace = Pace()
         self.headers: dict[str, Any] = {}
         self.rows_read = 0
         self.spans: dict[str, list[int]] = {}
         """Job → the positions of its first and its last row in metrics.csv."""
+
+    def _read_stacks(self) -> None:
+        self.stacks = stacks.read(self.folder)
+        self.job_of = {run_id: job.runs[0] for job in self.stacks.jobs for run_id in job.runs}
+        self._stacks_written = self._stacks_time()
+
+    def _stacks_time(self) -> int:
+        path = self.folder / STACKS
+        return path.stat().st_mtime_ns if path.exists() else 0
 
     def close(self) -> None:
         for file in self._files.values():
@@ -86,6 +97,8 @@ class Watched:
         replaced = any(opened != now for opened, now in inodes)
         if replaced:
             self._open()
+        elif self._stacks_time() != self._stacks_written:
+            self._read_stacks()
         # Results are read before epochs: so a run with a result has all of its epochs, too.
         results = self._new_rows(RUNS)
         epochs = self._new_rows(METRICS)
@@ -116,7 +129,7 @@ class Watched:
         run = self.runs.get(int(row["run"]))
         if run is None:
             return  # the sweep has grown, and its new config is not read yet
-        run.job = run.job or guess_job(row)
+        run.job = run.job or self.job_of.get(row["run_id"]) or guess_job(row)
         run.epoch = int(row["epoch"])
         run.loss = float(row["train_loss"] or "nan")
         run.accuracy = float(row["valid_accuracy"] or "nan")
@@ -162,9 +175,9 @@ class Watched:
 def guess_job(first_row: dict[str, str]) -> str:
     """A key that is equal for runs that train as one stack, from the first row of each.
 
-    This is a guess: the tables do not say which runs train together. It works because a stack divides its time equally
-    among its runs. So their first rows have the same epoch, and the same `run_duration` to the last digit. Runs of
-    different jobs do not agree in all digits of a measured time, except by a rare chance.
+    This is a guess, for the folder of an older bnbench, which has no stacks.json. It works because a stack divides its
+    time equally among its runs. So their first rows have the same epoch, and the same `run_duration` to the last digit.
+    Runs of different jobs do not agree in all digits of a measured time, except by a rare chance.
     """
     return f"{first_row['epoch']} {first_row['run_duration']}"
 

@@ -55,11 +55,19 @@ def report(watched: Watched, why: Over | None) -> list[str]:
     running = [] if why else [_progress(run) for run in watched.running]
     return [
         summary(watched, why),
+        *_stacks(watched),
         *_first(running),
         *_first(failures(watched)),
         *_means(watched),
         *_advice(watched, why),
     ]
+
+
+def _stacks(watched: Watched) -> list[str]:
+    """How many stacks there are, of which size and form, and which runs do not train as planned."""
+    kinds = Counter((len(job.runs), job.form) for job in watched.stacks.jobs if len(job.runs) > 1)
+    lines = [f"{count} stack{'s' if count > 1 else ''} of {runs} runs, {form}" for (runs, form), count in kinds.items()]
+    return lines + list(map(str, watched.stacks.shortfalls))
 
 
 def failures(watched: Watched) -> list[str]:

@@ -154,3 +154,9 @@ def loads(found: Found) -> bool:
 def rows(state: dict[str, Any] | None, run_id: str) -> list[EpochRow]:
     """A run's rows up to the checkpoint; none where there is no checkpoint."""
     return [EpochRow(*values) for values in state["rows"][run_id]] if state else []
+
+
+def goes_on(state: dict[str, Any], run_id: str) -> bool:
+    """Whether a run goes on after the checkpoint. It has not diverged at the checkpoint's epoch or before."""
+    written = rows(state, run_id)
+    return len(written) == state["epoch"] and written[-1].finite

@@ -16,7 +16,7 @@ from runner.errors import UserError
 from runner.storage.files import read_text
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
-CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "run.log"
+CONFIG, ENVIRONMENT, STACKS, LOG = "config.yaml", "environment.json", "stacks.json", "run.log"
 LOCK, CHECKPOINTS, WEIGHTS = ".lock", "checkpoints", "weights"
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +27,66 @@ def check_headers(folder: Path, headers: Mapping[str, Sequence[str]]) -> None:
             raise UserError(f"{folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out")
 
 
-def finished_runs(folder: Path, planned: Collection[str], retry: Collection[str], save_weights: bool) -> set[str]:
+Stack = Sequence[str]
+"""The ids of runs that train together."""
+
+
+def finished_runs(
+    folder: Path, planned: Collection[str], retry: Collection[str], save_weights: bool, stacks: Iterable[Stack] = ()
+) -> set[str]:
     """The ids of the runs that need no more training.
 
-    A run whose status is in `retry` is not finished. With `save_weights`, a run without its weights is not finished.
+    A run whose status is in `retry` is not finished, once all runs of its stack have ended. With `save_weights`, a run
+    without its weights is not finished.
     Errors: UserError where a finished run is not planned.
     """
     epochs = Counter(row["run_id"] for row in read_rows(folder / METRICS))
-    finished = {
-        row["run_id"]: row["run"]
+    ended = {
+        row["run_id"]: row
         for row in read_rows(folder / RUNS)
-        if row["status"] not in ("interrupted", *retry)
+        if row["status"] != "interrupted"
         and epochs[row["run_id"]] == number_in(row, "epochs_trained", folder / RUNS)
         and (not save_weights or row["status"] in FAILED or weights_file(folder, row["run_id"]).exists())
     }
-    unplanned = [run for run_id, run in finished.items() if run_id not in planned]
-    if unplanned:
+    open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack))
+    waiting = {run_id for stack in open_stacks for run_id in stack}
+    finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}
+    if unplanned := [ended[run_id]["run"] for run_id in ended if run_id in finished and run_id not in planned]:
         runs = f"{len(unplanned)} finished runs that this config does not have"
         raise UserError(f"{folder}: holds {runs} (the first is run {unplanned[0]}); use --fresh or --out")
-    return set(finished)
+    return finished
 
 
 def continuable(
-    folder: Path, checkpoints: Sequence[Found], unfinished: set[str], retry: Collection[str]
+    folder: Path,
+    checkpoints: Sequence[Found],
+    unfinished: set[str],
+    retry: Collection[str],
+    stacks: Iterable[Stack] = (),
 ) -> dict[str, Found]:
     """Run id → the latest of the checkpoints, which are sorted from late to early, whose epochs all have their row.
 
-    A run without such a checkpoint starts over. So does a run whose status is in `retry`.
+    The runs of a stack continue from one checkpoint, which holds all of them. A run without a checkpoint starts over.
+    So does a run whose status is in `retry`.
     """
     epochs: dict[str, list[int]] = defaultdict(list)
     for row in read_rows(folder / METRICS):
         epochs[row["run_id"]].append(int(number_in(row, "epoch", folder / METRICS)))
     retried = {row["run_id"] for row in read_rows(folder / RUNS) if row["status"] in retry}
+
+    def fits(checkpoint: Found, run_id: str) -> bool:
+        trained = sorted(epoch for epoch in epochs[run_id] if epoch <= checkpoint.epoch)
+        return run_id in checkpoint.run_ids and trained == list(range(1, checkpoint.epoch + 1))
+
+    stack_of = {run_id: stack for stack in stacks for run_id in stack}
     continued: dict[str, Found] = {}
-    for checkpoint in reversed(checkpoints):
-        for run_id in unfinished.intersection(checkpoint.run_ids) - retried:
-            trained = sorted(epoch for epoch in epochs[run_id] if epoch <= checkpoint.epoch)
-            if trained == list(range(1, checkpoint.epoch + 1)):
+    for run_id in unfinished - retried:
+        stack = stack_of.get(run_id, (run_id,))
+        for checkpoint in checkpoints:
+            together = unfinished.intersection(stack)
+            if set(stack) <= set(checkpoint.run_ids) and all(fits(checkpoint, member) for member in together):
                 continued[run_id] = checkpoint
+                break
     return continued
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from runner.config.jobs import Form
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
@@ -144,10 +147,59 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class StackPlan:
+    """What a trial found out about runs that can form stacks.
+
+    `size` is the number of runs in a stack, at most. `obstacle` says why they must train alone; it is empty where they
+    can be stacked. `seconds` are the measured seconds per run and step, or why there are none, by candidate ("loop x
+    4"). `reason` says why the trial chose this form and size.
+    """
+
+    run_ids: tuple[str, ...]
+    size: int = 1
+    form: Form = "grouped"
+    obstacle: str = ""
+    seconds: Mapping[str, float | str] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """These runs were to train as `planned`, but trained as `instead` says, because of `reason`.
+
+    `parts` has the ids of the runs that train together now, in stacks of this `form`, or alone where it is None. It is
+    empty where the same runs stay together. `traceback` is empty where the reason is no error.
+
+    >>> shortfall = Shortfall(("a", "b"), "one stack", "alone", "a layer has hooks", parts=(("a",), ("b",)))
+    >>> print(shortfall)
+    2 runs were to train as one stack, but trained alone: a layer has hooks
+    >>> shortfall.note
+    'a layer has hooks (planned: one stack of 2)'
+    """
+
+    run_ids: tuple[str, ...]
+    planned: str
+    instead: str
+    reason: str
+    parts: tuple[tuple[str, ...], ...] = ()
+    form: Form | None = None
+    traceback: str = ""
+
+    @property
+    def note(self) -> str:
+        """The note of the jobs that the parts are."""
+        return f"{self.reason} (planned: {self.planned} of {len(self.run_ids)})"
+
+    def __str__(self) -> str:
+        runs = "1 run was" if len(self.run_ids) == 1 else f"{len(self.run_ids)} runs were"
+        return f"{runs} to train as {self.planned}, but trained {self.instead}: {self.reason}"
+
+
 RunEvent = EpochRow | CurveRow | ProbeRow | RunResult
 """What a run reports: a row of a table."""
 
-Single = RunEvent | Checkpoint | Note
+Single = RunEvent | Checkpoint | Note | StackPlan | Shortfall
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@ the end of the block `together`.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`. Where a config asks for them, it also holds `curves.csv` (readings
-within an epoch), `probes.csv` (a row per measure) and `weights/<run_id>.pt` (each run's final weights).
+within an epoch), `probes.csv` (a row per measure) and `weights/<run_id>.pt` (each run's final weights). The driver's
+sweeps also have `stacks.json` (which runs train together).
 """
 
 import math
@@ -12,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runner.storage import stacks
 from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.files import append, write_atomically, write_if_changed
-from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS
+from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
+from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import check_environment, check_headers, continuable, environment_text, finished_runs
-from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult
+from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
+from runner.storage.stacks import Stacks
 from runner.storage.tables import FIELDS, cell, csv_text, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
 
@@ -44,6 +48,9 @@ class Store:
         for run_id, parameters in runs.items():
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
+        self.stacks = Stacks()
+        self._repeated = RepeatedRuns(folder)
+        self._trusted = True
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
         # table → lines to write `together`, and the runs whose results are among them
@@ -73,7 +80,7 @@ class Store:
         """
         self.checkpoints.keep_only([])
         headers = self.headers
-        for name in {CURVES, PROBES} - set(headers):
+        for name in {CURVES, PROBES, STACKS} - set(headers):
             (self.folder / name).unlink(missing_ok=True)
         texts = {name: csv_text([header]) for name, header in headers.items()}
         texts |= {ENVIRONMENT: environment_text(environment), LOG: ""}
@@ -95,17 +102,19 @@ class Store:
         """Keep what a resumed sweep needs: (the ids of finished runs, run id → the checkpoint that the run continues).
 
         Rows of finished runs are kept, and rows of other runs up to their checkpoint. They get this plan's run numbers.
-        All other rows are dropped. A run whose status is in `retry` is trained again. With `save_weights`, so is a run
-        without its weights.
+        All other rows are dropped. A run whose status is in `retry` is trained again, once its stack has ended. With
+        `save_weights`, so is a run without its weights.
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
         headers = self.headers
         check_headers(self.folder, headers)
-        finished = finished_runs(self.folder, self.number, retry, save_weights)
-        trusted = check_environment(self.folder, environment or {}, allowed=allow_changed)
-        found = self.checkpoints.usable(self.log) if trusted else []
-        continued = continuable(self.folder, found, self.number.keys() - finished, retry)
+        self.stacks = stacks.read(self.folder)
+        together = [job.runs for job in self.stacks.jobs]
+        finished = finished_runs(self.folder, self.number, retry, save_weights, together)
+        self._trusted = check_environment(self.folder, environment or {}, allowed=allow_changed)
+        found = self.checkpoints.usable(self.log) if self._trusted else []
+        continued = continuable(self.folder, found, self.number.keys() - finished, retry, together)
         last_epoch = dict.fromkeys(finished, math.inf)
         last_epoch |= {run_id: found.epoch for run_id, found in continued.items()}
         for name, header in headers.items():
@@ -119,6 +128,29 @@ class Store:
         write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
+
+    def repeat(self, run_ids: Collection[str]) -> None:
+        """These finished runs will train again, with their stacks. The table keeps its rows, and compares the new ones.
+
+        They cannot be compared after the environment has changed, nor if a run may use operations that are not
+        deterministic.
+        """
+        exact = [run_id for run_id in run_ids if self._trusted and self.runs[run_id].get("deterministic", True)]
+        self._repeated = RepeatedRuns(self.folder, run_ids, exact)
+
+    def has(self, event: Single) -> bool:
+        """Whether the tables have this event, of a finished run. Errors: UserError where they have another row."""
+        return self._repeated.is_repeated(event)
+
+    def plan_stacks(self, planned: Stacks) -> None:
+        """Record which runs train together."""
+        self.stacks = planned
+        stacks.write(self.folder, planned)
+
+    def on_shortfall(self, shortfall: Shortfall) -> None:
+        """Record that runs do not train as planned."""
+        self.plan_stacks(self.stacks.with_shortfall(shortfall))
+        self.log(f"{shortfall}\n{shortfall.traceback}")
 
     @contextmanager
     def together(self) -> Iterator[None]:

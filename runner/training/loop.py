@@ -8,16 +8,18 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runner.config.jobs import Job
+from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Status
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import means
-from runner.training.learners.learner import State
-from runner.training.learners.selection import learner_for
+from runner.training.learners.learner import Learner, State
+from runner.training.learners.solo import Solo
+from runner.training.learners.stack import Stack
 from runner.training.networks import build_network, parameter_count, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate
 from runner.training.options import TrainingOptions
@@ -34,35 +36,42 @@ class TrainingLoop:
     """The runs of a job while they train.
 
     The runs differ only in the parameters that a stack allows (`config.jobs.STACKABLE`), so the first run stands for
-    all of them in everything else. `note` says why a run was taken out of a stack. It is empty for all other runs.
-    The loop continues after the epoch of `saved`, which may hold more runs than the job, or begins at the start.
+    all of them in everything else. The loop continues after the epoch of `saved`, which may hold more runs than the
+    job, or begins at the start.
     """
 
-    def __init__(self, job: Job, options: TrainingOptions, note: str = "", saved: TrainingState | None = None) -> None:
-        self.job, self.options = job, options
-        self.run = run = job[0]
+    def __init__(self, job: Job, options: TrainingOptions, saved: TrainingState | None = None) -> None:
+        self.job, self.runs, self.options = job, job.runs, options
+        self.run = run = job.runs[0]
         self.device = resolve_device(run.device)
         self.data = prepare(
             run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
         )
         # The clock starts after the data are read, because they are read once for all runs of a process.
         self.began = perf_counter()
-        self.networks = [build_network(run) for run in job]
+        self.networks = [_build(run) for run in self.runs]
         self.weights_hashes = [weights_hash(network) for network in self.networks]
-        self.learner = learner_for(job, self.networks, self.data, self.device, note)
+        self.learner = self._make_learner()
         self.batches = Batches(run, self.data, self.device)
-        self.batch_digests: list[list[str]] = [[] for _ in job]
+        self.batch_digests: list[list[str]] = [[] for _ in self.runs]
         # position in the job → a run that has not ended
-        self.live = dict(enumerate(job))
+        self.live = dict(enumerate(self.runs))
         self.epoch = self.step = 0
         # seconds per run: of training alone, and of everything since the clock started
         self.trained = self.elapsed = 0.0
         if saved:
-            index = [saved["runs"].index(run.run_id) for run in job]
+            index = [saved["runs"].index(run.run_id) for run in self.runs]
             self.learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(index))
             self.batch_digests = [list(saved["hashes"][i]) for i in index]
             self.epoch, self.step, self.trained = saved["epoch"], saved["step"], saved["trained"]
-            self.began -= saved["elapsed"] * len(job)
+            self.began -= saved["elapsed"] * len(self.runs)
+            going_on = [number for number, run in self.live.items() if checkpoints.goes_on(saved, run.run_id)]
+            self.live = {number: self.live[number] for number in going_on}
+
+    def _make_learner(self) -> Learner:
+        if self.job.form is None:
+            return Solo(self.run, self.networks[0], self.data)
+        return Stack(self.runs, self.networks, self.data)
 
     def events(self) -> Iterator[LoopEvent]:
         """Train until every run has ended."""
@@ -83,7 +92,7 @@ class TrainingLoop:
         orders = self._batch_orders()
         steps = self.batches.count(len(self.data.train))
         evaluated = reading_steps(steps, self.run.evaluations_per_epoch)
-        self.sums = torch.zeros(len(self.job), 3, dtype=torch.float64)
+        self.sums = torch.zeros(len(self.runs), 3, dtype=torch.float64)
         trained_before, resumed = self.trained, perf_counter()
         for number, batch in enumerate(self.batches(orders), start=1):
             self.learner.step(batch)
@@ -91,15 +100,15 @@ class TrainingLoop:
             if number in evaluated:
                 # A reading waits for the device, so the clock is right only after it.
                 sums = self.learner.reading()
-                self.trained += (perf_counter() - resumed) / len(self.job)
+                self.trained += (perf_counter() - resumed) / len(self.runs)
                 yield from self._evaluate(sums, self.epoch - 1 + number / steps)
                 resumed = perf_counter()
         self.epoch_seconds = self.trained - trained_before
-        self.elapsed = (perf_counter() - self.began) / len(self.job)
+        self.elapsed = (perf_counter() - self.began) / len(self.runs)
 
     def _batch_orders(self) -> Tensor:
         """The order [R, N] in which each run visits the training samples; [1, N] where they share it."""
-        runs = self.job[:1] if self.run.share_batches else self.job
+        runs = self.runs[:1] if self.run.share_batches else self.runs
         orders = [batch_order(run, len(self.data.train), self.epoch) for run in runs]
         for digests, order in zip(self.batch_digests, cycle(orders), strict=False):
             digests.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
@@ -135,7 +144,7 @@ class TrainingLoop:
             if self.epoch == run.epochs or not row.finite:
                 ended[number] = "ok" if row.finite else "diverged"
         test = self.data.test if ended else None
-        tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.job)
+        tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.runs)
         for number, status in ended.items():
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
@@ -145,7 +154,7 @@ class TrainingLoop:
                 test_accuracy=tested[number][1],
                 weights_hash=self.weights_hashes[number],
                 batches_hash=" ".join(self.batch_digests[number]),
-                trained_as=self.learner.how,
+                trained_as=": ".join(filter(None, (self.learner.how, self.job.note))),
                 weights=self._packed_weights(number),
             )
 
@@ -163,7 +172,7 @@ class TrainingLoop:
     def _state(self) -> TrainingState:
         """The state to save in a checkpoint."""
         return {
-            "runs": [run.run_id for run in self.job],
+            "runs": [run.run_id for run in self.runs],
             "epoch": self.epoch,
             "step": self.step,
             "trained": self.trained,
@@ -171,6 +180,21 @@ class TrainingLoop:
             "hashes": self.batch_digests,
             **vars(self.learner.state()),
         }
+
+
+class CannotBuildError(Exception):
+    """The network of one run cannot be built. The cause is the error of its factory."""
+
+    def __init__(self, run: RunSpec) -> None:
+        super().__init__(f"the network of run {run.run_id} cannot be built")
+        self.run = run
+
+
+def _build(run: RunSpec) -> nn.Module:
+    try:
+        return build_network(run)
+    except (Exception, SystemExit) as error:
+        raise CannotBuildError(run) from error
 
 
 def reading_steps(steps: int, readings: int) -> set[int]:

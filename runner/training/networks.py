@@ -25,6 +25,22 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+class DeviceLostError(UserError):
+    """A GPU has failed in a way that lasts, such as an assertion inside a kernel: this process cannot use it again."""
+
+
+def raise_if_lost(run: RunSpec) -> None:
+    """Errors: DeviceLostError where the run's GPU has failed for good."""
+    if run.device.startswith("cuda"):
+        try:
+            torch.cuda.synchronize(run.device)
+        except RuntimeError as error:
+            first_line = str(error).partition("\n")[0]
+            remedy = "with --executor process, a new worker takes the next job"
+            message = f"no job can train on '{run.device}' in this process: {first_line}; {remedy}"
+            raise DeviceLostError(message) from None
+
+
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 

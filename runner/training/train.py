@@ -1,82 +1,159 @@
 """Train a job and yield its events. Nothing here writes a file or knows who receives the events."""
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
 
-from runner.config.jobs import Job, even_parts
+from runner.config.jobs import Job, Task, Trial, even_parts, job_of
 from runner.config.run_spec import RunSpec
+from runner.errors import strict
 from runner.storage import checkpoints
-from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult, Status
-from runner.training.learners.selection import CannotStackError
-from runner.training.loop import LoopEvent, TrainingLoop, TrainingState
+from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult, Shortfall, Status
+from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
+from runner.training.networks import DeviceLostError, raise_if_lost
 from runner.training.options import TrainingOptions
 from runner.training.repeats import Repeats
 from runner.training.settings import settings_of
+from runner.training.trial import try_stack
 
 
-def train(job: Sequence[RunSpec], options: TrainingOptions, checkpoint: Path | None = None) -> Iterator[Event]:
+class StackFaultError(Exception):
+    """A stack failed, and all of its runs succeed alone: a fault of bnbench. It is raised in strict mode only."""
+
+
+def work(task: Task, options: TrainingOptions, checkpoint: Path | None = None) -> Iterator[Event]:
+    """Do what a worker is given: a trial, or a job."""
+    return try_stack(task, options) if isinstance(task, Trial) else train(task, options, checkpoint)
+
+
+def train(job: Job, options: TrainingOptions, checkpoint: Path | None = None) -> Iterator[Event]:
     """Train a job's runs: an `EpochRow` per run per epoch, and a `RunResult` at the end of each run.
 
-    A stack that fails or runs out of memory is halved, until the part that fails is one run; its result says why. No
-    event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there is none.
+    A stack that runs out of memory is halved. If it fails for another reason, its runs train alone. A `Shortfall` says
+    so in both cases. No event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there
+    is none.
+    Errors: DeviceLostError, after the results of all runs, where this process cannot use its GPU any more.
 
     >>> run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
-    >>> row, result = train([run], TrainingOptions())
+    >>> row, result = train(Job((run,)), TrainingOptions())
     >>> row.epoch, row.step, result.status
     (1, 2, 'ok')
     """
-    saved = checkpoints.load(checkpoint) if checkpoint else None
-    rows = {run.run_id: checkpoints.rows(saved, run.run_id) for run in job}
-    repeats = Repeats()
-    ended: set[str] = set()
-    waiting: list[tuple[Job, str]] = [(tuple(job), "")]
-    while waiting:
-        part, note = waiting.pop()
-        run_ids = [run.run_id for run in part]
-        repeats.start_over(run_ids)
+    yield from _Training(job, options, checkpoint).events()
+
+
+class _Training:
+    """The attempts at a job: at first all runs together, then smaller parts where that fails."""
+
+    def __init__(self, job: Job, options: TrainingOptions, checkpoint: Path | None) -> None:
+        self.options = options
+        self.saved = checkpoints.load(checkpoint) if checkpoint else None
+        self.rows = {run_id: checkpoints.rows(self.saved, run_id) for run_id in job.run_ids}
+        self.repeats = Repeats()
+        # the runs that have not reported their result
+        ended = {run_id for run_id in job.run_ids if self.saved and not checkpoints.goes_on(self.saved, run_id)}
+        self.left = {run.run_id: run for run in job.runs if run.run_id not in ended}
+        self.waiting = [job]
+        # a stack's error that is no lack of memory, until a run fails alone, too
+        self.fault: Exception | SystemExit | None = None
+
+    def events(self) -> Iterator[Event]:
+        while self.waiting:
+            part = self.waiting.pop()
+            self.repeats.start_over(part.run_ids)
+            try:
+                yield from self._attempt(part)
+            except StackFaultError:
+                raise
+            except (Exception, SystemExit) as error:
+                # SystemExit: a network that calls sys.exit() is a failed run, too.
+                yield from self._failed(part, error)
+
+    def _attempt(self, part: Job) -> Iterator[Event]:
+        """Train runs together. Yield the events that no earlier attempt has reported."""
+        for event in self._loop_events(part):
+            if isinstance(event, dict):
+                # The rows in a checkpoint must end with its epoch, so all repeated events must be over.
+                if not self.repeats.are_to_come(part.run_ids):
+                    state = {**event, "rows": {run_id: self._row_values(run_id) for run_id in part.run_ids}}
+                    yield Checkpoint(part.run_ids, event["epoch"], checkpoints.pack(state))
+            elif isinstance(event, Shortfall):
+                yield event
+            elif isinstance(event, RunResult):
+                yield self._result(replace(event, rows=tuple(self.rows[event.run_id])))
+            elif not self.repeats.is_repeated(event.run_id):
+                if isinstance(event, EpochRow):
+                    self.rows[event.run_id].append(event)
+                yield event
+
+    def _loop_events(self, part: Job) -> Iterator[LoopEvent]:
+        with settings_of(part.runs[0]):
+            yield from TrainingLoop(part, self.options, self.saved).events()
+
+    def _row_values(self, run_id: str) -> list[list[object]]:
+        return [list(astuple(row)) for row in self.rows[run_id]]
+
+    def _result(self, result: RunResult) -> RunResult:
+        """Note that a run has ended. Errors: StackFaultError for the last one, where only the stack was at fault."""
+        del self.left[result.run_id]
+        if self.fault and not self.left and strict():
+            raise StackFaultError("a stack failed, but its runs succeed alone") from self.fault
+        return result
+
+    def _failed(self, part: Job, error: Exception | SystemExit) -> Iterator[Event]:
+        """Go on with what is left of a part: train it as smaller parts, or report that its run has failed.
+
+        Errors: DeviceLostError where CUDA has failed. Then the results of all runs that are left come first.
+        """
         try:
-            for event in _loop_events(part, options, note, saved):
-                if isinstance(event, dict):
-                    # The rows in a checkpoint must end with its epoch, so all repeated events must be over.
-                    if not repeats.are_to_come(run_ids):
-                        yield _checkpoint(event, rows)
-                elif isinstance(event, RunResult):
-                    ended.add(event.run_id)
-                    yield replace(event, rows=tuple(rows[event.run_id]))
-                elif not repeats.is_repeated(event.run_id):
-                    if isinstance(event, EpochRow):
-                        rows[event.run_id].append(event)
-                    yield event
-        except CannotStackError as cannot:
-            waiting += [(smaller, cannot.note) for smaller in reversed(cannot.parts)]
-        except (Exception, SystemExit) as error:
-            # SystemExit: a network that calls sys.exit() is a failed run, too.
-            if len(part) > 1:
-                unfinished = [run for run in part if run.run_id not in ended]
-                waiting += [(half, "") for half in reversed(even_parts(unfinished, 2)) if half]
-            else:
-                yield _failure(part[0], error, rows[part[0].run_id])
+            raise_if_lost(part.runs[0])
+        except DeviceLostError:
+            for run in list(self.left.values()):
+                yield self._failure(run, error)
+            raise
+        if isinstance(error, CannotBuildError):
+            yield self._failure(error.run, error.__cause__ or error)
+            others = tuple(run for run in part.runs if run != error.run)
+            self.waiting += [replace(part, runs=others)] if others else []
+            return
+        left = tuple(run for run in part.runs if run.run_id in self.left)
+        of_memory = _of_memory(error)
+        if part.form is None or (of_memory and len(left) == 1):
+            self.fault = None
+            yield self._failure(left[0], error)
+            return
+        groups = even_parts(left, 2) if of_memory else [(run,) for run in left]
+        shortfall = Shortfall(
+            run_ids=tuple(run.run_id for run in left),
+            planned="one stack",
+            instead=f"as 2 stacks of at most {len(groups[-1])}" if of_memory else "alone",
+            reason="out of memory" if of_memory else " ".join(_message(error).split())[:200],
+            parts=tuple(tuple(run.run_id for run in group) for group in groups),
+            form=part.form if of_memory else None,
+            traceback="" if of_memory else traceback.format_exc(),
+        )
+        if not of_memory:
+            self.fault = error
+        yield shortfall
+        for group in reversed(groups):
+            self.waiting.append(job_of(group, shortfall.form, shortfall.note))
+
+    def _failure(self, run: RunSpec, error: BaseException) -> RunResult:
+        status: Status = "oom" if _of_memory(error) else "failed"
+        rows = tuple(self.rows[run.run_id])
+        del self.left[run.run_id]
+        return RunResult(
+            run.run_id, status, rows, error=_message(error), traceback="".join(traceback.format_exception(error))
+        )
 
 
-def _loop_events(part: Job, options: TrainingOptions, note: str, saved: TrainingState | None) -> Iterator[LoopEvent]:
-    with settings_of(part[0]):
-        yield from TrainingLoop(part, options, note, saved).events()
+def _message(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
-def _checkpoint(state: TrainingState, rows: dict[str, list[EpochRow]]) -> Checkpoint:
-    """The checkpoint of these runs, with their rows so far: a run that continues from it has all its rows again."""
-    rows_so_far = {run_id: [list(astuple(row)) for row in rows[run_id]] for run_id in state["runs"]}
-    return Checkpoint(tuple(state["runs"]), state["epoch"], checkpoints.pack({**state, "rows": rows_so_far}))
-
-
-def _failure(run: RunSpec, error: BaseException, rows: Sequence[EpochRow]) -> RunResult:
-    of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+def _of_memory(error: BaseException) -> bool:
     # torch's CPU allocator raises a plain RuntimeError.
-    of_memory |= "can't allocate memory" in str(error)
-    status: Status = "oom" if of_memory else "failed"
-    message = f"{type(error).__name__}: {error}"
-    return RunResult(run.run_id, status, tuple(rows), error=message, traceback=traceback.format_exc())
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.jobs import STACKABLE, jobs
+from runner.config.jobs import STACKABLE, expected_stacks
 from runner.config.run_spec import RunSpec
 
 BASE = RunSpec(network="batch_norm", dataset="digits", device="cpu")
@@ -17,10 +17,10 @@ DIFFERENT = {
 }
 
 
-def test_runs_that_differ_in_what_a_stack_can_hold_are_one_job() -> None:
+def test_runs_that_differ_in_what_a_stack_can_hold_are_one_stack() -> None:
     assert set(DIFFERENT) == set(STACKABLE)
     runs = [BASE, *(BASE.changed(**{name: value}) for name, value in DIFFERENT.items())]
-    assert jobs(runs, "on", workers=1) == [tuple(runs)]
+    assert expected_stacks(runs, "on", workers=1) == [tuple(runs)]
 
 
 def test_anything_else_parts_them() -> None:
@@ -32,24 +32,24 @@ def test_anything_else_parts_them() -> None:
         {"epochs": 3},
         {"precision": "bf16"},
     ):
-        assert len(jobs([BASE, BASE.changed(**change)], "on", workers=1)) == 2, change
+        assert len(expected_stacks([BASE, BASE.changed(**change)], "on", workers=1)) == 2, change
 
 
 def test_auto_stacks_on_cuda_alone() -> None:
     for device, count in (("cpu", 2), ("cuda", 1), ("cuda:1", 1)):
         pair = [BASE.changed(device=device, seed=seed) for seed in range(2)]
-        assert len(jobs(pair, "auto", workers=1)) == count
-        assert len(jobs(pair, "off", workers=1)) == 2
+        assert len(expected_stacks(pair, "auto", workers=1)) == count
+        assert len(expected_stacks(pair, "off", workers=1)) == 2
 
 
 def test_a_data_loader_serves_one_run() -> None:
-    assert len(jobs([BASE.changed(num_workers=1, seed=seed) for seed in range(2)], "on", workers=1)) == 2
+    assert len(expected_stacks([BASE.changed(num_workers=1, seed=seed) for seed in range(2)], "on", workers=1)) == 2
 
 
 def test_every_run_is_in_one_job_and_every_worker_has_one() -> None:
     runs = [BASE.changed(network=name, seed=seed) for seed in range(11) for name in ("batch_norm", "no_batch_norm")]
     for workers in range(1, 6):
-        found = jobs(runs, "on", workers)
+        found = expected_stacks(runs, "on", workers)
         assert sorted(run.run_id for job in found for run in job) == sorted(run.run_id for run in runs)
         assert len(found) >= workers
         sizes = [len(job) for job in found]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import Result
 
+from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
@@ -175,11 +176,11 @@ def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, 
     load_plugins((plugin,))
     fixed: dict[str, Any] = {"dataset": "digits", "device": "cpu", "train_samples": 200, "batch_size": 20}
     run = RunSpec(network="mortal", epochs=5, **fixed)  # ten steps an epoch
-    events = list(executor["inline"]([(run,)], Context(TrainingOptions(tmp_path, (plugin,), Every(epochs=2)))))
+    events = list(executor["inline"]([Job((run,))], Context(TrainingOptions(tmp_path, (plugin,), Every(epochs=2)))))
     saved = next(event for event in events if isinstance(event, Checkpoint))
     (tmp_path / "two.ckpt").write_bytes(to_bytes(saved))
     write("die", "")
     context = Context(TrainingOptions(tmp_path, (plugin,)), checkpoints={run.run_id: tmp_path / "two.ckpt"})
-    result = list(executor["process"]([(run,)], context))[-1]
+    result = list(executor["process"]([Job((run,))], context))[-1]
     assert isinstance(result, RunResult)
     assert (result.status, [row.epoch for row in result.rows]) == ("failed", [1, 2, 3, 4])

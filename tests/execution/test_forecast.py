@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from runner.config.jobs import longest_first
+from runner.config.jobs import Job, longest_first
 from runner.config.run_spec import RunSpec
 from runner.monitoring.eta import makespan
 
@@ -93,8 +93,8 @@ def test_a_plan_says_what_a_job_asks_for(bnbench: Bnbench, write: Write) -> None
 
 def test_the_longest_job_first_and_equals_as_they_stand() -> None:
     runs = [RunSpec(network="n", epochs=epochs, seed=seed) for seed, epochs in enumerate((1, 5, 1, 3, 2))]
-    jobs = [(runs[0],), (runs[1],), (runs[2],), (runs[3], runs[4])]
-    assert longest_first(jobs) == [(runs[1],), (runs[3], runs[4]), (runs[0],), (runs[2],)]
+    jobs = [Job((runs[0],)), Job((runs[1],)), Job((runs[2],)), Job((runs[3], runs[4]), "grouped")]
+    assert longest_first(jobs) == [jobs[1], jobs[3], jobs[0], jobs[2]]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

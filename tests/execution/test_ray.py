@@ -23,19 +23,19 @@ from runner.training.options import TrainingOptions
 
 EPOCHS = 5
 RUNS = [RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed) for seed in range(5)]
-JOBS: list[Job] = [tuple(RUNS[:2]), (RUNS[2],), tuple(RUNS[3:])]
+JOBS = [Job(tuple(RUNS[:2]), "grouped"), Job((RUNS[2],)), Job(tuple(RUNS[3:]), "grouped")]
 
 
 def events(job: Job, every: int, done: int, attempt: int) -> Iterator[Single]:
     """A job's events after so many epochs; the attempt shows in nothing but the times."""
     for epoch in range(done + 1, EPOCHS + 1):
-        for run in job:
+        for run in job.runs:
             yield CurveRow(run.run_id, epoch - 0.5, epoch, 1.0, 0.5, 1.0, 0.5, attempt)
-        for run in job:
+        for run in job.runs:
             yield EpochRow(run.run_id, epoch, epoch, run.seed + epoch, 0.5, 1.0, 0.5, attempt, attempt)
         if every and epoch % every == 0 and epoch < EPOCHS:
-            yield Checkpoint(tuple(run.run_id for run in job), epoch, str(epoch).encode())
-    for run in job:
+            yield Checkpoint(job.run_ids, epoch, str(epoch).encode())
+    for run in job.runs:
         yield RunResult(run.run_id, "ok", error="")
 
 

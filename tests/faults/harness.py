@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import execution, training
-from runner.config.jobs import Job
+from runner.config.jobs import Task
 from runner.config.reader import from_mapping
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
@@ -57,10 +57,10 @@ def row(run: RunSpec, epoch: int) -> EpochRow:
 
 
 @executor("stub")
-def stub(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+def stub(jobs: Sequence[Task], context: Context) -> Iterator[Event]:
     """Trains nothing; its rows are a function of run and epoch. The second run of three fails."""
     for job in jobs:
-        for run in job:
+        for run in job.runs:
             file = context.checkpoints.get(run.run_id)
             done = next((found.epoch for found in find(file.parent)[0] if found.path == file), 0) if file else 0
             rows = [row(run, epoch) for epoch in range(1, done + 1)]
@@ -80,7 +80,7 @@ TOGETHER = 5
 
 
 @executor("together")
-def together(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+def together(jobs: Sequence[Task], context: Context) -> Iterator[Event]:
     """The stub's events in batches, as a cluster's come."""
     events = stub(jobs, context)
     while batch := tuple(islice(events, TOGETHER)):
@@ -325,7 +325,7 @@ def many(runs: int) -> Trials:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
     @executor("watched")
-    def watched(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
+    def watched(jobs: Sequence[Task], context: Context) -> Iterator[Event]:
         for number, event in enumerate(stub(jobs, context)):
             if number % (2 * runs // 10) == 0:
                 readings.append((time.perf_counter(), memory()))

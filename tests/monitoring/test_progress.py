@@ -82,7 +82,7 @@ def row(run_id: str, epoch: int, seconds: float = 1.0, **values: float) -> Epoch
 
 
 def solo(sweep: Sweep) -> list[Job]:
-    return [(run,) for run in sweep.runs]
+    return [Job((run,)) for run in sweep.runs]
 
 
 def simulate(
@@ -93,10 +93,10 @@ def simulate(
     free = [(at, worker) for worker, at in enumerate(begin)]
     for job in jobs:
         at, worker = heapq.heappop(free)
-        for epoch in range(1, job[0].epochs + 1):
+        for epoch in range(1, job.runs[0].epochs + 1):
             at += seconds(job)
-            said.append((at, row(job[0].run_id, epoch, seconds(job))))
-        said.append((at, RunResult(job[0].run_id, "ok")))
+            said.append((at, row(job.runs[0].run_id, epoch, seconds(job))))
+        said.append((at, RunResult(job.runs[0].run_id, "ok")))
         heapq.heappush(free, (at, worker))
     return sorted(said, key=lambda each: each[0])
 
@@ -110,7 +110,7 @@ def test_the_forecast_is_right_whoever_trains_and_however_long_the_start_took(
     assert progress.eta() is None
 
     def seconds(job: Job) -> float:
-        return 2.0 if job[0].network == "no_batch_norm" else 5.0
+        return 2.0 if job.runs[0].network == "no_batch_norm" else 5.0
 
     said = simulate(solo(sweep), seconds, [7.0, 7.5][:workers])
     end, missed = said[-1][0], {}
@@ -171,7 +171,7 @@ def test_a_pipe_gets_the_solo_line_it_always_got_and_a_forecast(
 def test_a_stack_is_one_line_an_epoch_with_the_means_of_its_runs(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress(sweep, [sweep.runs[:3], sweep.runs[3:]], clock=lambda: 0.0)
+    progress = Progress(sweep, [Job(sweep.runs[:3], "grouped"), Job(sweep.runs[3:], "grouped")], clock=lambda: 0.0)
     first, second, third = (run.run_id for run in sweep.runs[:3])
     progress.on_epoch(row(first, 1, 2.0, train_loss=0.2))
     progress.on_epoch(row(second, 1, 2.0, train_loss=0.4))

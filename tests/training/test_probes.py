@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import registry
+from runner.config.jobs import Job
 from runner.config.run_spec import ProbeName, RunSpec
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
 from runner.training.data.preprocessing import RunData, prepare
@@ -36,7 +37,7 @@ def data() -> RunData:
 
 
 def numbers(run: RunSpec) -> list[tuple[float, ...]]:
-    rows = [row for row in train([run], TrainingOptions()) if isinstance(row, EpochRow)]
+    rows = [row for row in train(Job((run,)), TrainingOptions()) if isinstance(row, EpochRow)]
     return [(row.step, row.train_loss, row.train_accuracy, row.valid_loss, row.valid_accuracy) for row in rows]
 
 
@@ -68,7 +69,7 @@ def test_readings_are_spread_evenly_and_end_with_the_epoch(batches: int, reading
 
 
 def test_the_last_reading_of_an_epoch_is_the_epochs_row() -> None:
-    events = list(train([RUN.changed(evaluations_per_epoch=4)], TrainingOptions()))
+    events = list(train(Job((RUN.changed(evaluations_per_epoch=4),)), TrainingOptions()))
     curves = [event for event in events if isinstance(event, CurveRow)]
     rows = [event for event in events if isinstance(event, EpochRow)]
     assert [round(curve.epoch, 6) for curve in curves[:4]] == [round(step / 13, 6) for step in (4, 7, 10, 13)]
@@ -265,8 +266,9 @@ def test_contract_of_every_probe(name: ProbeName, data: RunData) -> None:
 
 
 def test_rows_of_a_run_end_with_its_result() -> None:
-    *_, last = train([RUN.changed(probes=("train",), epochs=1)], TrainingOptions())
+    *_, last = train(Job((RUN.changed(probes=("train",), epochs=1),)), TrainingOptions())
     assert isinstance(last, RunResult)
     assert any(
-        isinstance(event, ProbeRow) for event in train([RUN.changed(probes=("train",), epochs=1)], TrainingOptions())
+        isinstance(event, ProbeRow)
+        for event in train(Job((RUN.changed(probes=("train",), epochs=1),)), TrainingOptions())
     )

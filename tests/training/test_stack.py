@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner import registry
+from runner.config.jobs import Job, Trial
 from runner.config.run_spec import RunSpec
-from runner.storage.rows import EpochRow, ProbeRow, RunResult
+from runner.storage.rows import EpochRow, ProbeRow, RunResult, StackPlan
 from runner.training.data.batches import batch_order
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.learners.cuda_graph import rehearse
-from runner.training.learners.selection import CannotStackError, learner_for
 from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack, cross_entropy
 from runner.training.learners.stack_check import bytes_per_run, obstacle
@@ -30,6 +31,7 @@ from runner.training.networks import build_network
 from runner.training.options import TrainingOptions
 from runner.training.settings import settings_of
 from runner.training.train import train
+from runner.training.trial import try_stack
 
 CPU = torch.device("cpu")
 
@@ -151,10 +153,14 @@ def test_a_stack_of_any_size_is_its_runs(count: int) -> None:
 # Training
 
 
+def together(runs: Sequence[RunSpec]) -> Job:
+    return Job(tuple(runs), "grouped" if len(runs) > 1 else None)
+
+
 def events(job: Sequence[RunSpec]) -> tuple[dict[str, list[EpochRow]], dict[str, RunResult]]:
     rows: dict[str, list[EpochRow]] = {run.run_id: [] for run in job}
     results: dict[str, RunResult] = {}
-    for event in train(job, TrainingOptions()):
+    for event in train(together(job), TrainingOptions()):
         if isinstance(event, EpochRow):
             assert event.run_id not in results
             rows[event.run_id].append(event)
@@ -218,7 +224,7 @@ def test_a_network_that_fails_for_one_seed_fails_one_run() -> None:
     _, results = events(job)
     assert [results[run.run_id].status for run in job] == ["ok", "ok", "ok", "failed", "ok", "ok"]
     assert results[job[3].run_id].error == "ValueError: three"
-    assert [results[run.run_id].trained_as for run in job[:3]] == ["stack of 3"] * 3
+    assert {results[run.run_id].trained_as for run in job if run.seed != 3} == {"stack of 5"}
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -241,22 +247,28 @@ def test_a_stack_that_runs_out_of_memory_is_halved(monkeypatch: pytest.MonkeyPat
     _, results = events(job)
     assert [results[run.run_id].status for run in job] == ["ok"] * 5
     assert [len(results[run.run_id].rows) for run in job] == [2] * 5
-    assert sorted(result.trained_as for result in results.values()) == ["stack of 2"] * 2 + ["stack of 3"] * 3
+    reason = "out of memory (planned: one stack of 5)"
+    assert Counter(result.trained_as for result in results.values()) == {
+        f"stack of 2: {reason}": 2,
+        f"stack of 3: {reason}": 3,
+    }
 
 
-def test_a_stack_is_cut_to_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def plan(runs: Sequence[RunSpec], most: int = 100) -> StackPlan:
+    (found,) = try_stack(Trial(tuple(runs), most), TrainingOptions())
+    return found
+
+
+def test_a_stack_has_room_in_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     job = [RUN.changed(seed=seed) for seed in range(7)]
-    networks = [build_network(run) for run in job]
-    data = prepare("digits", Path(), "normal", "held_out", None, CPU)
-    each = bytes_per_run(networks[0], data.train.images, 333)
+    data = prepare("digits", Path("data"), "normal", "held_out", None, CPU)
+    each = bytes_per_run(build_network(RUN), data.train.images, max(RUN.batch_size, 333))
     assert each > 6 * 4 * 33_250
-    monkeypatch.setattr("runner.training.learners.selection.free_memory", lambda _: 3 * each)
-    with pytest.raises(CannotStackError) as cut:
-        learner_for(tuple(job), networks, data, CPU, "")
-    assert [len(part) for part in cut.value.parts] == [2, 3, 2]
-    assert [run for part in cut.value.parts for run in part] == job
-    _, results = events(job)
-    assert {result.status for result in results.values()} == {"ok"}
+    monkeypatch.setattr("runner.training.trial.free_memory", lambda _: 3 * each)
+    assert plan(job).size == 3
+    assert plan(job, most=2).size == 2
+    (shared,) = try_stack(Trial(tuple(job), most=100, sharing=3), TrainingOptions())
+    assert shared.size == 1
 
 
 class Noisy(nn.Module):
@@ -284,12 +296,7 @@ def test_what_cannot_be_stacked_trains_alone_and_says_why(name: str) -> None:
     def unstackable() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Unflatten(1, (1, 10)), build(), nn.Flatten())
 
-    job = [RUN.changed(network="stack_test_unstackable", seed=seed) for seed in range(2)]
-    _, results = events(job)
-    for run in job:
-        assert results[run.run_id].status == "ok"
-        assert results[run.run_id].trained_as.startswith("alone: ")
-        assert reason in results[run.run_id].trained_as
+    assert reason in plan([RUN.changed(network="stack_test_unstackable", seed=seed) for seed in range(2)]).obstacle
 
 
 def test_obstacles_that_can_be_seen() -> None:
@@ -316,15 +323,16 @@ def test_probes_of_a_stacked_run_are_its_own() -> None:
     job = members(
         RUN.changed(network="notebook_mlp", network_args={"norm": "batch"}, optimizer="sgd", probes=("norms",)), 2
     )
-    together = [event for event in train(job, TrainingOptions()) if isinstance(event, ProbeRow)]
-    alone = [event for run in job for event in train([run], TrainingOptions()) if isinstance(event, ProbeRow)]
+    stacked = [event for event in train(together(job), TrainingOptions()) if isinstance(event, ProbeRow)]
+    parts = [together([run]) for run in job]
+    alone = [event for part in parts for event in train(part, TrainingOptions()) if isinstance(event, ProbeRow)]
 
     def key(row: ProbeRow) -> tuple[Any, ...]:
         return row.run_id, row.step, row.layer, row.measure
 
-    assert sorted(map(key, together)) == sorted(map(key, alone))
+    assert sorted(map(key, stacked)) == sorted(map(key, alone))
     values = {key(row): row.value for row in alone}
-    for row in together:
+    for row in stacked:
         assert row.value == pytest.approx(values[key(row)], rel=1e-3, abs=1e-5)
 
 

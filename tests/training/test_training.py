@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import registry
+from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.storage.rows import EpochRow, RunResult
@@ -30,7 +31,7 @@ RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=1
 
 
 def rows_of(run: RunSpec, root: Path = Path()) -> tuple[list[EpochRow], RunResult]:
-    *rows, result = train([run], TrainingOptions(root))
+    *rows, result = train(Job((run,)), TrainingOptions(root))
     assert isinstance(result, RunResult)
     assert all(isinstance(row, EpochRow) for row in rows)
     return [row for row in rows if isinstance(row, EpochRow)], result
@@ -179,7 +180,8 @@ def test_divergence_ends_the_run_with_the_epoch_that_shows_it() -> None:
 )
 def test_a_faulty_network_is_a_failed_run_and_the_next_one_goes_on(output: Any, message: str) -> None:
     registry.network("faulty")(output)
-    failed, *_, ok = train([RUN.changed(network="faulty"), RUN.changed(epochs=1)], TrainingOptions())
+    jobs = Job((RUN.changed(network="faulty"),)), Job((RUN.changed(epochs=1),))
+    failed, *_, ok = (event for job in jobs for event in train(job, TrainingOptions()))
     assert isinstance(failed, RunResult)
     assert failed.status == "failed"
     assert "Traceback" in failed.traceback
@@ -197,7 +199,7 @@ def test_a_network_that_exits_or_asks_too_much_is_that_runs_status(error: BaseEx
     def raises() -> nn.Module:
         raise error
 
-    (result,) = train([RUN.changed(network="raises")], TrainingOptions())
+    (result,) = train(Job((RUN.changed(network="raises"),)), TrainingOptions())
     assert isinstance(result, RunResult)
     assert result.status == status
 
@@ -268,7 +270,7 @@ def test_one_runs_arguments_do_not_reach_the_next() -> None:
 
     run = RUN.changed(network="keeps", network_args={"sizes": [1]}, epochs=1)
     assert run.factory_kwargs["sizes"] is not run.network_args["sizes"]
-    list(train([run, run.changed(seed=1)], TrainingOptions()))
+    list(train(Job((run, run.changed(seed=1)), "grouped"), TrainingOptions()))
     assert seen == [[1], [1]]
 
 
@@ -283,9 +285,9 @@ def test_a_last_step_that_ruins_the_network_is_divergence() -> None:
 
 def test_training_leaves_denormals_to_the_statistics_that_follow() -> None:
     tiny = torch.tensor(1e-40)
-    list(train([RUN.changed(epochs=1)], TrainingOptions()))
+    list(train(Job((RUN.changed(epochs=1),)), TrainingOptions()))
     assert (tiny * 1).item() > 0
-    half_way = train([RUN], TrainingOptions())
+    half_way = train(Job((RUN,)), TrainingOptions())
     next(half_way)
     assert (tiny * 1).item() == 0  # while it trains they are flushed
     half_way.close()  # type: ignore[attr-defined]
@@ -294,31 +296,38 @@ def test_training_leaves_denormals_to_the_statistics_that_follow() -> None:
 
 def test_a_stack_that_fails_after_a_run_has_ended_trains_the_other_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Loop:
-        def __init__(self, job: tuple[RunSpec, ...], *_: object) -> None:
+        def __init__(self, job: Job, *_: object) -> None:
             self.job = job
 
         def events(self) -> Iterator[RunResult]:
-            yield RunResult(self.job[0].run_id, "diverged")
-            if len(self.job) > 1:
+            yield RunResult(self.job.runs[0].run_id, "diverged")
+            if len(self.job.runs) > 1:
                 raise RuntimeError("the stack failed")
 
     monkeypatch.setattr("runner.training.train.TrainingLoop", Loop)
-    job = [RUN, RUN.changed(seed=1)]
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+    job = Job((RUN, RUN.changed(seed=1)), "grouped")
     results = list(train(job, TrainingOptions()))
-    assert [result.run_id for result in results if isinstance(result, RunResult)] == [run.run_id for run in job]
+    assert [result.run_id for result in results if isinstance(result, RunResult)] == list(job.run_ids)
 
 
 def test_a_run_that_ends_earlier_alone_than_in_its_stack_still_has_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone it diverges at epoch 3, after its stack has passed on four epochs: fewer events than before."""
 
-    def events(part: Sequence[RunSpec], *_: object) -> Iterator[EpochRow | RunResult]:
-        for epoch in range(1, 5 if len(part) > 1 else 4):
-            for run in part:
-                yield EpochRow(run.run_id, epoch, epoch, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)
-        if len(part) > 1:
-            raise RuntimeError("only together")
-        yield RunResult(part[0].run_id, "diverged")
+    class Loop:
+        def __init__(self, job: Job, *_: object) -> None:
+            self.runs = job.runs
 
-    monkeypatch.setattr("runner.training.train._loop_events", events)
-    found = [event for event in train([RUN, RUN.changed(seed=1)], TrainingOptions()) if isinstance(event, RunResult)]
+        def events(self) -> Iterator[EpochRow | RunResult]:
+            for epoch in range(1, 5 if len(self.runs) > 1 else 4):
+                for run in self.runs:
+                    yield EpochRow(run.run_id, epoch, epoch, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)
+            if len(self.runs) > 1:
+                raise RuntimeError("only together")
+            yield RunResult(self.runs[0].run_id, "diverged")
+
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+    monkeypatch.setattr("runner.training.train.TrainingLoop", Loop)
+    job = Job((RUN, RUN.changed(seed=1)), "grouped")
+    found = [event for event in train(job, TrainingOptions()) if isinstance(event, RunResult)]
     assert [(result.status, len(result.rows)) for result in found] == [("diverged", 4)] * 2

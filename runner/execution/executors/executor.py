@@ -1,14 +1,15 @@
-"""What an executor is: a function that takes jobs and yields their events. It writes no file. `inline` is the simplest.
+"""What an executor is: a function that takes tasks (trials or jobs) and yields their events. It writes no file.
 
-`inline` trains in this process, which suits a debugger. `process` trains in worker processes: if one dies, the others
-continue. `ray` has such workers on the nodes of a cluster. All executors give the same rows.
+`inline` is the simplest: it trains in this process, which suits a debugger. `process` trains in worker processes: if
+one dies, the others continue. `ray` has such workers on the nodes of a cluster. All executors give the same rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.config.jobs import Job
+from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.ray_cluster import RayContext
 from runner.storage.rows import Event
@@ -17,26 +18,40 @@ from runner.training.options import TrainingOptions
 
 @dataclass(frozen=True)
 class Context:
-    """What an executor gets besides the jobs.
+    """What an executor gets besides the tasks.
 
-    At most `workers` jobs train at a time. `checkpoints` maps a run's id to the file that the run continues from. Only
-    the executor `ray` uses `ray`.
+    At most `workers` tasks are worked on at a time. `checkpoints` maps a run's id to the file that the run continues
+    from. `finished` are the runs that have their result already: a stack trains them again with its other runs. `gpus`
+    are the names of GPUs for CUDA_VISIBLE_DEVICES: each worker process sees one of them. Only the executor `ray` uses
+    `ray`.
     """
 
     training: TrainingOptions
     workers: int = 1
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    finished: Collection[str] = ()
+    gpus: Sequence[str] = ()
     ray: RayContext | None = None
 
+    @property
+    def sharing(self) -> int:
+        """How many workers share the memory of one device."""
+        return math.ceil(self.workers / max(1, len(self.gpus)))
 
-Executor = Callable[[Sequence[Job], Context], Iterator[Event]]
+
+def checkpoint_of(task: Task, checkpoints: Mapping[str, Path]) -> Path | None:
+    """The file that a task continues from; None where it begins at the start."""
+    return next((checkpoints[run_id] for run_id in task.run_ids if run_id in checkpoints), None)
 
 
-def inline(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """One job after the other, in this process. Errors: UserError where runs have a time limit."""
-    from runner.training.train import train
+Executor = Callable[[Sequence[Task], Context], Iterator[Event]]
+
+
+def inline(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
+    """One task after the other, in this process. Errors: UserError where runs have a time limit."""
+    from runner.training.train import work
 
     if context.training.run_timeout is not None:
         raise UserError("--run-timeout needs --executor process: inline runs cannot be stopped")
-    for job in jobs:
-        yield from train(job, context.training, context.checkpoints.get(job[0].run_id))
+    for task in tasks:
+        yield from work(task, context.training, checkpoint_of(task, context.checkpoints))

@@ -3,39 +3,44 @@
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
-from runner.config.jobs import Job
-from runner.execution.executors.executor import Context
+from runner.config.jobs import Task
+from runner.execution.executors.executor import Context, checkpoint_of
 from runner.execution.executors.worker import Worker
 from runner.storage.rows import Event
 
 
-def process(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """Jobs in worker processes. When a worker dies, only the unfinished runs of its own job fail."""
-    waiting = list(reversed(jobs))
-    workers: list[Worker] = []
+def process(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
+    """Tasks in worker processes. When a worker dies, only the unfinished runs of its own task fail.
 
-    def start_next_job(worker: Worker) -> None:
-        job = waiting.pop()
-        worker.start(job, context.checkpoints.get(job[0].run_id))
+    A worker has a number, from 0. The number decides which GPU it sees, so a new worker takes the GPU of the dead one.
+    """
+    waiting = list(reversed(tasks))
+    workers: dict[int, Worker] = {}
+
+    def start_next_task(worker: Worker) -> None:
+        task = waiting.pop()
+        worker.start(task, checkpoint_of(task, context.checkpoints), context.finished)
 
     try:
         while waiting or workers:
-            while waiting and len(workers) < context.workers:
-                workers.append(Worker(context.training))
-                start_next_job(workers[-1])
+            for number in range(context.workers):
+                if waiting and number not in workers:
+                    gpu = context.gpus[number % len(context.gpus)] if context.gpus else None
+                    workers[number] = Worker(context.training, gpu=gpu)
+                    start_next_task(workers[number])
             # An hour at most, because `wait` does not take infinity.
-            timeout = min(3600.0, *(worker.seconds_left() for worker in workers))
-            ready = wait([worker.pipe for worker in workers], timeout)
-            for worker in list(workers):
+            timeout = min(3600.0, *(worker.seconds_left() for worker in workers.values()))
+            ready = wait([worker.pipe for worker in workers.values()], timeout)
+            for number, worker in list(workers.items()):
                 if worker.pipe in ready:
                     yield from worker.receive()
                 elif worker.seconds_left() <= 0:
                     yield from worker.time_out()
                 if worker.idle and waiting and not worker.dead:
-                    start_next_job(worker)
+                    start_next_task(worker)
                 elif worker.idle:
                     worker.stop()
-                    workers.remove(worker)
+                    del workers[number]
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.kill()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 
-from runner.config.jobs import Job
+from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.worker import Worker
 from runner.execution.executors.worker_process import NodeCheck
@@ -52,19 +52,19 @@ class RayActor:
         self.node = options.node
         self.worker: Worker | None = None
 
-    def next_events(self, job: Job = (), checkpoint: Path | bytes | None = None) -> Answer:
-        """Begin a job where one is given, and wait for events. An answer without events is a sign of life."""
+    def next_events(self, task: Task | None = None, checkpoint: Path | bytes | None = None) -> Answer:
+        """Begin a task where one is given, and wait for events. An answer without events is a sign of life."""
         if isinstance(checkpoint, bytes):
             file = Path(self.folder.name) / f"checkpoint{SUFFIX}"
             file.write_bytes(checkpoint)
             checkpoint = file
-        if job and (self.worker is None or self.worker.dead):
+        if task and (self.worker is None or self.worker.dead):
             self.worker = Worker(self.training, self.node)
         if self.worker is None:
             return Answer()
         try:
-            if job:
-                self.worker.start(job, checkpoint)
+            if task:
+                self.worker.start(task, checkpoint)
             events = _events(self.worker)
         except UserError as error:
             return Answer(refusal=str(error))

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from runner.config.jobs import Job, remaining
+from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
@@ -32,9 +32,9 @@ ATTEMPTS = 5
 """How many attempts in a row may be lost without a new row. A job that kills its nodes must not be tried for ever."""
 
 
-def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
-    """Jobs on the nodes of a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
-    pool = _Pool(jobs, context)
+def ray(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
+    """Tasks on the nodes of a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
+    pool = _Pool(tasks, context)
     try:
         while pool.waiting or pool.actors:
             yield from pool.start_actors()
@@ -49,16 +49,17 @@ def ray(jobs: Sequence[Job], context: Context) -> Iterator[Event]:
 
 
 class _Actor:
-    """The driver's end of an actor: its job, and the question that it has not answered yet."""
+    """The driver's end of an actor: its task, and the question that it has not answered yet."""
 
     def __init__(self, cluster: Cluster, options: Any) -> None:
         self.ray = cluster.ray
         self.remote = cluster.actor(RayActor, options)
-        self.placed, self.job = False, Job()
+        self.placed = False
+        self.task: Task | None = None
         self.ask()
 
-    def ask(self, job: Job = (), checkpoint: Path | bytes | None = None) -> None:
-        self.question = self.remote.next_events.remote(job, checkpoint)
+    def ask(self, task: Task | None = None, checkpoint: Path | bytes | None = None) -> None:
+        self.question = self.remote.next_events.remote(task, checkpoint)
         self.asked_at = monotonic()
 
     def end(self) -> None:
@@ -68,11 +69,11 @@ class _Actor:
 class _Pool:
     """The actors, and the jobs that wait for one."""
 
-    def __init__(self, jobs: Sequence[Job], context: Context) -> None:
+    def __init__(self, tasks: Sequence[Task], context: Context) -> None:
         assert context.ray is not None
         self.cluster, self.ray = context.ray.cluster, context.ray.cluster.ray
-        self.waiting = deque(jobs)
-        self.attempts = Attempts(context.ray, context.checkpoints)
+        self.waiting = deque(tasks)
+        self.attempts = Attempts(context.ray, context.checkpoints, context.finished)
         self.actors: list[_Actor] = []
         self.options = self.ray.put(_actor_options(context.ray, context.training))
         self.slots, self.counted = 0, -math.inf
@@ -132,11 +133,11 @@ class _Pool:
         yield from self.attempts.new(answer.events)
         if not answer.idle:
             actor.ask()
-        elif left := remaining([actor.job], self.attempts.ended, {}):
-            yield from self.attempt_lost(actor, f"it ended without a result of {len(left[0])} runs")
+        elif actor.task and (left := self.attempts.left(actor.task)):
+            yield from self.attempt_lost(actor, f"it ended without a result of {len(left)} runs")
         elif self.waiting:
-            actor.job = self.waiting.popleft()
-            actor.ask(actor.job, self.attempts.start(actor.job))
+            actor.task = self.waiting.popleft()
+            actor.ask(actor.task, self.attempts.start(actor.task))
         else:
             self.actors.remove(actor)
             actor.end()
@@ -147,27 +148,27 @@ class _Pool:
                 yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
-        """End an actor, and put the unfinished runs of its job at the front of the queue.
+        """End an actor, and put the unfinished runs of its task at the front of the queue.
 
-        Errors: UserError where one actor after another is lost before it has had a job.
+        Errors: UserError where one actor after another is lost before it has had a task.
         """
         self.actors.remove(actor)
         actor.end()
         self.counted = -math.inf
-        if not actor.job:
+        if actor.task is None:
             self.failed_starts += 1
             if self.failed_starts >= ATTEMPTS:
                 raise UserError(f"no actor starts in the cluster: {cause}")
             yield Note(f"an actor did not start: {cause}")
-        for part in remaining([actor.job], self.attempts.ended, self.attempts.checkpoints):
-            lost = self.attempts.count_loss(part)
+        for task in self.attempts.next_attempts(actor.task) if actor.task else ():
+            lost, left = self.attempts.count_loss(task), self.attempts.left(task)
             if lost < ATTEMPTS:
-                yield Note(f"runs lost: {len(part)} ({cause}); attempt {lost + 1} on another node")
-                self.waiting.appendleft(part)
+                yield Note(f"runs lost: {len(left)} ({cause}); attempt {lost + 1} on another node")
+                self.waiting.appendleft(task)
             else:
                 error = f"lost {lost} times in a row ({cause})"
-                for run in part:
-                    yield self.attempts.end(RunResult(run.run_id, "failed", error=error))
+                for run_id in left:
+                    yield self.attempts.end(RunResult(run_id, "failed", error=error))
 
 
 def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:

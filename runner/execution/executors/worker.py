@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from runner.config.jobs import Job
+from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.worker_process import NodeCheck
 from runner.storage import checkpoints
@@ -26,9 +26,12 @@ _PROGRAM = "from runner.execution.executors.worker_process import main; main()"
 
 
 class Worker:
-    """A worker process. It starts when the object is made. `node` is for a worker on a node of a cluster."""
+    """A worker process. It starts when the object is made.
 
-    def __init__(self, options: TrainingOptions, node: NodeCheck | None = None) -> None:
+    `node` is for a worker on a node of a cluster. `gpu` names the only GPU that the worker sees; None for all.
+    """
+
+    def __init__(self, options: TrainingOptions, node: NodeCheck | None = None, gpu: str | None = None) -> None:
         self.pipe, other_end = Pipe()
         # The worker imports from where this process does (-P: and from nowhere else).
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
@@ -39,7 +42,7 @@ class Worker:
             [sys.executable, "-P", "-c", _PROGRAM, str(other_end.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[other_end.fileno()],
-            env={**_MALLOC, **os.environ, "PYTHONPATH": path},
+            env={**_MALLOC, **os.environ, "PYTHONPATH": path} | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
         )
         # The worker now has the only other end, so the pipe ends when the worker dies.
         other_end.close()
@@ -50,13 +53,14 @@ class Worker:
         self.idle, self.dead = True, False
         self.deadline = math.inf
 
-    def start(self, job: Job, checkpoint: Path | None = None) -> None:
-        """Begin a job, from a checkpoint where one is given."""
+    def start(self, task: Task, checkpoint: Path | None = None, finished: Collection[str] = ()) -> None:
+        """Begin a task, from a checkpoint where one is given. `finished` are runs that need no result."""
         # A run that fails reports all its rows, also those before its checkpoint.
         saved = checkpoints.load(checkpoint) if checkpoint else None
-        self.rows = {run.run_id: checkpoints.rows(saved, run.run_id) if saved else [] for run in job}
+        run_ids = [run_id for run_id in task.run_ids if run_id not in finished]
+        self.rows = {run_id: checkpoints.rows(saved, run_id) if saved else [] for run_id in run_ids}
         self.idle = False
-        self.pipe.send((job, checkpoint))
+        self.pipe.send((task, checkpoint))
 
     def seconds_left(self) -> float:
         """Seconds until the job has taken too long."""
@@ -68,7 +72,7 @@ class Worker:
         Errors: UserError where the worker's node differs from the driver's machine.
         """
         try:
-            event: Single | Literal["ready"] | UserError | None = self.pipe.recv()
+            event: Single | Literal["ready", "device lost"] | UserError | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             yield from self._died()
             return
@@ -79,11 +83,14 @@ class Worker:
                 self.deadline = monotonic() + self.run_timeout * len(self.rows)
         elif event is None:
             self.idle, self.deadline = True, math.inf
+        elif event == "device lost":
+            # Every run of the task has its result. A new worker takes the next task.
+            self.kill()
         else:
-            if isinstance(event, EpochRow):
+            if isinstance(event, EpochRow) and event.run_id in self.rows:
                 self.rows[event.run_id].append(event)
             elif isinstance(event, RunResult):
-                del self.rows[event.run_id]
+                self.rows.pop(event.run_id, None)
             yield event
 
     def _died(self) -> Iterator[RunResult]:

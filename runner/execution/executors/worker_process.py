@@ -53,19 +53,25 @@ def _work(pipe: Connection) -> None:
     load_plugins(options.plugins)
 
     from runner.training.data.datasets import load
-    from runner.training.train import train
+    from runner.training.networks import DeviceLostError
+    from runner.training.train import work
 
     while True:
-        job, checkpoint = pipe.recv()
+        task, checkpoint = pipe.recv()
+        dataset = task.runs[0].dataset
         if node:
-            pipe.send(_check_node(node, job[0].dataset, options.data_dir))
+            pipe.send(_check_node(node, dataset, options.data_dir))
         # An error in the data is not reported here. Training reads the data again, and reports it.
         with suppress(Exception):
-            load(job[0].dataset, options.data_dir)
+            load(dataset, options.data_dir)
         # Importing torch and reading the data do not count as the run's time.
         pipe.send("ready")
-        for event in train(job, options, checkpoint):
-            pipe.send(event)
+        try:
+            for event in work(task, options, checkpoint):
+                pipe.send(event)
+        except DeviceLostError:
+            pipe.send("device lost")
+            return
         pipe.send(None)
 
 

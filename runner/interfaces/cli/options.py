@@ -4,11 +4,12 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from runner import registry
+from runner.config.jobs import StackMode
 from runner.config.reader import load
 from runner.execution.options import EVERY_MINUTE, Options
 from runner.storage.checkpoints import Every
@@ -105,12 +106,22 @@ data_dir_option = click.option(
     "--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data)."
 )
 
+
+def _stack(text: str) -> StackMode:
+    if text in ("auto", "on", "off"):
+        return cast(StackMode, text)
+    if not text.isdecimal() or not 0 < int(text) < 10**6:
+        raise click.BadParameter(f"'{text}'; allowed: auto, on, off, or the number of runs in a stack")
+    return int(text)
+
+
 stack_option = click.option(
     "--stack",
-    type=click.Choice(["auto", "on", "off"]),
+    type=_stack,
     default="auto",
+    metavar="auto|on|off|N",
     help="Train runs that differ only in seed, lr, … at the same time, as one batched model. "
-    "Results stay separate. auto does so on CUDA only.",
+    "Results stay separate. auto: on CUDA only. N: in stacks of N runs.",
 )
 
 workers_option = click.option(

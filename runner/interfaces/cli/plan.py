@@ -38,15 +38,19 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
     """
     if measured is not None and not measured.is_dir():
         raise UserError(f"--measured {measured}: no such results folder")
-    print_plan(sweep, measured or Path("results") / sweep.name, **settings)
+    folder = Path("results") / sweep.name
+    print_plan(sweep, folder, measured or folder, **settings)
 
 
 def print_plan(
-    sweep: Sweep, measured: Path, *, stack: StackMode, data_dir: str | None, workers: int | None, **_: Any
+    sweep: Sweep, folder: Path, measured: Path, *, stack: StackMode, data_dir: str | None, workers: int | None, **_: Any
 ) -> None:
-    """Print the sweep's runs, its stacks and its duration, estimated from the epochs in the folder `measured`."""
+    """Print the sweep's runs, its stacks and its duration.
+
+    The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`.
+    """
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
-    for line in chain(plans.describe(sweep), plans.describe_stacks(sweep, stack, data_dir), time):
+    for line in chain(plans.describe(sweep), plans.describe_stacks(sweep, stack, data_dir, folder), time):
         click.echo(line)
 
 

@@ -69,9 +69,12 @@ def resume(results: Path, **options: Any) -> None:
 
 
 def _train(sweep: Sweep, out: Path, existing: Existing, options: dict[str, Any]) -> None:
+    from runner.execution.composition import shortfalls
     from runner.execution.driver import run_sweep
 
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
     if code in (0, 1) and not options["fail_fast"]:
         print_comparison([out / sweep.name])
+    for line in shortfalls(out / sweep.name):
+        click.echo(line, err=True)
     sys.exit(code)

@@ -20,8 +20,8 @@ from runner.training.settings import autocast
 class Solo(Learner):
     """The learner of one run."""
 
-    def __init__(self, run: RunSpec, network: nn.Module, data: RunData, how: str = "alone") -> None:
-        self.run, self.data, self.how = run, data, how
+    def __init__(self, run: RunSpec, network: nn.Module, data: RunData) -> None:
+        self.run, self.data, self.how = run, data, "alone"
         self.device = device = data.train.labels.device
         self.network = network.to(device)
         if device.type == "cpu":

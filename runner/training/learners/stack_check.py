@@ -1,6 +1,7 @@
 """Whether runs of a network can train as a stack, and how much memory one of them takes."""
 
 import copy
+import os
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int) -> str | None:
     try:
         with torch.random.fork_rng(devices=[]):
             return _difference(network, images[:SAMPLES].cpu(), classes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         return first_line.split(". ")[0] or type(error).__name__
 
@@ -98,3 +99,10 @@ def bytes_per_run(network: nn.Module, images: Tensor, samples: int) -> int:
     del output
     parameters = sum(parameter.nbytes for parameter in network.parameters())
     return 2 * sum(kept.values()) * samples // len(images) + 6 * parameters
+
+
+def free_memory(device: torch.device) -> int:
+    """How many bytes stacks may take: 4/5 of a GPU's free memory; 1/4 of the machine's, which workers share."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] * 4 // 5
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

@@ -1,0 +1,90 @@
+"""Which runs train together. This is decided once, before the first job, and recorded in stacks.json."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runner.config.jobs import Job, StackMode, Trial, job_of, most_per_stack, stack_groups, stackable, stacks_of
+from runner.config.run_spec import RunSpec
+from runner.execution.executors.executor import Context, Executor
+from runner.storage import stacks as stack_file
+from runner.storage.folder import LOG
+from runner.storage.rows import EventBatch, RunResult, Shortfall, StackPlan
+from runner.storage.stacks import PlannedJob, Stacks
+
+Group = tuple[RunSpec, ...]
+
+
+def decide(
+    runs: Sequence[RunSpec], mode: StackMode, count: int, executor: Executor, context: Context, stacks: Stacks
+) -> Stacks:
+    """Add jobs for these runs to a sweep's stacks. `count` is the number of runs of the whole sweep.
+
+    Groups of runs that may form stacks are tried by the executor. Runs that cannot train together train alone; then
+    there is a shortfall that says why.
+    """
+    most = most_per_stack(count, mode, context.workers)
+    groups = stack_groups(runs, mode, context.checkpoints)
+    trials = [
+        Trial(group, min(most, len(group)), fixed=isinstance(mode, int), sharing=context.sharing)
+        for group in groups
+        if stackable(group[0], mode) and (len(group) > 1 or group[0].device.startswith("cuda"))
+    ]
+    plans = dict(_try(trials, executor, replace(context, checkpoints={})))
+    jobs, shortfalls = [], []
+    for group in groups:
+        plan = plans.get(group[0].run_id)
+        if plan is None:
+            jobs += [PlannedJob((run.run_id,)) for run in group]
+        elif plan.obstacle:
+            shortfall = _shortfall(plan, alone=most == 1 or len(group) == 1)
+            shortfalls.append(shortfall)
+            jobs += [PlannedJob(part, note=shortfall.note) for part in shortfall.parts]
+        else:
+            parts = stacks_of(group, plan.size)
+            jobs += [PlannedJob(tuple(run.run_id for run in part), plan.form) for part in parts]
+    measured = [plan for plan in plans.values() if plan.seconds]
+    return Stacks((*stacks.jobs, *jobs), (*stacks.trials, *measured), (*stacks.shortfalls, *shortfalls))
+
+
+def _try(trials: Sequence[Trial], executor: Executor, context: Context) -> Iterator[tuple[str, StackPlan]]:
+    """The plan of each trial, by the id of its first run."""
+    trial_of = {run_id: trial for trial in trials for run_id in trial.run_ids}
+    for event in executor(trials, context) if trials else ():
+        for single in event.events if isinstance(event, EventBatch) else (event,):
+            if isinstance(single, StackPlan):
+                yield single.run_ids[0], single
+            elif isinstance(single, RunResult):
+                # The worker died or took too long. It reports every run of the trial.
+                run_ids = trial_of[single.run_id].run_ids
+                yield run_ids[0], StackPlan(run_ids, obstacle=f"the trial failed: {single.error}")
+
+
+def _shortfall(plan: StackPlan, *, alone: bool) -> Shortfall:
+    planned, instead = ("a CUDA graph", "step by step") if alone else ("one stack", "alone")
+    return Shortfall(plan.run_ids, planned, instead, plan.obstacle, parts=tuple((run_id,) for run_id in plan.run_ids))
+
+
+def jobs_to_train(stacks: Stacks, runs: Mapping[str, RunSpec], finished: Collection[str]) -> list[Job]:
+    """The jobs that have a run which is not finished. A stack trains all of its runs, the finished ones, too."""
+    jobs = []
+    for planned in stacks.jobs:
+        members = tuple(runs[run_id] for run_id in planned.runs if run_id in runs)
+        if any(run.run_id not in finished for run in members):
+            jobs.append(job_of(members, planned.form, planned.note))
+    return jobs
+
+
+def shortfalls(folder: Path) -> Iterator[str]:
+    """A line for each reason for which runs of a sweep did not train as planned."""
+    alike: dict[tuple[str, str, str], list[Shortfall]] = defaultdict(list)
+    for each in stack_file.read(folder).shortfalls:
+        alike[each.planned, each.instead, each.reason].append(each)
+    for same in alike.values():
+        run_ids = tuple(run_id for each in same for run_id in each.run_ids)
+        planned = same[0].planned if len(same) == 1 else PLURAL[same[0].planned].format(len(same))
+        yield f"{replace(same[0], run_ids=run_ids, planned=planned)} (more in {folder / LOG})"
+
+
+PLURAL = {"one stack": "{} stacks", "a CUDA graph": "{} CUDA graphs"}

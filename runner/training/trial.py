@@ -1,0 +1,48 @@
+"""A trial: can these runs train as a stack, how many fit into the memory, and which form is fast?"""
+
+from collections.abc import Iterator
+
+from runner.config.jobs import Trial
+from runner.errors import strict
+from runner.storage.rows import StackPlan
+from runner.training.data.preprocessing import prepare
+from runner.training.evaluation import BATCH
+from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle
+from runner.training.networks import build_network, raise_if_lost, resolve_device
+from runner.training.options import TrainingOptions
+from runner.training.settings import settings_of
+
+
+def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
+    """Try a trial's runs, and yield what was found out. The trial takes a few seconds at most.
+
+    Errors: DeviceLostError where this process cannot use its GPU any more.
+    """
+    try:
+        with settings_of(trial.runs[0]):
+            plan = _plan(trial, options)
+    except (Exception, SystemExit) as error:
+        if strict():
+            raise
+        message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        plan = StackPlan(trial.run_ids, obstacle=f"the trial failed: {message}")
+    yield plan
+    raise_if_lost(trial.runs[0])
+
+
+def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
+    run = trial.runs[0]
+    device = resolve_device(run.device)
+    data = prepare(run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, device)
+    try:
+        network = build_network(run)
+    except (Exception, SystemExit) as error:
+        # Each run fails for the same reason, and reports it.
+        return StackPlan(trial.run_ids, obstacle=f"the network cannot be built ({type(error).__name__}: {error})")
+    images = data.train.images
+    if reason := obstacle(network, images, data.classes):
+        return StackPlan(trial.run_ids, obstacle=reason)
+    # An evaluation keeps nothing for a backward pass, so its batch counts for less.
+    samples = max(run.batch_size, BATCH // 3)
+    fit = max(1, free_memory(device) // trial.sharing // bytes_per_run(network, images, samples))
+    return StackPlan(trial.run_ids, size=min(trial.most, fit, len(trial.runs)))

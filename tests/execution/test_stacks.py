@@ -1,0 +1,256 @@
+"""Which runs train together is decided once, and what does not go as planned is said."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import Result
+
+from runner.storage import stacks
+from runner.storage.store import Store
+from runner.training.learners.stack import Stack
+from runner.training.train import StackFaultError
+
+Bnbench = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+CONFIG = """\
+name: seeds
+fixed: {network: notebook_mlp, dataset: digits, device: cpu, epochs: 3, train_samples: 400, batch_size: 100}
+grid: {seed: [0, 1, 2, 3]}
+"""
+INLINE = ("--executor", "inline", "--checkpoint-every", "1", "-q")
+STACKED = ("--stack", "on", "--workers", "1", *INLINE)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is written after it."""
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:
+    """The driver dies just before this call of the store's method."""
+    original, calls = getattr(Store, method), [0]
+
+    def until(self: Store, event: Any) -> None:
+        calls[0] += 1
+        if calls[0] == call:
+            raise Killed
+        original(self, event)
+
+    monkeypatch.setattr(Store, method, until)
+
+
+def tables(folder: Path) -> tuple[str, str]:
+    """The content of both tables, without the columns of durations."""
+    metrics = pd.read_csv(folder / "metrics.csv", dtype=str).drop(columns=["epoch_duration", "run_duration"])
+    return metrics.to_csv(), pd.read_csv(folder / "runs.csv", dtype=str).to_csv()
+
+
+def lines_of(folder: Path) -> set[str]:
+    """The lines of the runs that have a result, in both tables."""
+    runs = (folder / "runs.csv").read_text().splitlines()[1:]
+    ended = tuple(line.partition(",")[0] + "," for line in runs if ",interrupted," not in line)
+    lines = (folder / "metrics.csv").read_text().splitlines()[1:]
+    return {line for line in [*runs, *lines] if line.startswith(ended)}
+
+
+def sizes(folder: Path) -> list[int]:
+    return [len(job.runs) for job in stacks.read(folder).jobs]
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [("on_epoch", 1), ("on_epoch", 4), ("on_epoch", 6), ("on_checkpoint", 2), ("on_result", 1), ("on_result", 3)],
+)
+def test_a_killed_stack_keeps_its_runs_whatever_workers_there_are(
+    bnbench: Bnbench, write: Write, tmp_path: Path, method: str, call: int
+) -> None:
+    # One run diverges at its first epoch. It has ended before the checkpoints.
+    config = write("seeds.yaml", CONFIG + "exclude: [{seed: 2, lr: 0.01}, {seed: [0, 1, 3], lr: 1.0e+30}]\n")
+    config.write_text(config.read_text().replace("seed: [0, 1, 2, 3]}", "seed: [0, 1, 2, 3], lr: [0.01, 1.0e+30]}"))
+    assert bnbench("run", config, "--out", tmp_path / "whole", *STACKED).exit_code == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed(monkeypatch, method, call)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path / "cut", *STACKED)
+    done = bnbench("resume", tmp_path / "cut/seeds", "--stack", "off", "--workers", "3", *INLINE)
+    assert done.exit_code == 0, done.stderr
+    assert sizes(tmp_path / "cut/seeds") == [4]
+    assert tables(tmp_path / "cut/seeds") == tables(tmp_path / "whole/seeds")
+    assert set(pd.read_csv(tmp_path / "cut/seeds/runs.csv")["trained_as"]) == {"stack of 4"}
+
+
+def test_a_finished_run_that_trains_again_must_repeat_its_rows(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write("seeds.yaml", CONFIG)
+    with monkeypatch.context() as patch:
+        killed(patch, "on_result", 3)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path, *STACKED)
+    metrics = tmp_path / "seeds/metrics.csv"
+    lines = metrics.read_text().splitlines(keepends=True)
+    at = next(index for index, line in enumerate(lines) if line.startswith("1,3,"))
+    lines[at] = re.sub(r"^(1,3,\d+,)[^,]+", r"\g<1>0.125", lines[at])
+    metrics.write_text("".join(lines))
+    finished = lines_of(tmp_path / "seeds")
+    assert len(finished) == 2 * (3 + 1)
+    done = bnbench("resume", tmp_path / "seeds", *INLINE)
+    assert done.exit_code == 2
+    assert "run 1 trained again with its stack and gave another train_loss at epoch 3 (0.125 then, 0." in done.stderr
+    assert finished <= lines_of(tmp_path / "seeds")
+
+
+def test_a_folder_without_stacks_json_is_resumed(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("seeds.yaml", CONFIG)
+    assert bnbench("run", config, "--out", tmp_path / "whole", *STACKED).exit_code == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed(monkeypatch, "on_epoch", 9)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path / "old", *STACKED)
+    (tmp_path / "old/seeds/stacks.json").unlink()
+    done = bnbench("resume", tmp_path / "old/seeds", *STACKED)
+    assert done.exit_code == 0, done.stderr
+    assert tables(tmp_path / "old/seeds") == tables(tmp_path / "whole/seeds")
+
+
+def test_retry_trains_alone_once_the_stack_has_ended(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write("seeds.yaml", CONFIG.replace("seed: [0, 1, 2, 3]", "seed: [0, 1], lr: [0.01, 1.0e+30]"))
+    with monkeypatch.context() as patch:
+        killed(patch, "on_result", 4)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path, *STACKED)
+    folder = tmp_path / "seeds"
+    first = bnbench("resume", folder, "--retry", "diverged", *INLINE)
+    assert "not tried again yet, because other runs of their stack have not ended: run 2, 4" in first.stderr
+    assert sizes(folder) == [4]
+    second = bnbench("resume", folder, "--retry", "diverged", *INLINE)
+    assert second.exit_code == 0, second.stderr
+    assert sorted(sizes(folder)) == [1, 1, 2]
+    trained = pd.read_csv(folder / "runs.csv").set_index("run")["trained_as"]
+    assert trained.to_dict() == {1: "stack of 4", 2: "alone: trained again", 3: "stack of 4", 4: "alone: trained again"}
+
+
+def fails_together(monkeypatch: pytest.MonkeyPatch, error: Exception, most: int = 1) -> None:
+    """A stack of more than `most` runs fails at its second epoch."""
+    begin = Stack.begin_epoch
+
+    def begin_epoch(self: Stack, epoch: int) -> None:
+        if epoch == 2 and len(self.runs) > most:
+            raise error
+        begin(self, epoch)
+
+    monkeypatch.setattr(Stack, "begin_epoch", begin_epoch)
+
+
+def test_a_stack_that_fails_says_so_in_the_table_the_log_and_the_last_line(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_together(monkeypatch, RuntimeError("no such kernel"))
+    config = write("seeds.yaml", CONFIG)
+    with pytest.raises(StackFaultError):
+        bnbench("run", config, "--out", tmp_path / "strict", *STACKED)
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+    done = bnbench("run", config, "--out", tmp_path, *STACKED)
+    assert done.exit_code == 0
+    line = "4 runs were to train as one stack, but trained alone: RuntimeError: no such kernel"
+    assert done.stderr.splitlines()[-1] == f"{line} (more in {tmp_path / 'seeds/run.log'})"
+    table = pd.read_csv(tmp_path / "seeds/runs.csv")
+    assert set(table["trained_as"]) == {"alone: RuntimeError: no such kernel (planned: one stack of 4)"}
+    assert set(table["status"]) == {"ok"}
+    log = (tmp_path / "seeds/run.log").read_text()
+    assert line in log
+    assert "in begin_epoch" in log
+    assert sizes(tmp_path / "seeds") == [1, 1, 1, 1]
+    watched = bnbench("watch", tmp_path / "seeds", "--once").stdout
+    assert line in watched
+
+
+def test_a_stack_without_memory_is_halved_and_resumed_as_it_was_cut(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write("seeds.yaml", CONFIG)
+    with monkeypatch.context() as patch:
+        fails_together(patch, torch.OutOfMemoryError("no room"), most=2)
+        done = bnbench("run", config, "--out", tmp_path / "whole", *STACKED)
+        assert done.exit_code == 0, done.stderr
+        assert "4 runs were to train as one stack, but trained as 2 stacks of at most 2: out of memory" in done.stderr
+        killed(patch, "on_epoch", 9)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path / "cut", *STACKED)
+    # There is enough memory now.
+    assert sizes(tmp_path / "cut/seeds") == [2, 2]
+    assert bnbench("resume", tmp_path / "cut/seeds", *STACKED).exit_code == 0
+    assert tables(tmp_path / "cut/seeds") == tables(tmp_path / "whole/seeds")
+
+
+def test_a_network_that_fails_by_itself_is_a_failed_run_also_in_strict_mode(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    plugin = """
+from torch import nn
+from runner.registry import network
+
+class Late(nn.Linear):
+    def forward(self, x):
+        if len(x) == 100:  # a training batch, but not the trial's
+            raise ValueError("late")
+        return super().forward(x)
+
+@network("late")
+def late():
+    return nn.Sequential(nn.Flatten(), Late(784, 10))
+"""
+    write("late.py", plugin)
+    config = write(
+        "late.yaml", CONFIG.replace("notebook_mlp", "late").replace("seeds", "late") + "plugins: [late.py]\n"
+    )
+    done = bnbench("run", config, "--out", tmp_path, *STACKED)
+    assert done.exit_code == 1
+    table = pd.read_csv(tmp_path / "late/runs.csv")
+    assert set(table["error"]) == {"ValueError: late"}
+
+
+def test_the_size_of_stacks_can_be_fixed(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("seeds.yaml", CONFIG)
+    done = bnbench("run", config, "--out", tmp_path, "--stack", "3", "--workers", "1", *INLINE)
+    assert done.exit_code == 0, done.stderr
+    assert sizes(tmp_path / "seeds") == [2, 2]
+    for wrong in ("0", "-1", "some"):
+        done = bnbench("run", config, "--out", tmp_path, "--stack", wrong)
+        assert done.exit_code == 2
+        assert "allowed: auto, on, off, or the number of runs in a stack" in done.stderr
+
+
+def test_plan_and_watch_show_the_stacks(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write("seeds.yaml", CONFIG)
+    assert bnbench("run", config, "--stack", "3", "--workers", "1", *INLINE).exit_code == 0
+    planned = bnbench("plan", config).stdout
+    assert "stack 1: 2 runs (1, 2): grouped, as decided when the sweep started" in planned
+    assert "2 stacks of 2 runs, grouped" in bnbench("watch", "results/seeds", "--once").stdout
+    other = write("other.yaml", CONFIG.replace("epochs: 3", "epochs: 4"))
+    assert "as decided" not in bnbench("plan", other).stdout
+
+
+def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    config = write("seeds.yaml", CONFIG)
+    assert bnbench("run", config, "--out", tmp_path, *STACKED).exit_code == 0
+    path = tmp_path / "seeds/stacks.json"
+    whole = json.loads(path.read_text())
+    for damaged in (path.read_text()[:-20], "[]", '{"jobs": 3}', json.dumps(whole | {"jobs": [{"rnus": []}]})):
+        path.write_text(damaged)
+        done = bnbench("resume", tmp_path / "seeds", *INLINE)
+        assert done.exit_code == 2
+        assert re.search(r"stacks.json: damaged .*; delete it, and a resume decides anew", done.stderr)
