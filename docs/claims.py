@@ -37,10 +37,10 @@ bnbench claims show results/claims/small --format csv
 ```
 
 The first command writes the sweeps to `results/claims/small/`. The sweeps in `results/reference/claims/` are the
-committed results of this command, and this page shows them. Each sweep's `config.yaml` runs the sweep again, and its
-`environment.json` names the machine. Each claim, its metric and its smallest effect were written before these runs, in
-`experiments/claims/` and `configs/claims/`. The **smallest effect** is the smallest difference that we call important.
-We chose it before the runs.
+committed results of this command, and this page shows them. With a sweep's `config.yaml` you can run the sweep
+again. Its `environment.json` names the machine. Each claim, its metric and its smallest effect were written before
+these runs, in `experiments/claims/` and `configs/claims/`. The **smallest effect** is the smallest difference that we
+call important. We chose it before the runs.
 
 ## How to read a verdict
 
@@ -51,9 +51,10 @@ means percentage points. The numbers in square brackets are Student's 95% interv
 A claim says either that there is a difference, or that there is no important difference. "Within ±0.2 pp" is a claim of
 the second kind.
 
-- Both kinds of claim get a sign-flip test: is there a difference? The test gives other signs to the differences of the
-  pairs, and counts how often their mean is then at least as far from 0 as the measured mean. With twelve seeds, it
-  tries all 4096 combinations of signs. For a claim of a difference, the page shows the p of this test.
+- Both kinds of claim get a sign-flip test: is there a difference? The test changes the signs (+ or −) of the pairs'
+  differences in many combinations. It counts the combinations whose mean is at least as far from 0 as the measured
+  mean. With twelve seeds, it tries all 4096 combinations of signs. For a claim of a difference, the page shows the p of
+  this test.
 - For a claim of "no important difference", an equivalence test (two one-sided t tests) asks whether the difference is
   smaller than the smallest effect. The page shows the p of this test, except when the verdict is REFUTED. Then it shows
   the p of the sign-flip test. Some of these claims compare several arms with the baseline. Then the arm with the
@@ -72,11 +73,13 @@ There are four verdicts:
   difference" is REFUTED by a difference with either sign.
 - **EQUIVALENT**: The equivalence test shows that the difference is smaller than the smallest effect. Its p is below
   0.05. For a claim of "no important difference", this must be the Holm-adjusted p.
-- **INCONCLUSIVE**: The runs show none of these three things. For most of these claims, the page estimates how many
-  seeds would be needed to decide it. Usually this is the number of seeds that detects a difference as large as the
-  smallest effect with 80% probability. The sweep may already have that many seeds, and a measured difference below the
-  smallest effect. Then it is the number of seeds that gives EQUIVALENT with 80% probability. Both estimates use the
-  spread that was measured here. The second one also uses the measured difference.
+- **INCONCLUSIVE**: The runs show none of these three things. For most INCONCLUSIVE claims, the page estimates how many
+  seeds would be needed to decide the claim. In most cases, this is the number of seeds that are needed to detect a
+  difference as large as the smallest effect with 80% probability. It is calculated from the measured spread. In other
+  cases, the sweep already has that many seeds. If then the mean difference, without its sign, is at least as large as
+  the smallest effect, or if only Holm's adjustment prevents EQUIVALENT, the page shows one seed more than the sweep
+  has. Otherwise it shows the number of seeds that are needed for EQUIVALENT with 80% probability. This number is
+  calculated from the measured spread and the measured mean difference.
 
 A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
 happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.

@@ -29,7 +29,7 @@ Above the limit no row is lost. An actor waits until the driver asks it. The dri
 together, with one fsync. If you reach the limit, try these things in this order:
 
 1. Take fewer readings (`evaluations_per_epoch`, `probes`).
-2. Use longer jobs, or stacks, which send the rows of many runs at once.
+2. Use longer jobs, or stacks, which send the rows of many runs together.
 3. Put the results on a disk with a fast fsync.
 4. Use several configs instead of one. Each has its own driver and folder. `bnbench compare A B` compares them together.
 

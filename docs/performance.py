@@ -16,7 +16,7 @@ INTRODUCTION = """\
 # Performance
 
 `make docs` makes this page from the tables that `make bench` writes to `benchmarks/results/`. One benchmark has several
-rounds. In each round, every tool is measured once, one after the other. A number of seconds is the median over the
+rounds. In each round, every tool is measured once, one after the other. Each time in seconds is the median over the
 rounds. A ratio is calculated in each round: the table shows the median of these ratios, and in brackets the smallest
 and the largest. Unless a table says otherwise, seconds are the time of one run for one epoch of 60,000 images.
 
@@ -38,8 +38,8 @@ HOW = """\
 - **What the seconds include.** "8 runs … 2 workers" includes the start of two processes. Each process needs about two
   seconds to import torch and read the data. In a short sweep, this is most of the time: see the table by number of
   runs. The stacks in that table train in the benchmark's own process, which has already started. The other tools also
-  train in the benchmark's own process, one after the other, and do not change the memory settings. At batch 1000, a
-  part of bnbench's lead comes from the memory settings of its workers.
+  train in the benchmark's own process, one after the other. They use the normal memory settings of the system, not
+  those of bnbench's workers (see **CPU** below). At batch 1000, these settings explain a part of bnbench's advantage.
 - **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
   finish more epochs per second than a single process with two threads. When a worker frees memory, the memory stays
   with its process and is used again (`MALLOC_MMAP_THRESHOLD_`). Without this setting, at batch 1000, a third of the
@@ -54,12 +54,12 @@ HOW = """\
   `bnbench plan --stack on` says so.
 - **The rule of `--stack auto`** is: stacks on CUDA, no stacks on a CPU. On a CPU, a stacked convolution is no faster
   than separate convolutions. (On one thread, a stack of 4 or 8 runs of the MLP takes about 10% less time per run than
-  one run alone. Two workers with 16 runs are still faster.) A run that trains alone has another advantage: its numbers
-  do not depend on the other runs of the sweep, not even in the last bit.
+  one run alone. Two workers with 16 runs are even faster than this stack.) A run that trains alone has another
+  advantage: its numbers do not depend on the other runs of the sweep, not even in the last bit.
 - **CUDA.** A step gathers the batch, runs forward and backward, updates the weights and adds up the sums. bnbench takes
   three steps to warm up and undoes their effects. Then it records the step as a CUDA graph. If the last batch is
-  smaller, a second graph is recorded for it. The data stay on the device as normalised float32. A batch then moves four
-  times as many bytes as uint8 would, but needs no conversion and no normalisation.
+  smaller, a second graph is recorded for it. The data stay on the device as normalised float32. A batch then has four
+  times as many bytes as it would have as uint8. But it needs no conversion and no normalisation.
 - **`share_batches: true`** gives all seeds the same batch order. A stack then gathers each batch only once, and its
   first convolution is not grouped. But the results of the seeds are then no longer independent. So `share_batches` is
   never on by default, and the tables record it.

@@ -121,10 +121,11 @@ def why_notebook_mlp(metrics: pd.DataFrame) -> str:
         f"From epoch 3 on, our runs have {len(late)} readings of this accuracy. Of these, "
         f"{(accuracy < 0.95).sum()} are below 0.95, and {(accuracy < 0.9182).sum()} are below 0.9182, which is the "
         f"notebook's lowest value. Our lowest value is {accuracy.min():.4f}. So jumps as large as the notebook's also "
-        "occur in our runs. The prediction interval assumes a normal distribution, which is symmetric. In one "
+        "occur in our runs. The prediction interval assumes a normal distribution, which is symmetric. Within each "
         f"epoch, the accuracies of our {late['seed'].nunique()} seeds are not distributed symmetrically around their "
-        f"mean (skewness {skewness:.1f}): there are more very low values than very high ones. So the interval does not "
-        "reach low enough."
+        "mean. There are more very low values than very high ones (skewness of epochs 3 to "
+        f"{late['epoch'].max()} together, after each epoch's mean is subtracted: {skewness:.1f}). So the interval does "
+        "not reach low enough."
     )
 
 

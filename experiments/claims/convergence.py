@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 TIME: dict[str, Any] = {"unit": "%", "smallest_effect": 20, "claimed": -1}
 """A time to a target, as a difference in % of the mean without batch norm."""
 
-LATE = "a run that never reaches it counts with the full training time; the difference is in % of the baseline's mean"
+RELATIVE = "The difference is in % of the baseline's mean"
+LATE = f"If a run never reaches it, the number of steps of the full training is used. {RELATIVE}"
 NOTEBOOK = 'the notebook: "with batch normalization it converges faster"'
 
 FASTER = {
@@ -51,7 +52,7 @@ def faster(name: str) -> Claim:
         sweep,
         sentence=f"Batch norm converges faster: {network}.",
         source=source,
-        metric=f"optimizer steps to {100 * target:g}% validation accuracy; {LATE}",
+        metric=f"optimizer steps until the validation accuracy is {100 * target:g}%. {LATE}",
         **TIME,
         measure=partial(steps_to_target, arm=norm_arm(sweep), target=target),
         table="curves.csv",
@@ -65,9 +66,15 @@ def faster_in_seconds(name: str) -> Claim:
     return declare(
         name,
         "notebook_mlp_mnist",
-        sentence="Batch norm also converges faster in seconds: the notebook's MLP on MNIST, SGD, lr 0.1.",
+        sentence=(
+            "Batch norm also converges faster if time is measured in seconds: the notebook's MLP on MNIST, SGD, lr 0.1."
+        ),
         source=NOTEBOOK,
-        metric=f"seconds of training, on the machine that trained, to 95% validation accuracy; {LATE}",
+        metric=(
+            "seconds of training until the validation accuracy is 95%, measured on the machine that trained the run. "
+            "If a run does not reach it within the duration of the shortest complete run, this duration is used. "
+            f"{RELATIVE}"
+        ),
         **TIME,
         measure=partial(seconds_to_target, arm="batch", target=0.95),
         table="curves.csv",
@@ -80,10 +87,12 @@ def faster_at_own_best(name: str) -> Claim:
 
     return _at_own_best(
         name,
-        sentence="Batch norm converges faster, each arm at its own best learning rate: the notebook's MLP on MNIST.",
+        sentence=(
+            "Batch norm converges faster if each arm uses its own best learning rate: the notebook's MLP on MNIST."
+        ),
         metric=(
-            f"optimizer steps to 90% validation accuracy; {LATE}. The best of the learning rates 0.01, 0.03, 0.1, "
-            "0.3 and 1 is the one with the arm's highest mean validation accuracy at the end"
+            f"optimizer steps until the validation accuracy is 90%. {LATE}. The best of the learning rates 0.01, 0.03, "
+            "0.1, 0.3 and 1 is the one with the arm's highest mean validation accuracy at the end"
         ),
         **TIME,
         measure=partial(steps_at_best_lr, arm="batch", target=0.9),
@@ -97,7 +106,7 @@ def larger_area_at_own_best(name: str) -> Claim:
     return _at_own_best(
         name,
         sentence=(
-            "Batch norm has the higher mean accuracy during training, each arm at its own best learning rate: the "
+            "Batch norm has the higher mean accuracy during training if each arm uses its own best learning rate: the "
             "notebook's MLP on MNIST."
         ),
         metric="mean validation accuracy over all readings, ten per epoch (the area under the validation curve)",

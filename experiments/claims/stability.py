@@ -40,7 +40,10 @@ def smaller_spread(name: str) -> Claim:
         "notebook_mlp_mnist",
         sentence="Training is more stable: seeds of the notebook's MLP on MNIST differ less in final accuracy.",
         source=SOURCE,
-        metric="how far a run's test accuracy is from its arm's median: with batch norm minus without",
+        metric=(
+            "the distance of a run's test accuracy from its arm's median. The difference is the distance with batch "
+            "norm minus the distance without it"
+        ),
         smallest_effect=0.1,
         claimed=-1,
         measure=partial(deviation, arm="batch"),
@@ -54,7 +57,9 @@ def steadier_validation(name: str) -> Claim:
     return declare(
         name,
         "notebook_mlp_mnist",
-        sentence="Training is more stable: the notebook's MLP's validation accuracy jumps less from epoch to epoch.",
+        sentence=(
+            "Training is more stable: the validation accuracy of the notebook's MLP jumps less from epoch to epoch."
+        ),
         source=f"{SOURCE}; the notebook's accuracy without batch norm, which falls to 0.9182 in epoch 3",
         metric="highest minus lowest validation accuracy of a run in the second half of its epochs",
         smallest_effect=0.2,

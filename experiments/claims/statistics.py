@@ -65,7 +65,10 @@ def batch_statistics(name: str) -> Claim:
             f"At test time the statistics of a batch of {size} {compares} the moving averages: the notebook's MLP."
         ),
         source=ONE_SAMPLE,
-        metric=f"validation accuracy on 2,000 images: with statistics of batches of {size} minus with moving averages",
+        metric=(
+            f"validation accuracy on 2,000 images with the statistics of batches of {size}, minus that with the moving "
+            "averages"
+        ),
         smallest_effect=0.2,
         claimed=claimed,
         measure=partial(batch_against_moving, arm="batch", size=size),

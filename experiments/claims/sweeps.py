@@ -50,7 +50,9 @@ SMALL_EXTRAS = {
 }
 """Sweep → what the budget `small` overrides beside `SMALL`."""
 
-ONE_SAMPLE = 'the notebook, on a batch of one sample: "is the mean not just this value, and the variance 0?"'
+ONE_SAMPLE = (
+    'the notebook, on a batch of one sample: "then the mean is just this value and the variance is 0, isn\'t it?"'
+)
 """A source of the claims about small batches."""
 
 OTHERS = "its test accuracy minus the baseline's. The result is for the arm with the largest p of the equivalence test"

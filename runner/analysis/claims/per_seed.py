@@ -66,5 +66,6 @@ def other_arms(results: Results) -> list[object]:
 def least_squares_slopes(x: Values, table: Values) -> Values:
     """The least-squares slopes of the columns of `table` [N, S] on `x` [N]."""
     centred = x - x.mean()
-    # Plain sums: the last digit of a BLAS product depends on the processor.
-    return np.asarray((centred[:, None] * table).sum(axis=0) / (centred**2).sum())
+    weights = centred / (centred**2).sum()
+    # Row by row: the last digit of a BLAS product depends on the processor.
+    return np.asarray(sum(weights[:, None] * (table - table.mean(axis=0))))

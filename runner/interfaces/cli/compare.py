@@ -44,7 +44,7 @@ def compare(results: tuple[Path, ...], style: Any, **selection: Any) -> None:
 
     RESULTS are the sweeps' folders. An arm is one value of the setting
     that is compared. A cell is a group of runs that are equal
-    in everything but arm and seed. In each cell,
+    in everything except arm and seed. In each cell,
     every arm is compared with the baseline.
     """
     print_comparison(results, style, **selection)
@@ -77,12 +77,12 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
 
-    The format tutorial gives the CSV and JSON files that the
-    tutorial's RunManager writes, byte for byte.
+    With --format tutorial, the command writes exactly the same
+    CSV and JSON files, byte for byte, as the tutorial's RunManager.
     The formats tensorboard and mlflow give the same values as --track.
     tensorboard writes to RESULTS/tensorboard, and mlflow to the server that
     MLFLOW_TRACKING_URI names, or else to mlflow.db in the folder above RESULTS.
-    --output names another folder.
+    For tensorboard and mlflow, --output names another folder.
     """
     if style not in ("tutorial", *tracker):
         raise UserError(unknown("format", style, ["tutorial", *tracker]))

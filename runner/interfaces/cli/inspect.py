@@ -20,7 +20,7 @@ def inspect(results: Path, run: str, data_dir: str | None, style: Any) -> None:
     RUN is the run's number or its run_id in RESULTS/runs.csv. The sweep's config must contain `save_weights: true`.
 
     Each norm layer is shown with running_mean, running_var, γ and β, and with the statistics of the first batch that
-    the run was trained on. The format json has every number.
+    the run was trained on. With --format json, the output contains every number.
     A number that is not finite is written as null.
     """
     from runner.reporting.inspection_table import render

@@ -153,14 +153,14 @@ execution_options = _together(
         type=_every,
         metavar="N|Ns",
         help="5 = a checkpoint every 5 epochs, 60s = every 60 seconds. "
-        "An interrupted run repeats at most this much training plus one epoch.",
+        "After an interruption, a run repeats at most the training of one such interval plus one epoch.",
     ),
     click.option(
         "--run-timeout",
         type=click.FloatRange(min=0, min_open=True, max=1e9),
         callback=not_nan,
         metavar="SECONDS",
-        help="Stop a run that takes longer than this.",
+        help="Stop a run that takes longer than this. A stack of R runs may take R times as long.",
     ),
     flag("--fail-fast", text="Stop the sweep at the first run that fails."),
     click.option(

@@ -33,8 +33,8 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
     The plan lists every run of CONFIG, its arm
     and the run that it is paired with. The plan also says
     which runs train together. It estimates the duration
-    if results/NAME or --measured has measured epochs.
-    Nothing is trained.
+    if the folder results/NAME, or the folder given by --measured,
+    contains epochs whose time was measured. Nothing is trained.
     """
     if measured is not None and not measured.is_dir():
         raise UserError(f"--measured {measured}: no such results folder")
