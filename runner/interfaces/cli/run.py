@@ -45,7 +45,7 @@ def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **opt
         if options[option] and not resume:
             raise UserError(f"--{option.replace('_', '-')} needs --resume")
     if dry_run:
-        print_plan(sweep, out / sweep.name, **options)
+        print_plan(sweep, out / sweep.name, out / sweep.name, **options)
     else:
         _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", options)
 
