@@ -6,11 +6,12 @@ import copy
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner import registry
 from runner.config.jobs import Form
@@ -75,6 +76,26 @@ def test_a_form_keeps_the_type_of_autocast(form: Form) -> None:
     layer = nn.Conv2d(1, 6, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert convolve(form, layer, stacked([layer, layer]), torch.randn(2, 2, 1, 5, 5)).dtype == torch.bfloat16
+
+
+class Unfolded(TorchDispatchMode):
+    """Records how many images each `im2col` gets: on CUDA it launches a kernel for each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.images: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.im2col.default:
+            self.images.append(len(args[0]))
+        return function(*args, **(kwargs or {}))
+
+
+def test_all_images_are_unfolded_by_one_kernel() -> None:
+    layer = nn.Conv2d(4, 6, 3)
+    with Unfolded() as unfolded:
+        convolve("unfold", layer, stacked([layer, layer]), torch.randn(5, 2, 4, 7, 7))
+    assert unfolded.images == [1]
 
 
 def networks() -> list[str]:

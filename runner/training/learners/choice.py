@@ -18,6 +18,9 @@ SECONDS = 5.0
 SHARE = 0.05
 """Timing ends after `SECONDS`, and after this share of the estimated training time."""
 
+OTHER_FORM = 2
+"""Another form is taken to cost at most this many times as much time as the form before it."""
+
 SMALLEST = 4
 """The size of the first candidates: the forms already differ there, and a step is short."""
 
@@ -127,7 +130,7 @@ def choose(seconds: Callable[[Candidate], float], group: Group, clock: Callable[
             reason = f"{MOST_CANDIDATES} candidates were timed"
             break
         if search.is_too_long(candidate):
-            if group.largest > max(other.size for other in search.scores) == group.smallest:
+            if group.largest > group.smallest and {timed.size for timed in search.scores} == {group.smallest}:
                 return search.choice(untimed, "the time for measuring ended before a second size was timed")
             reason = "the time for measuring ended"
             break
@@ -147,15 +150,19 @@ class _Search:
     scores: dict[Candidate, float] = field(default_factory=dict)
     timings: list[Timing] = field(default_factory=list)
     allowed: float = SECONDS
-    last: tuple[float, int] = (0.0, 1)
+    # The last candidate that did not fail, and the seconds that its timing took.
+    last: tuple[Candidate, float] | None = None
 
     def __post_init__(self) -> None:
         self.began = self.clock()
 
     def is_too_long(self, candidate: Candidate) -> bool:
         """Whether it would take more time than is left, judging by the last candidate. A larger stack takes longer."""
-        cost, size = self.last
-        return self.clock() - self.began + cost * max(1, candidate.size / size) > self.allowed
+        if self.last is None:
+            return False
+        last, cost = self.last
+        factor = max(1, candidate.size / last.size) if candidate.form == last.form else OTHER_FORM
+        return self.clock() - self.began + factor * cost > self.allowed
 
     def time(self, candidate: Candidate) -> None:
         began = self.clock()
@@ -168,9 +175,9 @@ class _Search:
             return
         cost = self.clock() - began
         total = self.group.stacks_in_a_row(candidate.size) * (cost + step * self.group.steps)
-        if all(map(math.isinf, self.scores.values())):
+        if self.last is None:
             self.allowed = min(SECONDS, SHARE * total)
-        self.last = cost, candidate.size
+        self.last = candidate, cost
         self.scores[candidate] = total / (self.group.runs * self.group.steps)
         self.timings.append(Timing(candidate.form, candidate.size, self.scores[candidate]))
 

@@ -70,7 +70,8 @@ def _unfold(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, images: Tenso
     runs, filters, groups = *weight.shape[:2], layer.groups
     settings = zip(images.shape[-2:], layer.kernel_size, layer.dilation, padding, layer.stride, strict=True)
     height, width = ((size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, gap, pad, step in settings)
-    windows = F.unfold(images.flatten(0, 1), layer.kernel_size, layer.dilation, padding, layer.stride)
+    # On CUDA, torch launches one kernel for each image. So all images are the channels of a single one.
+    windows = F.unfold(images.flatten(0, 2).unsqueeze(0), layer.kernel_size, layer.dilation, padding, layer.stride)
     # [B, R·G, values of a window, windows]
     windows = windows.view(len(images), runs * groups, -1, height * width)
     y = weight.reshape(runs * groups, filters // groups, -1) @ windows
