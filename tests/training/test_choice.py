@@ -70,6 +70,17 @@ def test_on_a_convex_curve_the_choice_is_near_the_best_size(best: int, workers: 
     assert len(device.timed) <= 8
 
 
+@pytest.mark.parametrize("best", [6, 11, 22, 45])
+def test_sizes_between_the_doubled_ones_are_found(best: int) -> None:
+    device = Device(lambda candidate: 1e-5 * candidate.size * (1 + 5 * math.log(candidate.size / best) ** 2))
+    group = replace(LINEAR, runs=1000, limit=1000)
+    chosen = device.choose(group)
+    fastest = device.training(group, Candidate("grouped", best))
+    assert device.training(group, Candidate("grouped", chosen.size)) <= 1.1 * fastest
+    doubled = min(abs(math.log(4 * 2**power / best)) for power in range(6))
+    assert abs(math.log(chosen.size / best)) < doubled
+
+
 @pytest.mark.parametrize("form", ["grouped", "loop", "unfold"])
 def test_the_fastest_form_is_chosen_at_four_runs_and_only_it_is_timed_at_other_sizes(form: Form) -> None:
     factors: dict[Form, float] = {"grouped": 2.0, "loop": 2.0, "unfold": 2.0, form: 1.0}
@@ -101,10 +112,11 @@ def test_a_score_is_the_training_time_per_run_and_step() -> None:
 # The limits
 
 
-@pytest.mark.parametrize("step", [1e-5, 1e-3, 0.01, 0.02, 0.2])
+@pytest.mark.parametrize("forms", [("grouped",), ("grouped", "loop", "unfold")])
+@pytest.mark.parametrize("step", [1e-5, 1e-3, 0.01, 0.02, 0.03, 0.2])
 @pytest.mark.parametrize("steps", [10, 1000, 10**6])
-def test_the_time_for_measuring_is_kept(step: float, steps: int) -> None:
-    group = replace(HUNDRED, steps=steps)
+def test_the_time_for_measuring_is_kept(step: float, steps: int, forms: tuple[Form, ...]) -> None:
+    group = replace(HUNDRED, steps=steps, forms=forms)
     device = Device(lambda candidate: step * candidate.size * (1 + (candidate.form == "unfold")))
     device.choose(group)
     first = 0.01 + 20 * 4 * step

@@ -78,24 +78,32 @@ def test_a_form_keeps_the_type_of_autocast(form: Form) -> None:
         assert convolve(form, layer, stacked([layer, layer]), torch.randn(2, 2, 1, 5, 5)).dtype == torch.bfloat16
 
 
-class Unfolded(TorchDispatchMode):
-    """Records how many images each `im2col` gets: on CUDA it launches a kernel for each of them."""
+class Kernels(TorchDispatchMode):
+    """Records how many images each `im2col` gets, and how many groups each convolution has."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.images: list[int] = []
+        self.unfolded: list[int] = []
+        self.groups: list[int] = []
 
     def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.ops.aten.im2col.default:
-            self.images.append(len(args[0]))
+            self.unfolded.append(len(args[0]))
+        if function is torch.ops.aten.convolution.default:
+            self.groups.append(args[-1])
         return function(*args, **(kwargs or {}))
 
 
-def test_all_images_are_unfolded_by_one_kernel() -> None:
+@pytest.mark.parametrize(("form", "groups"), [("grouped", [2]), ("loop", [1, 1]), ("unfold", [])])
+def test_a_form_uses_its_own_kernels(form: Form, groups: list[int]) -> None:
     layer = nn.Conv2d(4, 6, 3)
-    with Unfolded() as unfolded:
-        convolve("unfold", layer, stacked([layer, layer]), torch.randn(5, 2, 4, 7, 7))
-    assert unfolded.images == [1]
+    with Kernels() as kernels:
+        convolve(form, layer, stacked([layer, layer]), torch.randn(5, 2, 4, 7, 7))
+    assert kernels.groups == groups
+    assert kernels.unfolded == ([1] if form == "unfold" else [])  # CUDA launches a kernel for each image
+    with Kernels() as kernels:
+        convolve(form, layer, stacked([layer, layer]), torch.randn(5, 1, 4, 7, 7))
+    assert (kernels.groups, kernels.unfolded) == ([1], [])  # shared images: one dense convolution
 
 
 def networks() -> list[str]:
