@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +140,24 @@ def test_a_stack_for_which_memory_is_not_enough_is_out(monkeypatch: pytest.Monke
     assert chosen.timings[-1].error == "OutOfMemoryError: no room"
 
 
+def test_the_memory_of_a_timed_stack_is_free_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks: list[weakref.ref[Stack]] = []
+    original = Stack.step
+
+    def step(self: Stack, batch: Tensor) -> None:
+        stacks.append(weakref.ref(self))
+        original(self, batch)
+
+    monkeypatch.setattr(Stack, "step", step)
+    gc.disable()  # it would free later what a cycle holds
+    try:
+        step_seconds(group(MLP, 2), build_network(MLP), data(), "grouped")
+        assert stacks
+        assert not any(stack() for stack in stacks)
+    finally:
+        gc.enable()
+
+
 # The cache
 
 
@@ -155,7 +175,7 @@ OTHERS: dict[str, Callable[[], Choice]] = {
     "precision": lambda: tuned(MLP.changed(precision="bf16")),
     "optimizer": lambda: tuned(MLP.changed(optimizer="sgd")),
     "network": lambda: tuned(MLP.changed(network_args={"norm": "batch"})),
-    "runs": lambda: tuned(count=13),
+    "runs": lambda: tuned(count=24),
     "memory": lambda: tuned(limit=6),
     "workers": lambda: tuned(workers=2),
 }
