@@ -49,9 +49,10 @@ HOW = """\
   (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Three things made nothing faster
   here and are not used: `channels_last`, `torch.compile`, and ReLU after pooling.
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
-  model. It has grouped convolutions, `baddbmm` for linear layers, and one batch norm over the channels of all runs. A
-  layer without a stacked form runs through `torch.vmap`. A network that `torch.vmap` cannot run trains alone, and
-  `bnbench plan --stack on` says so.
+  model. It has `baddbmm` for linear layers, and one batch norm over the channels of all runs. Its convolutions have one
+  of three forms, see below. Maximum pooling comes before ReLU: the values and the gradients are the same, and with 2×2
+  pooling ReLU has a quarter of the values. A layer without a stacked form runs through `torch.vmap`. A network that
+  `torch.vmap` cannot run trains alone, and `bnbench plan --stack on` says so.
 - **The rule of `--stack auto`** is: stacks on CUDA, no stacks on a CPU. On a CPU, a stacked convolution is no faster
   than separate convolutions. (On one thread, a stack of 4 or 8 runs of the MLP takes about 10% less time per run than
   one run alone. Two workers with 16 runs are even faster than this stack.) A run that trains alone has another
@@ -65,13 +66,47 @@ HOW = """\
   never on by default, and the tables record it.
 """
 
+CHOSEN = """\
+## Why the form and the size of stacks are measured
+
+A stack can compute a convolution in three forms, with equal results: as one convolution whose groups are the runs
+(`grouped`), as one dense convolution per run (`loop`), or as `unfold` and one batched matrix product (`unfold`). No
+form and no size is the best on every device. These are the reasons. The numbers are arithmetic for a stack of 100
+LeNets at batch 1000. They are good to a factor of two, and no GPU has confirmed them.
+
+- **Memory traffic.** The kernels of a step read and write about 266 KB per sample and run. That is 16 GB for each run
+  and epoch, or about 4 ms at the speed of an H200's memory (4.3 TB/s, measured with a copy), and between 5 and 6 ms on
+  an H100. The arithmetic itself takes about 1 ms. So the memory limits the speed, and a form that copies more can be
+  slower even if its arithmetic is faster. `loop` copies the images and the outputs of each run. `unfold` writes each
+  pixel as often as windows contain it: up to 25 times for a 5×5 kernel.
+- **The first convolution.** It has one input channel. As a grouped convolution, it has as many groups as channels, and
+  torch calls this depthwise. torch has its own kernels for it. The one for the weight gradient reads the images and
+  the gradients again for each of the 25 weights of each filter: 1000 samples × 24² pixels × 8 bytes × 15,000 weights
+  are 69 GB a step. That takes about 12 ms a step, or about 7.5 ms for each run and epoch. This is more than
+  everything else together. The two other forms do not use this kernel.
+- **The second convolution.** cuDNN's grouped convolution is known to be slow for some shapes (pytorch#70954, #73764),
+  and nobody can say which shapes without measuring.
+- **The size.** The largest activation of 4 runs has 55 MB, which is near the size of the L2 cache of these GPUs
+  (50 MB). The one of 100 runs has 1.4 GB. So a small stack can need less of the slow memory. But it has fewer samples
+  for each kernel, and more stacks must be built and recorded.
+
+Therefore bnbench times a few steps before it trains a group of at least 8 runs. It times at most eight candidates:
+first the forms with 4 runs, then larger stacks in the fastest form, then sizes between. A candidate is not timed if the
+one before it says that the whole search would take more than 5 seconds, or more than 5% of the estimated training time.
+An earlier candidate is kept unless a later one is more than 3% faster. The time of building a stack counts too. If
+there is no time to time a second size, the stacks are `grouped` and as large as the memory allows.
+
+The choice is kept in `~/.cache/bnbench` (`BNBENCH_CACHE_DIR` names another folder) for the next sweep with the same
+network, batch size, number of runs, device and torch. `runner/training/learners/choice.py` has the search, and
+`tuning.py` beside it the timing. Tests use made-up times, and real stacks on a CPU.
+"""
+
 UNSEEN = """\
 ## Not measured yet
 
-**Known fault: stacks do not work on CUDA.** bnbench has not run on a GPU yet. The code moves the first network of a
-stack to the GPU, and then stacks its tensors with those of the other networks, which are still on the CPU. torch
-refuses this. (The same lines raise an error on torch's `meta` device.) The stack is then halved until each run trains
-alone. The runs end as `ok`, and `trained_as` in `runs.csv` says `stack of 1`.
+**bnbench has never run on a GPU.** Earlier versions could not stack on CUDA at all: each run trained alone. This was
+mended. The stacked code is now checked on devices that torch emulates. No GPU has confirmed that it works, or how fast
+it is.
 
 Tests on the CPU compare the stacked code with networks that train alone (`tests/training/test_stack.py`). The following
 checks need a GPU. They are written but have not run:
@@ -85,8 +120,7 @@ These questions are open:
 
 - How many milliseconds does a run need for one epoch on a GPU?
 - How much faster is training with a graph?
-- For which sizes is the weight gradient of a grouped convolution slower than the
-  weight gradients of separate convolutions?
+- Which form and which size of a stack does bnbench choose, and how much faster are they than the others?
 - Does it help to compile the step before it is recorded? (bnbench does not do this.)
 - How fast are `tf32` and `bf16`?
 """
@@ -96,7 +130,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for path in sorted((ROOT / "benchmarks/results").glob("*.json")):
         parts += machine(json.loads(path.read_text(encoding="utf-8")), path.name)
-    return "\n".join([*parts, HOW, UNSEEN])
+    return "\n".join([*parts, HOW, CHOSEN, UNSEEN])
 
 
 def machine(results: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -56,6 +56,12 @@ def _own_plugins() -> Iterator[None]:
         del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test finds no timings of another one."""
+    monkeypatch.setenv("BNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
 Bnbench = Callable[..., Result]
 
 

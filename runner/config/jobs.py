@@ -67,6 +67,9 @@ Task = Job | Trial
 StackMode = Literal["auto", "on", "off"] | int
 """Which runs train as stacks. A number is the size of the stacks."""
 
+Form = Literal["grouped", "loop", "unfold"]
+"""How a stack computes its convolutions: one with groups, one per run, or a matrix product. The results are equal."""
+
 STACKABLE = ("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma")
 """The parameters in which the runs of one stack may differ: the optimizer and the random streams have one per run."""
 

@@ -2,6 +2,7 @@
 
 torch's kernel compares one value at a time. It took more than a third of a LeNet's step at batch 1000. This one
 compares whole rows. Values, gradients and the positions of the maxima (the first in a window, row by row) are the same.
+`may_come_first` says which pooling can be moved before a ReLU.
 """
 
 from typing import Any
@@ -22,6 +23,20 @@ def quicken(network: nn.Module) -> None:
             continue
         if all(getattr(module, key) in (value, (value, value)) for key, value in SETTINGS.items()):
             network.set_submodule(name, QuickMaxPool2d(2))
+
+
+def may_come_first(pooling: nn.Module, relu: nn.Module) -> bool:
+    """Whether these two layers are a ReLU and a maximum pooling after it that give the same in the other order.
+
+    In both orders, a window gives its maximum, or 0 where no value is positive. In the second case it has no gradient.
+    Pooling first leaves ReLU a quarter of the values. The sign of a zero may differ. A dilated window can lie outside
+    the image: its maximum is -∞, which ReLU would change. The caller makes sure that neither layer has hooks.
+
+    >>> may_come_first(nn.MaxPool2d(2), nn.ReLU()), may_come_first(nn.AvgPool2d(2), nn.ReLU())
+    (True, False)
+    """
+    plain = type(relu) is nn.ReLU and type(pooling) is nn.MaxPool2d
+    return plain and not pooling.return_indices and pooling.dilation in (1, (1, 1))
 
 
 class QuickMaxPool2d(nn.MaxPool2d):

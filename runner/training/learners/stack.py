@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
@@ -22,15 +23,17 @@ class Stack(Learner):
 
     All trainable parameters lie in one tensor [R, P]; the layers use views of it. The loss is the sum over the runs of
     each run's mean loss, so each run's gradient is its own. A run that diverges fills its own rows with NaN and no
-    others.
+    others. `form` is how convolutions are computed.
     """
 
-    def __init__(self, runs: Sequence[RunSpec], networks: list[nn.Module], data: RunData) -> None:
+    def __init__(
+        self, runs: Sequence[RunSpec], networks: list[nn.Module], data: RunData, form: Form = "grouped"
+    ) -> None:
         self.runs, self.data = runs, data
         self.device = device = data.train.labels.device
         self.template = networks[0].to(device)
         self.tensors, self.leaves, parameters = stacked_tensors(networks, device)
-        self.program = stacked_layers.program(self.template, self.tensors)
+        self.program = stacked_layers.program(self.template, self.tensors, form)
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters)
         self.generators = [torch.Generator(device) for _ in runs]
         self.totals = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)

@@ -4,8 +4,8 @@ Axes: B samples of a batch, R runs of a stack, F features, C channels. An activa
 with the run axis second. So [B, R, C, H, W] is also the [B, R·C, H, W] of a grouped convolution, without a copy. Values
 that all runs share (a validation batch) are [B, 1, …]. A parameter or buffer is [R, …].
 
-A form is a function `(layer, own, x, mode)`. `layer` is the first run's layer, read for its settings. `own` has the
-stacked parameters and buffers by their names in the layer. `x` is the input. A layer without a form is mapped over the
+A stacked form is a function `(layer, own, x, mode)`. `layer` is the first run's layer, read for its settings. `own` has
+the stacked parameters and buffers by their names in the layer. `x` is the input. A layer without one is mapped over the
 runs by `torch.vmap`.
 """
 
@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runner.config.jobs import Form
 from runner.training.learners.learner import named_tensors
+from runner.training.learners.max_pooling import may_come_first
+from runner.training.learners.stacked_convolutions import convolve
 
 Own = Mapping[str, Tensor]
 
@@ -31,17 +34,26 @@ class Mode:
     generators: Sequence[torch.Generator] = ()
 
 
-Form = Callable[[Any, Own, Tensor, Mode], Tensor]
-StackedLayer = tuple[Form, nn.Module, Own]
-"""A form, its layer and the layer's tensors: one step of a stacked network."""
+StackedForm = Callable[[Any, Own, Tensor, Mode], Tensor]
+StackedLayer = tuple[StackedForm, nn.Module, Own]
+"""A stacked form, its layer and the layer's tensors: one step of a stacked network."""
 
 
-def program(network: nn.Module, tensors: Own) -> list[StackedLayer]:
-    """The network's layers in order, each with its form; `tensors` are its stacked parameters and buffers by name."""
+def program(network: nn.Module, tensors: Own, form: Form = "grouped") -> list[StackedLayer]:
+    """The network's layers, each with its stacked form. Pooling comes before ReLU: it leaves less to compute.
+
+    tensors: the network's stacked parameters and buffers by name.
+    form: how its convolutions are computed.
+    """
+    forms = FORMS | {nn.Conv2d: _convolution(form)}
     steps: list[StackedLayer] = []
     for prefix, layer in leaves(network):
         own = {name: tensors[prefix + name] for name, _ in named_tensors(layer)}
-        steps.append((FORMS.get(type(layer), _mapped), layer, own))
+        steps.append((forms.get(type(layer), _mapped), layer, own))
+    for second in range(1, len(steps)):
+        relu, pooling = steps[second - 1], steps[second]
+        if may_come_first(pooling[1], relu[1]):
+            steps[second - 1], steps[second] = pooling, relu
     return steps
 
 
@@ -90,19 +102,11 @@ def _linear(_: nn.Linear, own: Own, x: Tensor, mode: Mode) -> Tensor:
     return torch.unflatten(y, 1, runs_first.shape[1:-1]).transpose(0, 1)
 
 
-def _conv(layer: nn.Conv2d, own: Own, x: Tensor, mode: Mode) -> Tensor:
-    # On shared images, one dense convolution has the filters of all runs.
-    shared = x.shape[1] == 1 and layer.groups == 1
-    images = x.flatten(1, 2) if shared else _per_run(x, mode).flatten(1, 2)
-    groups = 1 if shared else mode.runs * layer.groups
-    weight = own["weight"].flatten(0, 1)
-    bias = own["bias"].flatten() if "bias" in own else None
-    padding: Any = layer.padding
-    if layer.padding_mode != "zeros":
-        images = F.pad(images, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
-        padding = 0
-    y = F.conv2d(images, weight, bias, layer.stride, padding, layer.dilation, groups)
-    return torch.unflatten(y, 1, (mode.runs, -1))
+def _convolution(form: Form) -> StackedForm:
+    def apply(layer: nn.Conv2d, own: Own, x: Tensor, _: Mode) -> Tensor:
+        return convolve(form, layer, own, x)
+
+    return apply
 
 
 def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, own: Own, x: Tensor, mode: Mode) -> Tensor:
@@ -181,9 +185,9 @@ def _mapped(layer: nn.Module, own: Own, x: Tensor, mode: Mode) -> Tensor:
     return y
 
 
-FORMS: dict[type[nn.Module], Form] = {
+FORMS: dict[type[nn.Module], StackedForm] = {
     nn.Linear: _linear,
-    nn.Conv2d: _conv,
+    nn.Conv2d: _convolution("grouped"),
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,
