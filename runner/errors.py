@@ -6,6 +6,7 @@ correct a file one error at a time.
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -90,3 +91,8 @@ def unknown(kind: str, name: object, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown {kind} '{name}'; {hint}allowed: {allowed(names)}"
+
+
+def strict() -> bool:
+    """Whether a fallback must raise: `BNBENCH_STRICT=1` is set in tests and benchmarks, so that no fault can hide."""
+    return os.environ.get("BNBENCH_STRICT") == "1"

@@ -1,7 +1,6 @@
 """Which learner a job gets."""
 
 import math
-import os
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,7 @@ from runner.training.evaluation import BATCH
 from runner.training.learners.learner import Learner
 from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack
-from runner.training.learners.stack_check import bytes_per_run, obstacle
+from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle
 
 
 class CannotStackError(Exception):
@@ -42,10 +41,3 @@ def learner_for(job: Job, networks: list[nn.Module], data: RunData, device: torc
     if len(job) > limit:
         raise CannotStackError(even_parts(job, math.ceil(len(job) / limit)))
     return Stack(job, networks, data)
-
-
-def free_memory(device: torch.device) -> int:
-    """How many bytes a stack may take: 4/5 of a GPU's free memory; 1/4 of the machine's, which workers share."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] * 4 // 5
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
