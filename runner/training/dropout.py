@@ -11,10 +11,12 @@ epoch. Within the epoch, a step has 2⁴⁴ positions, a layer of the step 2³²
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from runner.training.data.seeding import stream
 from runner.training.learners.learner import has_hooks, leaves
 
 
@@ -26,6 +28,11 @@ def _signed(number: int) -> int:
 GAMMA = 0x9E3779B97F4A7C15
 MULTIPLIERS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 LAYER, STEP = 2**32, 2**44
+
+
+def epoch_keys(seeds: Sequence[int], epoch: int) -> Tensor:
+    """The keys [R] with which runs of these seeds begin an epoch."""
+    return torch.tensor([stream(seed, "dropout", epoch) for seed in seeds])
 
 
 def advance(keys: Tensor) -> None:

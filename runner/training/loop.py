@@ -97,6 +97,9 @@ class TrainingLoop:
         for number, batch in enumerate(self.batches(orders), start=1):
             self.learner.step(batch)
             self.step += 1
+            if number == 1:
+                # Not earlier: a DataLoader has started its processes now, and a fork beside a busy thread can hang.
+                self._prepare_orders(self.epoch + 1)
             if number in evaluated:
                 # A reading waits for the device, so the clock is right only after it.
                 sums = self.learner.reading()
@@ -119,7 +122,6 @@ class TrainingLoop:
         orders, digests = self.orders.result()
         for earlier, digest in zip(self.batch_digests, cycle(digests), strict=False):
             earlier.append(digest)
-        self._prepare_orders(self.epoch + 1)
         return orders
 
     def _evaluate(self, sums: Tensor, epoch: float) -> Iterator[LoopEvent]:

@@ -12,8 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.training.data.seeding import stream
-from runner.training.dropout import SeededDropout, advance, dropped, kept, seed_dropout
+from runner.training.dropout import SeededDropout, advance, dropped, epoch_keys, kept, seed_dropout
 
 WORD = 2**64
 
@@ -36,7 +35,7 @@ def splitmix64(seed: int, n: int) -> int:
 
 
 def key(seed: int = 0, epoch: int = 1, step: int = 0) -> Tensor:
-    keys = torch.tensor([stream(seed, "dropout", epoch)])
+    keys = epoch_keys([seed], epoch)
     for _ in range(step):
         advance(keys)
     return keys

@@ -11,8 +11,7 @@ from runner.errors import strict
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
-from runner.training.data.seeding import stream
-from runner.training.dropout import advance, seed_dropout
+from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.learner import Learner, State, named_tensors
@@ -34,8 +33,8 @@ class Stack(Learner):
         self.tensors, self.leaves, parameters = stacked_tensors(networks, device)
         self.template = networks[0].to(device)
         # The keys of the runs' dropout masks at this step, and the key of the template's.
-        self.keys = torch.zeros(len(runs), dtype=torch.int64, device=device)
-        self.template_keys = torch.zeros(1, dtype=torch.int64, device=device)
+        self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
+        self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
         self.program = stacked_layers.program(self.template, self.tensors)
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters)
@@ -49,7 +48,7 @@ class Stack(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
-        self.keys.copy_(torch.tensor([stream(run.seed, "dropout", epoch) for run in self.runs]))
+        self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
 
     def step(self, batch: Batch) -> None:
         """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
