@@ -47,13 +47,14 @@ def job_of(runs: tuple[RunSpec, ...], form: Form | None, note: str = "") -> Job:
 class Trial:
     """What an executor is given before the jobs: runs that differ only in `STACKABLE`, to be tried as a stack.
 
-    `most` is the most runs in a stack. With `fixed`, stacks have this size. `sharing` is the number of workers that
-    share the memory of a device.
+    `most` is the most runs in a stack. With `fixed`, stacks have this size. `workers` is the number of these stacks
+    that train at the same time, and `sharing` the number of workers that share the memory of a device.
     """
 
     runs: tuple[RunSpec, ...]
     most: int
     fixed: bool = False
+    workers: int = 1
     sharing: int = 1
 
     @property
@@ -66,9 +67,6 @@ Task = Job | Trial
 
 StackMode = Literal["auto", "on", "off"] | int
 """Which runs train as stacks. A number is the size of the stacks."""
-
-Form = Literal["grouped", "loop", "unfold"]
-"""How a stack computes its convolutions: one with groups, one per run, or a matrix product. The results are equal."""
 
 STACKABLE = ("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma")
 """The parameters in which the runs of one stack may differ: the optimizer and the random streams have one per run."""

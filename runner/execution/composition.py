@@ -26,11 +26,13 @@ def decide(
     """
     most = most_per_stack(count, mode, context.workers)
     groups = stack_groups(runs, mode, context.checkpoints)
-    trials = [
-        Trial(group, min(most, len(group)), fixed=isinstance(mode, int), sharing=context.sharing)
+    tried = [
+        group
         for group in groups
         if stackable(group[0], mode) and (len(group) > 1 or group[0].device.startswith("cuda"))
     ]
+    workers = context.workers if len(tried) == 1 else 1
+    trials = [Trial(group, min(most, len(group)), isinstance(mode, int), workers, context.sharing) for group in tried]
     plans = dict(_try(trials, executor, replace(context, checkpoints={})))
     jobs, shortfalls = [], []
     for group in groups:

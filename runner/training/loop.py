@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResul
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import means
+from runner.training.learners.cuda_graph import on_device
 from runner.training.learners.learner import Learner, State
 from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack
@@ -57,6 +59,8 @@ class TrainingLoop:
         # position in the job → a run that has not ended
         self.live = dict(enumerate(self.runs))
         self.epoch = self.step = 0
+        # The next epoch's orders, or that they are being made.
+        self.orders: Future[tuple[Tensor, list[str]]]
         # seconds per run: of training alone, and of everything since the clock started
         self.trained = self.elapsed = 0.0
         if saved:
@@ -71,10 +75,15 @@ class TrainingLoop:
     def _make_learner(self) -> Learner:
         if self.job.form is None:
             return Solo(self.run, self.networks[0], self.data)
-        return Stack(self.runs, self.networks, self.data)
+        return Stack(self.runs, self.networks, self.data, self.job.form)
 
     def events(self) -> Iterator[LoopEvent]:
         """Train until every run has ended."""
+        with on_device(self.device), ThreadPoolExecutor(1) as self.background:
+            yield from self._epochs()
+
+    def _epochs(self) -> Iterator[LoopEvent]:
+        self._prepare_orders(self.epoch + 1)
         if self.epoch == 0:
             yield from self._probe(0)
         last_saved = perf_counter()
@@ -97,6 +106,9 @@ class TrainingLoop:
         for number, batch in enumerate(self.batches(orders), start=1):
             self.learner.step(batch)
             self.step += 1
+            if number == 1:
+                # Not earlier: a DataLoader has started its processes now, and a fork beside a busy thread can hang.
+                self._prepare_orders(self.epoch + 1)
             if number in evaluated:
                 # A reading waits for the device, so the clock is right only after it.
                 sums = self.learner.reading()
@@ -106,13 +118,20 @@ class TrainingLoop:
         self.epoch_seconds = self.trained - trained_before
         self.elapsed = (perf_counter() - self.began) / len(self.runs)
 
+    def _prepare_orders(self, epoch: int) -> None:
+        """Make an epoch's batch orders and their digests in the background, while the device trains the epoch before.
+
+        100 runs take 70 ms. The thread draws from generators of its own, so the numbers are the same as without it.
+        """
+        if epoch <= self.run.epochs:
+            self.orders = self.background.submit(batch_orders, self.runs, len(self.data.train), epoch)
+
     def _batch_orders(self) -> Tensor:
         """The order [R, N] in which each run visits the training samples; [1, N] where they share it."""
-        runs = self.runs[:1] if self.run.share_batches else self.runs
-        orders = [batch_order(run, len(self.data.train), self.epoch) for run in runs]
-        for digests, order in zip(self.batch_digests, cycle(orders), strict=False):
-            digests.append(hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8])
-        return torch.stack(orders)
+        orders, digests = self.orders.result()
+        for earlier, digest in zip(self.batch_digests, cycle(digests), strict=False):
+            earlier.append(digest)
+        return orders
 
     def _evaluate(self, sums: Tensor, epoch: float) -> Iterator[LoopEvent]:
         """Validate, and report the readings. `sums` [R, 3] is the training since the last reading."""
@@ -204,3 +223,10 @@ def reading_steps(steps: int, readings: int) -> set[int]:
     [13, 25, 38, 50]
     """
     return {math.ceil(steps * reading / readings) for reading in range(1, readings + 1)}
+
+
+def batch_orders(runs: Sequence[RunSpec], samples: int, epoch: int) -> tuple[Tensor, list[str]]:
+    """The orders [R, N] in which the runs visit the training samples, and a digest of each; one where they share it."""
+    own = runs[:1] if runs[0].share_batches else runs
+    orders = [batch_order(run, samples, epoch) for run in own]
+    return torch.stack(orders), [hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8] for order in orders]

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 
-import torch
-
 from runner.config.jobs import Job, Task, Trial, even_parts, job_of
 from runner.config.run_spec import RunSpec
 from runner.errors import strict
 from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult, Shortfall, Status
+from runner.training.learners.learner import out_of_memory
 from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
 from runner.training.networks import DeviceLostError, raise_if_lost
 from runner.training.options import TrainingOptions
@@ -120,7 +119,7 @@ class _Training:
             self.waiting += [replace(part, runs=others)] if others else []
             return
         left = tuple(run for run in part.runs if run.run_id in self.left)
-        of_memory = _of_memory(error)
+        of_memory = out_of_memory(error)
         if part.form is None or (of_memory and len(left) == 1):
             self.fault = None
             yield self._failure(left[0], error)
@@ -142,7 +141,7 @@ class _Training:
             self.waiting.append(job_of(group, shortfall.form, shortfall.note))
 
     def _failure(self, run: RunSpec, error: BaseException) -> RunResult:
-        status: Status = "oom" if _of_memory(error) else "failed"
+        status: Status = "oom" if out_of_memory(error) else "failed"
         rows = tuple(self.rows[run.run_id])
         del self.left[run.run_id]
         return RunResult(
@@ -152,8 +151,3 @@ class _Training:
 
 def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _of_memory(error: BaseException) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -8,6 +8,7 @@ from runner.storage.rows import StackPlan
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import BATCH
 from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle
+from runner.training.learners.tuning import tune
 from runner.training.networks import build_network, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
 from runner.training.settings import settings_of
@@ -45,4 +46,6 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     # An evaluation keeps nothing for a backward pass, so its batch counts for less.
     samples = max(run.batch_size, BATCH // 3)
     fit = max(1, free_memory(device) // trial.sharing // bytes_per_run(network, images, samples))
-    return StackPlan(trial.run_ids, size=min(trial.most, fit, len(trial.runs)))
+    choice = tune(trial.runs, data, device, trial.workers, min(trial.most, fit), fixed=trial.fixed)
+    seconds = {f"{timing.form} x {timing.size}": timing.seconds or timing.error for timing in choice.timings}
+    return StackPlan(trial.run_ids, choice.size, choice.form, seconds=seconds, reason=choice.reason)

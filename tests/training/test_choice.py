@@ -181,7 +181,11 @@ def test_an_idle_worker_counts() -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room\nmore"), RuntimeError("no room"), MemoryError()])
-def test_a_candidate_that_fails_is_out_and_its_reason_is_kept(error: Exception) -> None:
+def test_a_candidate_that_fails_is_out_and_its_reason_is_kept(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+
     def step(candidate: Candidate) -> float:
         if candidate.form == "loop" or candidate.size > 20:
             raise error
@@ -199,7 +203,19 @@ def test_a_candidate_that_fails_is_out_and_its_reason_is_kept(error: Exception) 
     ]
 
 
-def test_where_every_candidate_fails_the_choice_is_not_measured() -> None:
+def test_in_strict_mode_only_a_lack_of_memory_is_no_error() -> None:
+    def step(candidate: Candidate) -> float:
+        raise RuntimeError("no room") if candidate.form == "loop" else torch.OutOfMemoryError("no room")
+
+    device = Device(step)
+    with pytest.raises(RuntimeError, match="no room"):
+        device.choose(HUNDRED)
+    assert [candidate.form for candidate in device.timed] == ["grouped", "loop"]
+
+
+def test_where_every_candidate_fails_the_choice_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+
     def step(_: Candidate) -> float:
         raise RuntimeError("broken")
 

@@ -17,7 +17,9 @@ from runner import registry
 from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.training.data.preprocessing import prepare
+from runner.training.dropout import epoch_keys
 from runner.training.learners import stacked_layers
+from runner.training.learners.learner import leaves as leaves_of
 from runner.training.learners.max_pooling import may_come_first
 from runner.training.learners.stack import Stack, stacked_tensors
 from runner.training.learners.stacked_convolutions import convolve
@@ -42,6 +44,8 @@ CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d]] = {
         for mode in ("reflect", "replicate", "circular")
     },
 }
+
+KEYS = epoch_keys([0, 1], 1)
 
 
 def gradients(y: Tensor, of: list[Tensor]) -> list[Tensor]:
@@ -111,7 +115,7 @@ def networks() -> list[str]:
     return [
         name
         for name in registry.network
-        if any(type(layer) is nn.Conv2d for _, layer in stacked_layers.leaves(build_network(RunSpec(network=name))))
+        if any(type(layer) is nn.Conv2d for _, layer in leaves_of(build_network(RunSpec(network=name))))
     ]
 
 
@@ -125,7 +129,7 @@ def test_a_network_in_every_form_is_the_network(network: str, form: Form) -> Non
     program = stacked_layers.program(copy.deepcopy(alone[0]), tensors, form)
     images = torch.randn(6, 2, 1, 28, 28, dtype=torch.double)
     for training, x in product((True, False), (images, images[:, :1])):
-        found = stacked_layers.run(program, x, Mode(2, training, [torch.Generator(), torch.Generator()]))
+        found = stacked_layers.run(program, x, Mode(2, training, KEYS))
         own = [layers.train(training)(x[:, min(run, x.shape[1] - 1)]) for run, layers in enumerate(alone)]
         torch.testing.assert_close(found, torch.stack(own, dim=1), rtol=1e-10, atol=1e-10)
         parameters = [parameter for layers in alone for parameter in layers.parameters()]
@@ -182,7 +186,10 @@ def test_pooling_comes_before_relu_and_changes_nothing(pooling: str, pixels: str
     program = stacked_layers.program(network, {})
     assert [type(layer) for _, layer, _ in program] == [nn.Identity, nn.MaxPool2d, nn.ReLU, nn.Flatten]
     x = PIXELS[pixels].clone().requires_grad_()
-    found, expected = stacked_layers.run(program, x * 1, Mode(1, training=True))[:, 0], network(x[:, 0] * 1)
+    found, expected = (
+        stacked_layers.run(program, x * 1, Mode(1, training=True, keys=KEYS[:1]))[:, 0],
+        network(x[:, 0] * 1),
+    )
     assert found.isnan().any() == (pixels == "not finite")
     same(found, expected)
     same(gradients(found, [x])[0], gradients(expected, [x])[0])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runner.training.dropout import SeededDropout, seed_dropout
 from runner.training.learners import stacked_layers as layers
 from runner.training.learners.stack import stacked_tensors
 from runner.training.learners.stacked_layers import FORMS, Mode
@@ -75,7 +76,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 def test_every_form_has_a_case() -> None:
     made = {type(module) for build, _ in LAYERS.values() for module in build().modules()}
-    assert set(FORMS) <= made
+    assert set(FORMS) - {SeededDropout} <= made
+    assert nn.Dropout in made
 
 
 @pytest.mark.parametrize("runs", [1, 3, 10])
@@ -84,19 +86,21 @@ def test_every_form_has_a_case() -> None:
 def test_a_stacked_layer_is_the_layer(name: str, shared: bool, runs: int) -> None:
     build, shape = LAYERS[name]
     torch.manual_seed(0)
-    alone = [build().double() for _ in range(runs)]
+    alone = [nn.Sequential(build()).double() for _ in range(runs)]
     for module in alone:  # γ and β of a new norm are 1 and 0: they would hide a mistake
         for parameter in module.parameters():
             nn.init.normal_(parameter)
-    tensors, leaves, _ = stacked_tensors(alone, CPU)
+    tensors, leaves, _ = stacked_tensors(list[nn.Module](alone), CPU)
+    keys = torch.arange(runs)
+    for index, module in enumerate(alone):
+        seed_dropout(module, keys[index : index + 1])
     program = layers.program(copy.deepcopy(alone[0]), tensors)
     x = torch.randn(8, 1 if shared else runs, *shape, dtype=torch.double)
     weight = torch.randn(8, dtype=torch.double)  # of samples: a plain sum has no gradient through a norm
     for training in (True, True, False):
-        mode = Mode(runs, training, [torch.Generator().manual_seed(seed) for seed in range(runs)])
+        mode = Mode(runs, training, keys)
         stacked = layers.run(program, x, mode)
         for index, module in enumerate(alone):
-            torch.manual_seed(index)
             own = module.train(training)(x[:, 0 if shared else index])
             found = stacked[:, 0 if stacked.shape[1] == 1 else index]  # what has no parameter stays shared
             torch.testing.assert_close(found, own, rtol=1e-10, atol=1e-10)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from runner.config.jobs import Form
+from runner.errors import strict
+from runner.training.learners.learner import out_of_memory
 
 FEWEST_RUNS = 8
 """A group of fewer runs is not timed."""
@@ -65,6 +67,7 @@ class Group:
     steps: optimizer steps of a run's whole training.
     workers: how many stacks train at the same time.
     forms: the forms in which their network can differ.
+    first: the size of the first candidates, at most.
     """
 
     runs: int
@@ -72,6 +75,7 @@ class Group:
     steps: int
     workers: int = 1
     forms: Sequence[Form] = ("grouped", "loop", "unfold")
+    first: int = SMALLEST
 
     @property
     def largest(self) -> int:
@@ -81,7 +85,7 @@ class Group:
     @property
     def smallest(self) -> int:
         """The size of the first candidates."""
-        return self.even(min(SMALLEST, self.largest))
+        return self.even(min(self.first, self.largest))
 
     def stacks_in_a_row(self, size: int) -> float:
         """How many stacks of this size a worker trains one after the other. A smaller stack counts as a part of one.
@@ -169,6 +173,8 @@ class _Search:
         try:
             step = self.seconds(candidate)
         except (RuntimeError, MemoryError) as error:
+            if strict() and not out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             self.scores[candidate] = math.inf
             self.timings.append(Timing(candidate.form, candidate.size, None, reason))

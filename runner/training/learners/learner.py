@@ -37,9 +37,23 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(network.named_parameters(), network.named_buffers())
 
 
+def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """(prefix of its tensors' names, layer) in order. The layers of an `nn.Sequential` come one by one."""
+    if type(network) is not nn.Sequential:
+        yield prefix, network
+        return
+    for name, child in network.named_children():
+        yield from leaves(child, f"{prefix}{name}.")
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module does more than its `forward`. (torch has no public way to ask.)"""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a lack of memory. (torch's CPU allocator raises a plain RuntimeError.)"""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def wrong_shape(logits: object, batch: int, classes: int) -> str | None:
@@ -68,7 +82,7 @@ class Learner(Protocol):
 
     def reading(self) -> Tensor:
         """Each run's [summed loss, correct answers, samples] since the last reading, float64 [R, 3] on the CPU."""
-        totals = self.totals.to("cpu", copy=True)
+        totals = self.totals.clone().cpu()
         self.totals.zero_()
         return totals
 

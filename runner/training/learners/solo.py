@@ -9,6 +9,7 @@ from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
+from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import evaluate
 from runner.training.learners.learner import Learner, State, named_tensors, wrong_shape
 from runner.training.learners.max_pooling import quicken
@@ -26,6 +27,9 @@ class Solo(Learner):
         self.network = network.to(device)
         if device.type == "cpu":
             quicken(network)
+        # The key of the dropout masks at this step.
+        self.keys = epoch_keys([run.seed], 0).to(device)
+        seed_dropout(network, self.keys)
         self.optimizer = make_optimizer(run, network)
         self.trainable = trainable(network)
         # What torch's optimizers call their moving averages, in the order of `State.averages`.
@@ -35,6 +39,8 @@ class Solo(Learner):
         self.loss, self.correct, self.samples = self.totals[0]
 
     def begin_epoch(self, epoch: int) -> None:
+        self.keys.copy_(epoch_keys([self.run.seed], epoch))
+        # For layers that draw from torch's global generator.
         torch.manual_seed(stream(self.run.seed, "dropout", epoch))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.run, epoch)
@@ -50,6 +56,7 @@ class Solo(Learner):
             loss = F.cross_entropy(logits, labels)
         loss.backward()
         self.optimizer.step()
+        advance(self.keys)
         self.loss.add_(loss.detach(), alpha=len(labels))
         self.correct.add_((logits.argmax(1) == labels).sum())
         self.samples.add_(len(labels))

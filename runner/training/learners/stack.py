@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
+from runner.errors import strict
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
-from runner.training.data.seeding import stream
+from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.learner import Learner, State, named_tensors
@@ -31,14 +32,18 @@ class Stack(Learner):
     ) -> None:
         self.runs, self.data = runs, data
         self.device = device = data.train.labels.device
-        self.template = networks[0].to(device)
+        # The template moves last: tensors of two devices cannot be stacked.
         self.tensors, self.leaves, parameters = stacked_tensors(networks, device)
+        self.template = networks[0].to(device)
+        # The keys of the runs' dropout masks at this step, and the key of the template's.
+        self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
+        self.template_keys = self.keys[:1].clone()
+        seed_dropout(self.template, self.template_keys)
         self.program = stacked_layers.program(self.template, self.tensors, form)
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters)
-        self.generators = [torch.Generator(device) for _ in runs]
         self.totals = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
         buffers = [tensor for tensor in self.tensors.values() if not tensor.requires_grad]
-        self.moving = [parameters, *buffers, *self.optimizer.averages, self.optimizer.steps, self.totals]
+        self.moving = [parameters, *buffers, *self.optimizer.averages, self.optimizer.steps, self.totals, self.keys]
         # By batch size: a smaller last batch has a graph of its own.
         self.graphs: dict[int, cuda_graph.Captured] = {}
         self.captures = device.type == "cuda"
@@ -46,24 +51,30 @@ class Stack(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
-        for run, generator in zip(self.runs, self.generators, strict=True):
-            generator.manual_seed(stream(run.seed, "dropout", epoch))
+        self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
 
     def step(self, batch: Batch) -> None:
         """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
         assert isinstance(batch, Tensor), "a DataLoader serves one run"
         size = batch.shape[1]
         if self.captures and size not in self.graphs:
-            try:
-                self.graphs[size] = cuda_graph.Captured(self._step, batch, self.moving, self.generators)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                self.captures = False
-                reason = str(error).partition("\n")[0]
-                self.how = f"stack of {len(self.runs)}, no CUDA graph: {reason}"
+            self._capture(batch)
         step = self.graphs[size] if self.captures else self._step
         step(batch)
+
+    def _capture(self, batch: Tensor) -> None:
+        """Record the step for batches of this size. Where that fails, the plain step serves, and `how` says why."""
+        pool = next((graph.pool for graph in self.graphs.values()), None)
+        try:
+            self.graphs[batch.shape[1]] = cuda_graph.Captured(self._step, batch, self.moving, pool)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if strict():
+                raise
+            self.captures = False
+            reason = str(error).partition("\n")[0]
+            self.how = f"stack of {len(self.runs)}, no CUDA graph: {reason}"
 
     def _step(self, index: Tensor) -> None:
         images, labels = self.data.train.images[index.T], self.data.train.labels[index]
@@ -71,12 +82,13 @@ class Stack(Learner):
         gradients = torch.autograd.grad(losses.sum(), self.leaves)
         blocks = [gradient.reshape(len(self.runs), -1) for gradient in gradients]
         self.optimizer.step(torch.cat(blocks, dim=1))
+        advance(self.keys)
 
     def _losses(self, images: Tensor, labels: Tensor, totals: Tensor, *, training: bool) -> Tensor:
         """Each run's mean loss [R]. Images are [B, R or 1, C, H, W], labels [R or 1, B]. Adds to the totals [R, 3]."""
         labels = labels.expand(len(self.runs), -1)
         with autocast(self.runs[0], self.device):
-            mode = stacked_layers.Mode(len(self.runs), training, self.generators)
+            mode = stacked_layers.Mode(len(self.runs), training, self.keys)
             logits = stacked_layers.run(self.program, images, mode)
             losses = cross_entropy(logits, labels)
         samples = labels.shape[1]
@@ -92,18 +104,19 @@ class Stack(Learner):
         size = BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
         for images, labels in in_batches(split, size):
             self._losses(images.unsqueeze(1), labels.unsqueeze(0), totals, training=False)
-        return [means(run_totals) for run_totals in totals]
+        return [means(run_totals) for run_totals in totals.cpu()]
 
     @torch.no_grad()
     def member(self, run: int) -> nn.Module:
         for name, tensor in named_tensors(self.template):
             tensor.copy_(self.tensors[name][run])
+        self.template_keys.copy_(self.keys[run])
         return self.template
 
     def state(self) -> State:
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
         averages = [average.cpu().clone() for average in self.optimizer.averages]
-        return State(tensors, averages, int(self.optimizer.steps))
+        return State(tensors, averages, int(self.optimizer.steps.cpu()))
 
     @torch.no_grad()
     def restore(self, state: State) -> None:

@@ -9,7 +9,7 @@ the stacked parameters and buffers by their names in the layer. `x` is the input
 runs by `torch.vmap`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.config.jobs import Form
-from runner.training.learners.learner import named_tensors
+from runner.training.dropout import SeededDropout, dropped
+from runner.training.learners.learner import leaves, named_tensors
 from runner.training.learners.max_pooling import may_come_first
 from runner.training.learners.stacked_convolutions import convolve
 
@@ -27,11 +28,11 @@ Own = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Mode:
-    """How many runs there are, whether they train, and each run's generator of random numbers."""
+    """How many runs there are, whether they train, and the keys [R] of their dropout masks (`training.dropout`)."""
 
     runs: int
     training: bool
-    generators: Sequence[torch.Generator] = ()
+    keys: Tensor
 
 
 StackedForm = Callable[[Any, Own, Tensor, Mode], Tensor]
@@ -64,19 +65,10 @@ def run(steps: Sequence[StackedLayer], x: Tensor, mode: Mode) -> Tensor:
     return x
 
 
-def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """(prefix of its tensors' names, layer) in order. The layers of an `nn.Sequential` come one by one."""
-    if type(network) is not nn.Sequential:
-        yield prefix, network
-        return
-    for name, child in network.named_children():
-        yield from leaves(child, f"{prefix}{name}.")
-
-
 def mapped_layers(network: nn.Module) -> list[str]:
-    """The names of the classes that have no stacked form, each once."""
+    """The names of the classes that have no stacked form, each once. (A stack replaces `nn.Dropout` first.)"""
     layers = [type(layer) for _, layer in leaves(network)]
-    return list(dict.fromkeys(layer.__name__ for layer in layers if layer not in FORMS))
+    return list(dict.fromkeys(layer.__name__ for layer in layers if layer not in {*FORMS, nn.Dropout}))
 
 
 def _per_run(x: Tensor, mode: Mode) -> Tensor:
@@ -161,17 +153,8 @@ def _flatten(layer: nn.Flatten, _: Own, x: Tensor, __: Mode) -> Tensor:
     return x.flatten(layer.start_dim + 1, end)
 
 
-def _dropout(layer: nn.Dropout, _: Own, x: Tensor, mode: Mode) -> Tensor:
-    """Each run draws its mask from its own generator, so that the mask does not depend on the run's stack."""
-    if not mode.training or layer.p == 0:
-        return x
-    if layer.p == 1:
-        return x * 0
-    x = _per_run(x, mode)
-    keep = 1 - layer.p
-    shape = (x.shape[0], *x.shape[2:])
-    masks = [x.new_empty(shape).bernoulli_(keep, generator=generator) for generator in mode.generators]
-    return x * torch.stack(masks, dim=1).div_(keep)
+def _dropout(layer: SeededDropout, _: Own, x: Tensor, mode: Mode) -> Tensor:
+    return dropped(_per_run(x, mode), layer.p, layer.layer, mode.keys) if mode.training else x
 
 
 def _mapped(layer: nn.Module, own: Own, x: Tensor, mode: Mode) -> Tensor:
@@ -193,7 +176,7 @@ FORMS: dict[type[nn.Module], StackedForm] = {
     nn.LayerNorm: _layer_norm,
     nn.GroupNorm: _group_norm,
     nn.Flatten: _flatten,
-    nn.Dropout: _dropout,
+    SeededDropout: _dropout,
     **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d], _pool),
     **dict.fromkeys([nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish], _elementwise),
     **dict.fromkeys([nn.Sigmoid, nn.Tanh, nn.Softplus, nn.LogSigmoid, nn.Identity], _elementwise),

@@ -16,10 +16,9 @@ from runner.training.data.batches import Batches
 from runner.training.data.preprocessing import RunData
 from runner.training.environment import machine
 from runner.training.learners import choice_cache
-from runner.training.learners.choice import Candidate, Choice, Group, choose
-from runner.training.learners.learner import named_tensors
+from runner.training.learners.choice import SMALLEST, Candidate, Choice, Group, choose
+from runner.training.learners.learner import leaves, named_tensors
 from runner.training.learners.stack import Stack
-from runner.training.learners.stacked_layers import leaves
 from runner.training.networks import build_network
 from runner.training.settings import settings_of
 
@@ -31,11 +30,14 @@ ENOUGH = 0.1
 """Readings end after so many, or after so many seconds. The fastest one counts: others were disturbed."""
 
 
-def tune(group: Sequence[RunSpec], data: RunData, device: torch.device, workers: int, limit: int) -> Choice:
+def tune(
+    group: Sequence[RunSpec], data: RunData, device: torch.device, workers: int, limit: int, *, fixed: bool = False
+) -> Choice:
     """The form and the size of the stacks of a group of runs, timed on this device, or found in the cache.
 
     workers: how many stacks train at the same time.
-    limit: how many of the runs fit into the device's memory.
+    limit: how many runs a stack may have, at most.
+    fixed: stacks have `limit` runs; only their form is timed.
     Errors: every error of the network's factory.
 
     >>> from pathlib import Path
@@ -49,7 +51,7 @@ def tune(group: Sequence[RunSpec], data: RunData, device: torch.device, workers:
     """
     network = build_network(group[0])
     steps = group[0].epochs * Batches(group[0], data, device).count(len(data.train))
-    described = Group(len(group), limit, steps, workers, forms_of(network))
+    described = Group(len(group), limit, steps, workers, forms_of(network), first=limit if fixed else SMALLEST)
     key = digest(group[0], network, data, device, described)
     if known := choice_cache.read().get(key):
         return known
@@ -122,6 +124,6 @@ def digest(run: RunSpec, network: nn.Module, data: RunData, device: torch.device
         torch.cuda.get_device_name(device) if device.type == "cuda" else machine(),
         torch.__version__,
         # Beyond the largest stack, more memory changes nothing.
-        [group.runs, group.largest, group.steps, group.workers],
+        [group.runs, group.smallest, group.largest, group.steps, group.workers],
     )
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]

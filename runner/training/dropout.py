@@ -1,0 +1,107 @@
+"""Dropout masks that depend on the seed, the epoch, the step and the layer alone, and on no generator's state.
+
+A generator would give a run other numbers on CUDA than on a CPU, and a stack would need one kernel per run and layer.
+Here every number has a position in a sequence, and is computed from it. So one kernel serves all runs of a stack, with
+the same bits on every device, alone or stacked, in a plain step or in a recorded one.
+
+The sequence is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", figure 17 with
+the constants of Java's `SplittableRandom`): its number n is mix(key + n·γ), modulo 2⁶⁴. A run has a new key in each
+epoch. Within the epoch, a step has 2⁴⁴ positions, a layer of the step 2³² of them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from runner.training.data.seeding import stream
+from runner.training.learners.learner import has_hooks, leaves
+
+
+def _signed(number: int) -> int:
+    """The int64 with the lowest 64 bits of a number. torch's int64 arithmetic is modulo 2⁶⁴, too."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+GAMMA = 0x9E3779B97F4A7C15
+MULTIPLIERS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
+LAYER, STEP = 2**32, 2**44
+
+
+def epoch_keys(seeds: Sequence[int], epoch: int) -> Tensor:
+    """The keys [R] with which runs of these seeds begin an epoch."""
+    return torch.tensor([stream(seed, "dropout", epoch) for seed in seeds])
+
+
+def advance(keys: Tensor) -> None:
+    """Move the keys [R] of the runs to the next step."""
+    keys.add_(_signed(STEP * GAMMA))
+
+
+def kept(keys: Tensor, layer: int, shape: torch.Size, keep: float) -> Tensor:
+    """Which of a layer's values [B, R, …] are kept, each with probability `keep`; `keys` [R] are the runs' keys.
+
+    A run's mask depends on its own key, the layer's number and the shape of its own values [B, …].
+
+    >>> keys = torch.tensor([3, 4])
+    >>> kept(keys, 0, torch.Size([2, 2, 3]), 0.5)[:, 1].tolist()
+    [[False, True, True], [False, False, True]]
+    >>> kept(keys[1:], 0, torch.Size([2, 1, 3]), 0.5)[:, 0].tolist()
+    [[False, True, True], [False, False, True]]
+    """
+    B, _, *features = shape
+    steps = torch.arange(1, math.prod([B, *features]) + 1, device=keys.device).mul_(_signed(GAMMA))
+    starts = (keys + _signed(layer * LAYER * GAMMA)).view(1, -1, *[1] * len(features))
+    numbers = _mix(steps.view(B, 1, *features) + starts)
+    return numbers < round(keep * 2**64) - 2**63
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's function of a state, in place."""
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        z = _shifted(z, shift).mul_(multiplier)
+    return _shifted(z, 31)
+
+
+def _shifted(z: Tensor, shift: int) -> Tensor:
+    """z ^ (z >>> shift), in place. torch's own shift copies the sign, which the mask takes away."""
+    return z.bitwise_xor_((z >> shift).bitwise_and_(2 ** (64 - shift) - 1))
+
+
+def dropped(x: Tensor, p: float, layer: int, keys: Tensor) -> Tensor:
+    """Dropout of values [B, R, …] in training mode: each becomes 0 with probability `p`, the others grow by 1/(1 − p).
+
+    (Srivastava et al. 2014; scaled while training, like `nn.Dropout`.)
+    """
+    if p == 0:
+        return x
+    if p == 1:
+        return x * 0
+    return x * kept(keys, layer, x.shape, 1 - p).to(x.dtype).div_(1 - p)
+
+
+class SeededDropout(nn.Dropout):
+    """An `nn.Dropout` of one run, whose masks come from the run's key [1] and the layer's number."""
+
+    def __init__(self, p: float, layer: int, keys: Tensor) -> None:
+        super().__init__(p)
+        self.layer, self.keys = layer, keys
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropped(x.unsqueeze(1), self.p, self.layer, self.keys).squeeze(1) if self.training else x
+
+
+def seed_dropout(network: nn.Module, keys: Tensor) -> None:
+    """Replace the `nn.Dropout`s that stand in the network's `nn.Sequential`s by seeded ones, numbered in their order.
+
+    The number takes the place of the layer's name, so that arms with and without a norm share their masks. A dropout
+    elsewhere, in two places or with hooks stays as it is. It draws from torch's global generator, and cannot be
+    stacked: it may run twice in a step, and two masks of one number would be equal.
+    """
+    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    dropouts = [(prefix, module) for prefix, module in leaves(network) if type(module) is nn.Dropout]
+    for layer, (prefix, module) in enumerate(dropouts):
+        if prefix and places[module] == 1 and not has_hooks(module):
+            network.set_submodule(prefix.removesuffix("."), SeededDropout(module.p, layer, keys))

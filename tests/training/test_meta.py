@@ -1,0 +1,142 @@
+"""Learners on torch's meta device, which has shapes and no values: what would mix devices there would on CUDA.
+
+Reading a value, such as `.item()`, raises there as well. The places where a learner may read copy to the CPU first, and
+only that copy is replaced here. (`precision: bf16` is not tested: autocast refuses the meta device.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from runner import registry
+from runner.config.run_spec import RunSpec
+from runner.training.data.datasets import Split
+from runner.training.data.preprocessing import RunData, prepare
+from runner.training.learners import solo
+from runner.training.learners.learner import Learner
+from runner.training.learners.solo import Solo
+from runner.training.learners.stack import Stack
+from runner.training.networks import build_network
+from runner.training.settings import settings_of
+
+META = torch.device("meta")
+RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=16)
+
+NARROW: dict[str, dict[str, object]] = {"vgg": {"width": 2}, "conv_unit": {"width": 4}}
+OPTIMIZERS = {
+    "sgd": RUN.changed(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "adam": RUN.changed(optimizer="adam"),
+    "adamw": RUN.changed(optimizer="adamw", weight_decay=0.1),
+}
+
+
+def networks() -> list[tuple[str, dict[str, object]]]:
+    """Every registered network; a CNN with every registered norm layer; dropout."""
+    registry.load_plugins()
+    plain = [(name, NARROW.get(name, {})) for name in registry.network]
+    normed: list[tuple[str, dict[str, object]]] = [("notebook_cnn", {"norm": name}) for name in registry.norm]
+    return [*plain, *normed, ("mlp", {"dropout": 0.3, "norm": "batch"})]
+
+
+NETWORKS = networks()
+STACKS = [
+    (network, arguments, optimizer, count)
+    for number, (network, arguments) in enumerate(NETWORKS)
+    for optimizer in sorted(OPTIMIZERS)
+    for count in (1, 3)
+    # Each network has two of the optimizers, and each pair of the others occurs.
+    if optimizer != sorted(OPTIMIZERS)[number % 3]
+]
+
+
+def name_of(case: tuple[str, dict[str, object], str, int]) -> str:
+    network, arguments, optimizer, count = case
+    return "-".join([network, *map(str, arguments.values()), optimizer, str(count)])
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    with settings_of(RUN):
+        yield
+
+
+@pytest.fixture
+def data() -> RunData:
+    """Twenty samples of the digits without their values."""
+    here = prepare("digits", Path(), "normal", "held_out", 20, torch.device("cpu"))
+
+    def there(split: Split) -> Split:
+        return Split(split.images.to(META), split.labels.to(META))
+
+    return replace(here, train=there(here.train), valid=there(here.valid[:20]))
+
+
+@pytest.fixture
+def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy from the meta device to the CPU has the value 1 everywhere."""
+    copy = Tensor.cpu
+
+    def readable(tensor: Tensor) -> Tensor:
+        return torch.ones_like(tensor, device="cpu") if tensor.is_meta else copy(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", readable)
+
+
+def trained(learner: Learner, count: int) -> None:
+    """A full batch, a ragged one and one that all runs share, and all that a loop asks of a learner."""
+    learner.begin_epoch(1)
+    for shape in ((count, 16), (count, 4), (1, 16)):
+        learner.step(torch.zeros(shape, dtype=torch.int64, device=META))
+    assert learner.reading().shape == (count, 3)
+
+
+@pytest.mark.usefixtures("_readable")
+@pytest.mark.parametrize("case", STACKS, ids=name_of)
+def test_a_stack_keeps_to_its_device(case: Any, data: RunData) -> None:
+    network, arguments, optimizer, count = case
+    base = OPTIMIZERS[optimizer].changed(network=network, network_args=arguments)
+    runs = [base.changed(seed=seed) for seed in range(count)]
+    stack = Stack(runs, [build_network(run) for run in runs], data)
+    trained(stack, count)
+    assert stack.evaluate(data.valid) == [(1.0, 1.0)] * count
+    tensors = [*stack.tensors.values(), *stack.moving, *stack.member(count - 1).parameters()]
+    assert {tensor.device for tensor in tensors} == {META}
+    state = stack.state()
+    assert {tensor.device.type for tensor in (*state.tensors.values(), *state.averages)} == {"cpu"}
+    assert all(len(tensor) == count for tensor in (*state.tensors.values(), *state.averages))
+    stack.restore(state)
+    stack.step(torch.zeros((count, 16), dtype=torch.int64, device=META))
+
+
+UNFUSED: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+@pytest.mark.usefixtures("_readable")
+@pytest.mark.parametrize(("network", "arguments"), NETWORKS)
+def test_a_run_alone_keeps_to_its_device(
+    network: str, arguments: dict[str, object], data: RunData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's plain optimizers: the fused ones refuse the meta device."""
+
+    def unfused(run: RunSpec, module: nn.Module) -> Optimizer:
+        return UNFUSED[run.optimizer](module.parameters(), lr=run.lr)
+
+    monkeypatch.setattr(solo, "make_optimizer", unfused)
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: [1.0] * len(tensor))
+    optimizer = sorted(OPTIMIZERS)[len(network) % 3]
+    run = OPTIMIZERS[optimizer].changed(network=network, network_args=arguments)
+    learner = Solo(run, build_network(run), data)
+    trained(learner, 1)
+    assert learner.evaluate(data.valid) == [(1.0, 1.0)]
+    assert {tensor.device for tensor in learner.member(0).parameters()} == {META}
+    state = learner.state()
+    assert {tensor.device.type for tensor in (*state.tensors.values(), *state.averages)} == {"cpu"}
+    learner.restore(state)
