@@ -1,7 +1,9 @@
-"""The parts of the benchmark, in order, with their time limits."""
+"""The parts of the benchmark in order, with their time limits. `python -m benchmarks.gpu.parts NAME FILE` runs one."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 from benchmarks import training
 from benchmarks.gpu import stacks, sweeps
-from benchmarks.gpu.setting import Record, Setting
+from benchmarks.gpu.setting import Record, Row, Setting
+from runner.registry import load_plugins
+from runner.storage.folder import data_folder
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -69,3 +73,20 @@ PARTS: dict[str, tuple[Callable[[Setting, Record], None], int]] = {
     "kernels": (stacks.kernels, 30),
 }
 """Name → the function and its seconds: 590 in all, so that the whole ends within ten minutes."""
+
+
+def main(name: str, path: str) -> None:
+    """Run a part, and add a line to the file for each row."""
+    load_plugins()
+    function, _ = PARTS[name]
+    with Path(path).open("a", encoding="utf-8") as file:
+
+        def record(row: Row) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+        function(Setting(data_folder(None)), record)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

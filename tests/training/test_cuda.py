@@ -16,6 +16,7 @@ import pytest
 import torch
 from click.testing import Result
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.gpu.forms import FORMS, stack_in_form
 from runner.config.run_spec import RunSpec
@@ -39,6 +40,10 @@ RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=1
 
 on_both = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 needs_two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+# torch says this of a thread of its own, which then goes on as it should.
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 
 
 # A pairwise selection
@@ -160,7 +165,7 @@ def exact(case: Case) -> Tensor:
     return losses(stack_of(runs, torch.float64), runs)
 
 
-TOLERANCES = {"fp32": (1e-5, 5e-3), "tf32": (5e-3, 2e-2), "bf16": (2e-2, 6e-2)}
+TOLERANCES = {"fp32": (1e-4, 5e-3), "tf32": (5e-3, 2e-2), "bf16": (2e-2, 6e-2)}
 """Relative, for the first loss and for those after an update.
 
 A number's relative error is 2⁻²⁴ in float32, 2⁻¹¹ in TF32 and 2⁻⁹ in bfloat16. An update makes it larger: Adam moves a
@@ -221,6 +226,43 @@ def test_a_state_goes_from_one_device_to_the_other(device: str) -> None:
     assert_close(again[1], again[0], "fp32")
 
 
+OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "matrix product": lambda x: x @ x.T,
+    "convolution": lambda x: F.conv2d(x.view(4, 64, 16, 16), x.view(4, 64, 16, 16)[:, :, :3, :3]),
+    "lstm": lambda x: torch.lstm(
+        x[None, :64], [x.new_zeros(1, 1, 256)] * 2, lstm_weights(x), True, 1, 0.0, False, False, True
+    )[0],
+}
+
+
+def lstm_weights(x: Tensor) -> list[Tensor]:
+    weights = x.repeat(4, 1) / 16
+    return [weights, weights.flip(0), weights[:, 0].contiguous(), weights[:, 1].contiguous()]
+
+
+@on_both
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float32_is_float32(name: str, device: str) -> None:
+    """TF32 would differ by some 2⁻¹¹."""
+    x = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    with settings_of(RUN):
+        found = OPERATIONS[name](x.to(device)).cpu().double()
+    expected = OPERATIONS[name](x.double())
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0), reason="needs a GPU with TF32"
+)
+def test_tf32_is_tf32() -> None:
+    x = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    with settings_of(RUN.changed(precision="tf32")):
+        found = (x.cuda() @ x.T.cuda()).cpu().double()
+    expected = x.double() @ x.double().T
+    assert 1e-5 < float((found - expected).norm() / expected.norm()) < 1e-3
+
+
 DROPOUT = {"norm": "batch", "dropout": 0.5}
 
 
@@ -267,6 +309,12 @@ def numbers_of(row: EpochRow) -> tuple[float, ...]:
     return row.epoch, row.step, row.train_loss, row.train_accuracy, row.valid_loss, row.valid_accuracy
 
 
+def in_a_graph(result: RunResult) -> bool:
+    """Whether a run trained in a stack of three, in a CUDA graph."""
+    how = result.trained_as
+    return how.startswith("stack of 3") and "CUDA graph" in how and "no CUDA graph" not in how
+
+
 def three_runs(device: str, **changes: Any) -> list[RunSpec]:
     """Epochs of three batches, the last one with 50 samples."""
     return [RUN.changed(device=device, train_samples=250, seed=seed, **changes) for seed in range(3)]
@@ -277,7 +325,7 @@ def three_runs(device: str, **changes: Any) -> list[RunSpec]:
 def test_a_resumed_stack_gives_the_same_bytes(changes: dict[str, Any], device: str, tmp_path: Path) -> None:
     whole, saved, results = trained(three_runs(device, **changes))
     if device == "cuda":
-        assert {result.trained_as for result in results} == {"stack of 3, CUDA graph"}
+        assert all(map(in_a_graph, results))
     assert trained(three_runs(device, **changes))[0] == whole
     path = tmp_path / checkpoints.file_name(saved[0].run_ids, saved[0].epoch)
     path.write_bytes(checkpoints.to_bytes(saved[0]))
@@ -338,4 +386,4 @@ def test_the_second_gpu_gives_what_the_first_gives() -> None:
     assert stack.captures, stack.how
     first, second = (trained(three_runs(f"cuda:{number}")) for number in range(2))
     assert list(first[0].values()) == list(second[0].values())
-    assert {result.trained_as for result in second[2]} == {"stack of 3, CUDA graph"}
+    assert all(map(in_a_graph, second[2]))
