@@ -101,8 +101,8 @@ def too_little_memory(setting: Setting, record: Record) -> None:
 def not_cut(trained_as: Iterable[str]) -> Row:
     """What is wrong where a stack of `MEMORY_RUNS` should have been cut."""
     for text in trained_as:
-        sizes = re.findall(r"stack of (\d+)", text)
-        if not sizes or int(sizes[-1]) >= MEMORY_RUNS:
+        sizes = list(map(int, re.findall(r"stack of (\d+)", text)))
+        if not sizes or min(sizes) >= MEMORY_RUNS:
             return {"wrong": f"a stack should have been cut, but trained_as in runs.csv is '{text}'"}
     return {}
 
