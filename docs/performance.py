@@ -299,7 +299,7 @@ def problems(part: Mapping[str, Any]) -> str:
         elif "not measured" in row and row.get("outcome") != "skipped":
             lines.append(f"- Not measured ({place}): {row['not measured']}")
     if part["error"]:
-        lines.append(f"- **Wrong**: {part['error'].strip().splitlines()[-1]}")
+        lines.append(f"- **Wrong**: {'; '.join(filter(None, part['error'].splitlines()[-3:]))}")
     if part["cut"]:
         lines.append(f"- The rest was not measured: this part may take {part['limit']:g} s.")
     return "".join(f"{line}\n" for line in lines)

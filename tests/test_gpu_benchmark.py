@@ -174,14 +174,15 @@ def test_a_part_that_takes_too_long_is_cut_and_keeps_its_rows() -> None:
     assert part["rows"] == [{"runs": 1}]
     assert not run.is_wrong(part)
     assert part["seconds"] < 30
-    assert "  not measured: time (what was left after 2 s)" in run.said("stacks", part)
+    assert "  not measured: time (what was left after 2 s)" in run.in_lines("stacks", part)
 
 
 def test_a_part_that_fails_is_wrong() -> None:
     failed = part_of("raise ValueError('a fault')")
     assert run.is_wrong(failed)
     assert failed["rows"] == [{"runs": 1}]
-    assert failed["error"].endswith("ValueError: a fault\n")
+    assert failed["error"].endswith("ValueError: a fault\n\nexit code 1")
+    assert part_of("import os; os.kill(os.getpid(), 9)")["error"] == "exit code -9"
     assert run.is_wrong(part_of('file.write(\'{"wrong": "another number"}\\n\')'))
     assert not run.is_wrong(part_of(""))
 

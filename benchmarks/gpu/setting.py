@@ -31,7 +31,7 @@ class Setting:
     root:         The data folder.
     run:          The LeNet that every part trains: its device, data set, batch size (for the sweeps) and epochs.
     runs:         How many seeds a sweep trains of each network, and how many runs the profiled stack has.
-    options:      Options of `bnbench run` and `bnbench resume`.
+    options:      Options of `bnbench run` and `bnbench resume`. One worker uses one GPU.
     stack_sizes:  How many runs the timed stacks have.
     batch_sizes:  The batch sizes of the timed stacks and of the other tools.
     forms:        The forms of the timed stacks.
@@ -41,7 +41,7 @@ class Setting:
     root: Path
     run: RunSpec = ON_CUDA
     runs: int = 100
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("--workers", "1")
     stack_sizes: tuple[int, ...] = (1, 4, 10, 32, 100, 320)
     batch_sizes: tuple[int, ...] = (1000, 64)
     forms: tuple[str, ...] = FORMS

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -86,13 +87,14 @@ def run_and_kill(sweep: Path, path: str, options: Sequence[str]) -> bool:
 
 def too_little_memory(setting: Setting, record: Record) -> None:
     """A stack that does not fit: it must be cut, every run must end ok, and the table must tell it."""
-    small = Setting(setting.root, setting.run.changed(epochs=1), MEMORY_RUNS, ("--stack", str(MEMORY_RUNS)))
+    options = (*setting.options, "--stack", str(MEMORY_RUNS))
+    small = replace(setting, run=setting.run.changed(epochs=1), runs=MEMORY_RUNS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plugin = folder / "small_memory.py"
         plugin.write_text(SMALL_MEMORY, encoding="utf-8")
         path = config(folder, small, plugins=[str(plugin)])
-        ended = rows(run_whole(folder / "small", path, small.options) / RUNS)
+        ended = rows(run_whole(folder / "small", path, options) / RUNS)
     trained_as = Counter(row["trained_as"] for row in ended)
     row: Row = {"runs": len(ended), "bytes": MEMORY_BYTES, "trained_as": dict(trained_as)} | not_ok(ended)
     record(row | not_cut(trained_as))
