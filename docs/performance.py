@@ -197,8 +197,7 @@ def gpu(results: Mapping[str, Any], name: str) -> Iterator[str]:
         "kernels": ("The longest kernels of a LeNet stack's step", kernels(rows["kernels"])),
     }
     for part, (title, text) in shown.items():
-        yield f"### {title}\n\n{text}"
-        yield problems(parts[part])
+        yield "\n".join(filter(None, [f"### {title}\n", text, problems(parts[part])]))
 
 
 def goal(each: Mapping[str, Any]) -> str:
@@ -295,11 +294,12 @@ def problems(part: Mapping[str, Any]) -> str:
     for row in part["rows"]:
         place = ", ".join(str(row[key]) for key in PLACES if key in row)
         if "wrong" in row:
-            lines.append(f"- **Wrong**: {row['wrong']} ({place})" if place else f"- **Wrong**: {row['wrong']}")
+            fault = " ".join(row["wrong"].split())
+            lines.append(f"- **Wrong**: {fault} ({place})" if place else f"- **Wrong**: {fault}")
         elif "not measured" in row and row.get("outcome") != "skipped":
             lines.append(f"- Not measured ({place}): {row['not measured']}")
     if part["error"]:
-        lines.append(f"- **Wrong**: {'; '.join(filter(None, part['error'].splitlines()[-3:]))}")
+        lines.append(f"- **Wrong**: this part ended with an error, {part['error'].splitlines()[-1]}")
     if part["cut"]:
         lines.append(f"- The rest was not measured: this part may take {part['limit']:g} s.")
     return "".join(f"{line}\n" for line in lines)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,46 @@ def test_a_part_that_fails_is_wrong() -> None:
     assert part_of("import os; os.kill(os.getpid(), 9)")["error"] == "exit code -9"
     assert run.is_wrong(part_of('file.write(\'{"wrong": "another number"}\\n\')'))
     assert not run.is_wrong(part_of(""))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_program_of_a_part_writes_its_rows(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(setting: Setting, record: Callable[[Row], None]) -> None:
+        record({"runs": setting.runs})
+        if fails:
+            raise ValueError("a fault")
+
+    monkeypatch.setitem(parts.PARTS, "made up", (part, 1))
+    with pytest.raises(ValueError, match="a fault") if fails else nullcontext():
+        parts.main("made up", str(tmp_path / "rows"))
+    rows = list(map(json.loads, (tmp_path / "rows").read_text().splitlines()))
+    assert rows == [{"runs": 100}, {"wrong": "ValueError: a fault"}][: 1 + fails]
+
+
+@pytest.mark.parametrize(("rows", "code"), [([], 0), ([{"wrong": "another number"}], 1)])
+def test_the_command_writes_a_file_named_after_the_gpu(
+    rows: list[Row], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def measured(command: list[str], limit: float) -> dict[str, Any]:
+        seen.append((command[-1], limit, os.environ["BNBENCH_STRICT"]))
+        return {"seconds": 1.0, "limit": limit, "cut": False, "error": "", "rows": rows}
+
+    for name in ("BNBENCH_STRICT", "BNBENCH_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(run, "load", lambda *_: None)
+    monkeypatch.setattr("runner.training.environment.describe", lambda *_: {"cpu": "a processor"})
+    monkeypatch.setattr(run, "measured", measured)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "gpu")
+    assert run.main() == code
+    assert seen == [(name, limit, "1") for name, (_, limit) in parts.PARTS.items()]
+    results = json.loads((tmp_path / "gpu/NVIDIA-H100-80GB-HBM3.json").read_text())
+    assert results["gpu"] == "NVIDIA H100 80GB HBM3"
+    assert [part["rows"] for part in results["parts"].values()] == [rows] * len(parts.PARTS)
+    assert [goal["met"] for goal in results["goals"]] == [None, None]
 
 
 # The file and the section

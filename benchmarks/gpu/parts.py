@@ -76,7 +76,7 @@ PARTS: dict[str, tuple[Callable[[Setting, Record], None], int]] = {
 
 
 def main(name: str, path: str) -> None:
-    """Run a part, and add a line to the file for each row."""
+    """Run a part, and add a line to the file for each row. An error is a row, too."""
     load_plugins()
     function, _ = PARTS[name]
     with Path(path).open("a", encoding="utf-8") as file:
@@ -85,7 +85,11 @@ def main(name: str, path: str) -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
-        function(Setting(data_folder(None)), record)
+        try:
+            function(Setting(data_folder(None)), record)
+        except Exception as error:
+            record({"wrong": f"{type(error).__name__}: {error}"})
+            raise
 
 
 if __name__ == "__main__":
