@@ -1,8 +1,8 @@
 """`make bench`: every contestant beside the others, alternating, in one run; seconds and ratios with their spread.
 
-Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json` (on a GPU, with its name), which
-docs/performance.md is made from. `python -m benchmarks commands` measures one group anew, `python -m benchmarks
-cluster` what docs/cluster.md quotes.
+Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json`, which docs/performance.md is made from.
+`python -m benchmarks commands` measures one group anew, `python -m benchmarks cluster` what docs/cluster.md quotes,
+and `python -m benchmarks gpu` everything that needs a GPU (benchmarks/gpu).
 
 Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch; `cluster` needs bnbench[ray] as well.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import cluster, commands, training
+from benchmarks.gpu import run
 from runner import registry
 from runner.storage.folder import data_folder
 from runner.training import environment
@@ -88,24 +89,22 @@ def main(chosen: Sequence[str]) -> None:
     if list(chosen) == ["cluster"]:
         on_a_cluster()
         return
+    if list(chosen) == ["gpu"]:
+        sys.exit(run.main())
     root = data_folder(None)
     registry.load_plugins()
     for name in ("mnist", "fashion_mnist"):
         load(name, root)  # an error now, not after the first case
     described = environment.describe([], root)
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else described["cpu"]
-    path = RESULTS / f"{described['cores']}-{hardware.replace(' ', '-')}.json"
+    path = RESULTS / f"{described['cores']}-{described['cpu'].replace(' ', '-')}.json"
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if chosen else {}
     results["environment"] = described
     results["gflops"] = {str(threads): matrix_product(threads) for threads in (1, 2)}
-    if torch.cuda.is_available():
-        groups = {"cuda": (training.cuda_cases(), ROUNDS)}
-    else:
-        groups = {
-            "training": (training.cpu_cases(), ROUNDS),
-            "overhead": (training.overhead_cases(), OVERHEAD_ROUNDS),
-            "run_count": (training.run_count_cases(), ROUNDS),
-        }
+    groups = {
+        "training": (training.cpu_cases(), ROUNDS),
+        "overhead": (training.overhead_cases(), OVERHEAD_ROUNDS),
+        "run_count": (training.run_count_cases(), ROUNDS),
+    }
     for group, (cases, rounds) in groups.items():
         if chosen and group not in chosen:
             continue

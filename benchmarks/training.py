@@ -150,14 +150,16 @@ def lightning(run: RunSpec) -> Contestant:
                 kind = torch.optim.SGD if run.optimizer == "sgd" else torch.optim.Adam
                 return kind(self.parameters(), lr=run.lr)
 
-        data = resident(run, root).train
+        # On the CPU: Lightning moves whole batches to a GPU, and a loader takes single samples.
+        data = resident(run.changed(device="cpu"), root).train
         loader = DataLoader(TensorDataset(data.images, data.labels), batch_size=run.batch_size, shuffle=True)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = Trainer(
                 max_epochs=1,
-                accelerator="cpu",
+                accelerator="cpu" if run.device == "cpu" else "gpu",
+                devices=1,
                 logger=CSVLogger(folder),
                 enable_progress_bar=False,
                 enable_model_summary=False,
@@ -251,18 +253,3 @@ def run_count_cases() -> dict[str, Case]:
     processes: Case = {f"{n} runs, 2 workers": bnbench(run, n, "process") for n in (16, 8, 4, 2, 1)}
     stacks: Case = {f"{n} runs, one stack, 1 thread": bnbench(run, n, "inline", "on", 1) for n in (16, 8, 4, 2, 1)}
     return {"MLP, MNIST, batch 64, 2 epochs": processes | stacks}
-
-
-def cuda_cases() -> dict[str, Case]:
-    """Stacks of 1 to 1000 runs, and the tutorial's loop on the same GPU."""
-    found: dict[str, Case] = {}
-    for batch_size in (1000, 64):
-        run = LENET.changed(device="cuda", batch_size=batch_size, epochs=2)
-        sizes: Case = {f"bnbench, {n} runs": bnbench(run, n, "inline", workers=1) for n in (100, 1, 10, 1000)}
-        name = f"CUDA: LeNet, FashionMNIST, batch {batch_size}"
-        found[name] = sizes | {"the tutorial's loop": tutorials_loop(batch_size, "cuda")}
-    sweep = LENET.changed(device="cuda", epochs=20)
-    found["CUDA: 2 networks x 100 seeds x 20 epochs"] = {
-        name: bnbench(sweep.changed(network=name), 100, "inline", workers=1) for name in ("batch_norm", "no_batch_norm")
-    }
-    return found

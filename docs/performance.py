@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,10 @@ it is.
 Tests on the CPU compare the stacked code with networks that train alone (`tests/training/test_stack.py`). The following
 checks need a GPU. They are written but have not run:
 
-- Tests marked `cuda` compare a graph with a plain step, for every network and for stacks of 1, 3 and 10 runs. They also
-  compare CUDA with the CPU.
-- `make bench` on a GPU measures stacks of 1, 10, 100 and 1000 runs at batch 1000 and 64, and the tutorial's loop on the
-  same GPU. It also measures a whole sweep of 2 networks × 100 seeds × 20 epochs.
+- Tests marked `cuda` (`tests/training/test_cuda.py`) compare a graph with a plain step and CUDA with the CPU, for pairs
+  of network, norm layer, optimizer and precision, and for stacks of 1, 3 and 10 runs.
+- `python -m benchmarks gpu` runs these tests. It then measures stacks of 1 to 320 runs at batch 1000 and 64 in every
+  form, the tutorial's loop on the same GPU, and a whole sweep of 2 networks × 100 seeds × 10 epochs.
 
 These questions are open:
 
@@ -130,7 +131,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for path in sorted((ROOT / "benchmarks/results").glob("*.json")):
         parts += machine(json.loads(path.read_text(encoding="utf-8")), path.name)
-    return "\n".join([*parts, HOW, CHOSEN, UNSEEN])
+    return "\n".join([*parts, *gpus(), HOW, CHOSEN, UNSEEN])
 
 
 def machine(results: Mapping[str, Any], name: str) -> Iterator[str]:
@@ -197,6 +198,154 @@ def commands(measured: Mapping[str, Mapping[str, Any]]) -> str:
         label = name.replace("8 LeNet epochs", "8 LeNet runs of one epoch each")
         lines.append(f"| `{label}` | {statistics.median(values['seconds']):.2f} | {values['peak_mb']:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def gpus(folder: Path = ROOT / "benchmarks/results/gpu") -> Iterator[str]:
+    """A section for each GPU whose results are in the folder."""
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        yield "## On a GPU\n\nNo GPU has been measured. `python -m benchmarks gpu` measures one in ten minutes.\n"
+    for path in paths:
+        yield from gpu(json.loads(path.read_text(encoding="utf-8")), path.name)
+
+
+def gpu(results: Mapping[str, Any], name: str) -> Iterator[str]:
+    environment, parts = results["environment"], results["parts"]
+    yield (
+        f"## {results['gpu']}\n\n"
+        f"[{name}](../benchmarks/results/gpu/{name}), written by `python -m benchmarks gpu`: "
+        f"torch {environment['packages']['torch']}, CUDA {environment['cuda']}, {environment['cpu']}.\n"
+    )
+    yield table("| goal | measured | met |", [goal(each) for each in results["goals"]])
+    rows = {part: measured["rows"] for part, measured in parts.items()}
+    shown = {
+        "tests": ("Tests marked `cuda`", gpu_tests(rows["tests"])),
+        "main_job": ("Two networks with many seeds, through `bnbench run`", main_job(rows["main_job"])),
+        "same_bytes": ("The same sweep again", same_bytes(rows["same_bytes"])),
+        "memory": ("A stack that does not fit into the memory", small_memory(rows["memory"])),
+        "stacks": ("LeNet stacks: milliseconds per run and epoch of training steps alone", stacks(rows["stacks"])),
+        "loops": ("Other tools: LeNet", tools(rows["loops"], rows["stacks"])),
+        "kernels": ("The longest kernels of a LeNet stack's step", kernels(rows["kernels"])),
+    }
+    for part, (title, text) in shown.items():
+        yield "\n".join(filter(None, [f"### {title}\n", text, problems(parts[part])]))
+
+
+def goal(each: Mapping[str, Any]) -> str:
+    measured, met = each["measured"], each["met"]
+    if met is None:
+        return f"| {each['goal']} | not measured | |"
+    number = f"{measured:,.0f} times" if each["unit"] == "times" else f"{measured:.2f} {each['unit']}"
+    return f"| {each['goal']} | {number} | {'yes' if met else 'no'} |"
+
+
+def gpu_tests(rows: Rows) -> str:
+    counts = Counter(row["outcome"] for row in rows if "outcome" in row)
+    return f"{counts['passed']} tests passed, {counts['failed']} failed, {counts['skipped']} were skipped.\n"
+
+
+def main_job(rows: Rows) -> str:
+    text = ""
+    for row in rows:
+        whole = 1000 * row["seconds"] / row["runs"] / row["epochs"]
+        text += (
+            f"{row['runs']} runs of {row['epochs']} epochs took {row['seconds']:.1f} s from the start of the command "
+            f"to its end. This is {whole:.2f} ms per run and epoch.\n\n"
+        )
+        trained = [f"| `{network}` | {value:.2f} |" for network, value in row["milliseconds"].items()]
+        text += table("| network | training alone, ms per run and epoch |", trained)
+        text += "\n" + trained_as(row)
+    return text
+
+
+def trained_as(row: Mapping[str, Any]) -> str:
+    kinds = ", ".join(f"{count} as `{how}`" for how, count in row["trained_as"].items())
+    return f"The runs trained: {kinds}.\n"
+
+
+def same_bytes(rows: Rows) -> str:
+    lines = [
+        f"| {row['sweep']} | {'yes' if 'equal' in row else 'no' if 'wrong' in row else 'not measured'} |"
+        for row in rows
+        if row["sweep"] != "first"
+    ]
+    return table("| sweep | its tables are those of the first, timing columns aside |", lines)
+
+
+def small_memory(rows: Rows) -> str:
+    return "".join(
+        f"{row['runs']} LeNet runs at batch 1000, as one stack, with {row['bytes'] / 1e9:.1f} GB. " + trained_as(row)
+        for row in rows
+    )
+
+
+def stacks(rows: Rows) -> str:
+    measured = {
+        (row["batch_size"], row["runs"], row["form"]): f"{row['milliseconds']:.2f}"
+        for row in rows
+        if "milliseconds" in row
+    }
+    batches, sizes, forms = (list(dict.fromkeys(row[key] for row in rows)) for key in ("batch_size", "runs", "form"))
+    text = ""
+    for batch in batches:
+        lines = [
+            f"| {size} | " + " | ".join(measured.get((batch, size, form), "") for form in forms) + " |"
+            for size in sizes
+        ]
+        text += table(f"| runs, batch {batch} | {' | '.join(forms)} |", lines) + "\n"
+    return text.removesuffix("\n")
+
+
+def tools(rows: Rows, stack_rows: Rows) -> str:
+    lines = []
+    for row in rows:
+        if "seconds" in row:
+            best, size = min(row["seconds"]), row["batch_size"]
+            ours = [
+                each["milliseconds"] for each in stack_rows if each["batch_size"] == size and "milliseconds" in each
+            ]
+            times = f"{1000 * best / min(ours):,.0f}" if ours else ""
+            lines.append(f"| {row['tool']}, batch {size} | {best:.2f} | {times} |")
+    return table("| | seconds per epoch, the fastest round | relative to the fastest stack above |", lines)
+
+
+def kernels(rows: Rows) -> str:
+    lines = [
+        f"| `{row['kernel'][:80].replace('|', '')}` | {row['form']} | {row['milliseconds']:.3f} | {row['calls']:.0f} "
+        f"| {row['share']:.0%} |"
+        for row in rows
+        if "kernel" in row
+    ]
+    return table("| kernel | form | ms per step | calls per step | share of all kernels |", lines)
+
+
+def problems(part: Mapping[str, Any]) -> str:
+    """What of a part is wrong, and what was not measured."""
+    lines = []
+    for row in part["rows"]:
+        place = ", ".join(str(row[key]) for key in PLACES if key in row)
+        if "wrong" in row:
+            fault = " ".join(row["wrong"].split())
+            lines.append(f"- **Wrong**: {fault} ({place})" if place else f"- **Wrong**: {fault}")
+        elif "not measured" in row and row.get("outcome") != "skipped":
+            lines.append(f"- Not measured ({place}): {row['not measured']}")
+    if part["error"]:
+        lines.append(f"- **Wrong**: this part ended with an error, {part['error'].splitlines()[-1]}")
+    if part["cut"]:
+        lines.append(f"- The rest was not measured: this part may take {part['limit']:g} s.")
+    return "".join(f"{line}\n" for line in lines)
+
+
+PLACES = ("test", "sweep", "tool", "batch_size", "runs", "form")
+"""The keys that say which measurement a row is."""
+
+
+def table(header: str, lines: Sequence[str]) -> str:
+    numbers = header.count("|") - 2
+    return "\n".join([header, "|:---|" + "---:|" * numbers, *lines]) + "\n" if lines else ""
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> str:

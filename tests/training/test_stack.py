@@ -385,36 +385,6 @@ def test_twenty_stacked_and_twenty_solo_runs_end_alike() -> None:
     assert math.isnan(p := stats.ttest_rel(ours, theirs).pvalue) or p > 0.05  # NaN: all pairs equal
 
 
-# Graphs
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("count", [1, 3, 10])
-def test_a_graph_is_the_plain_step(network: str, count: int) -> None:
-    device = torch.device("cuda")
-    runs = members(RUN.changed(network=network, device="cuda", optimizer="sgd", lr=0.01), count)
-    data = prepare("digits", Path(), "normal", "held_out", None, device)
-    graphed, plain = (Stack(runs, [build_network(run) for run in runs], data) for _ in range(2))
-    plain.captures = False
-    for epoch in (1, 2):
-        orders = torch.stack([batch_order(run, len(data.train), epoch) for run in runs]).to(device)
-        for stack in (graphed, plain):
-            stack.begin_epoch(epoch)
-            for index in orders.split(100, dim=1):  # the last one is ragged
-                stack.step(index)
-        torch.testing.assert_close(graphed.reading(), plain.reading(), rtol=1e-5, atol=0)
-    assert graphed.captures, graphed.how
-    assert len(graphed.graphs) == 2
-
-
-@pytest.mark.cuda
-def test_a_stack_on_cuda_is_the_one_on_the_cpu() -> None:
-    job = members(RUN.changed(optimizer="sgd", lr=0.01), 3)
-    there, here = events([run.changed(device="cuda") for run in job])[0], events(job)[0]
-    for ours, theirs in zip(there.values(), here.values(), strict=True):
-        assert [row.train_loss for row in ours] == pytest.approx([row.train_loss for row in theirs], rel=1e-3)
-
-
 def test_the_loss_is_each_runs_own() -> None:
     logits, labels = torch.randn(6, 3, 10), torch.randint(0, 10, (3, 6))
     for run in range(3):

@@ -246,13 +246,6 @@ def test_devices() -> None:
         resolve_device("cuda:99")
 
 
-@pytest.mark.cuda
-def test_cuda_agrees_with_the_cpu_and_with_itself() -> None:
-    cpu, first, second = (rows_of(RUN.changed(device=device))[0] for device in ("cpu", "cuda", "cuda"))
-    assert [row.train_loss for row in first] == [row.train_loss for row in second]
-    assert first[0].train_loss == pytest.approx(cpu[0].train_loss, rel=1e-3)
-
-
 def test_build_network_and_optimizer_use_every_parameter() -> None:
     network = build_network(RUN)
     optimizer = make_optimizer(RUN, network)
