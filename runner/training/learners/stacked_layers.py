@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
 from runner.training.learners.learner import named_tensors
 
 Own = Mapping[str, Tensor]
@@ -191,6 +192,7 @@ FORMS: dict[type[nn.Module], Form] = {
     nn.Flatten: _flatten,
     nn.Dropout: _dropout,
     **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d], _pool),
+    **dict.fromkeys([EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d], _pool),
     **dict.fromkeys([nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish], _elementwise),
     **dict.fromkeys([nn.Sigmoid, nn.Tanh, nn.Softplus, nn.LogSigmoid, nn.Identity], _elementwise),
     **dict.fromkeys([nn.ReLU6, nn.Hardtanh, nn.Hardswish], _elementwise),
