@@ -49,7 +49,7 @@ REFUSED: dict[str, Callable[..., bool] | None] = {
     "put": None,
     "put_": None,
     "nll_loss2d_forward": lambda _self, _target, _weight, reduction, *_: reduction != 0,
-    "_embedding_bag_dense_backward": lambda *arguments: arguments[7] == 2,
+    "_embedding_bag_backward": lambda *arguments: arguments[8] == 2,
     "histc": lambda values, *_: values.is_floating_point(),
     "bincount": lambda _values, weights=None, *_: weights is not None,
     "median": lambda _values, dim=None, *_: dim is not None,
@@ -140,8 +140,8 @@ class Guard(TorchDispatchMode):
         self.found: dict[Finding, None] = {}
         self.layer = ""
         self._outer: list[str] = []
-        # autograd's node → the layer that made it
-        self._nodes: dict[Any, str] = {}
+        # The nodes of autograd whose layer is known.
+        self._nodes: set[Any] = set()
         for name, module in network.named_modules():
             module.register_forward_pre_hook(partial(self._enter, name))
             module.register_forward_hook(self._leave, always_call=True)
@@ -152,20 +152,24 @@ class Guard(TorchDispatchMode):
             loss = F.cross_entropy(self.network(images), labels)
             loss.backward()
 
-    def _enter(self, layer: str, *_: Any) -> None:
+    def _enter(self, layer: str, _module: nn.Module, inputs: Any) -> None:
+        self._claim(inputs)
         self._outer.append(self.layer)
         self.layer = layer
 
     def _leave(self, _module: nn.Module, _inputs: Any, outputs: Any) -> None:
-        """Note this layer at all new nodes of autograd, so that the backward pass knows it. Inner layers come first."""
-        waiting = [tensor.grad_fn for tensor in _tensors([outputs])]
+        self._claim([outputs])
+        self.layer = self._outer.pop()
+
+    def _claim(self, results: Any) -> None:
+        """Note the layer at all new nodes of autograd behind its results, so that the backward pass knows it."""
+        waiting = [tensor.grad_fn for tensor in _tensors(results)]
         while waiting:
             node = waiting.pop()
             if node is not None and node not in self._nodes:
-                self._nodes[node] = self.layer
+                self._nodes.add(node)
                 node.register_prehook(partial(self._enter_node, self.layer))
                 waiting += [following for following, _ in node.next_functions]
-        self.layer = self._outer.pop()
 
     def _enter_node(self, layer: str, _gradients: Any) -> None:
         self.layer = layer
