@@ -73,6 +73,8 @@ class RunSpec(Strict, frozen=True):
     """What is measured inside the network at each reading; the values go to probes.csv."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Precision of matrix products: float32; TF32 (CUDA); bfloat16 by autocast (weights stay float32)."""
+    deterministic: bool = True
+    """Refuse operations that are not deterministic on CUDA; false: allow them, results may differ from run to run."""
     share_batches: bool = False
     """Every seed uses seed 0's batch order: faster in a stack, but seeds are not independent."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -88,7 +90,11 @@ class RunSpec(Strict, frozen=True):
     @cached_property
     def run_id(self) -> str:
         """A hash of what is trained: 12 hex digits. Equal ids mean equal runs, in any sweep, folder or order."""
-        canonical = json.dumps(self.parameters, sort_keys=True, default=list)
+        hashed = dict(self.parameters)
+        for name, default in LATER.items():
+            if hashed[name] == default:
+                del hashed[name]
+        canonical = json.dumps(hashed, sort_keys=True, default=list)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def changed(self, **fields: Any) -> Self:
@@ -110,6 +116,13 @@ class RunSpec(Strict, frozen=True):
 
 
 PARAMETERS = tuple(name for name in RunSpec.model_fields if name != "network_args")
+
+LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic",)}
+"""Run parameters that were added after sweeps were published, with their defaults.
+
+A run's id leaves them out where they have their default, so a parameter that is added here changes no old id. In an
+older folder they have their default.
+"""
 
 
 def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:

@@ -89,4 +89,8 @@ def shortfalls(folder: Path) -> Iterator[str]:
         yield f"{replace(same[0], run_ids=run_ids, planned=planned)} (more in {folder / LOG})"
 
 
-PLURAL = {"one stack": "{} stacks", "a CUDA graph": "{} CUDA graphs"}
+PLURAL = {
+    "one stack": "{} stacks",
+    "a CUDA graph": "{} CUDA graphs",
+    "one stack in a CUDA graph": "{} stacks in CUDA graphs",
+}

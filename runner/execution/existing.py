@@ -23,7 +23,7 @@ def check_existing(folder: Path, config: str, existing: Existing) -> None:
     if not file.exists():
         if names := ", ".join(sorted(_other_files(folder))):
             raise UserError(f"{folder} holds {names} but no {files.CONFIG}: not a sweep's folder; use --out DIR")
-    elif existing == "refuse" and file.read_text(encoding="utf-8") == config:
+    elif existing == "refuse" and files.read_config(file) == files.resolved_config(config, "config"):
         raise UserError(f"{folder} already holds this sweep; --resume finishes it, --fresh starts over")
     elif existing == "refuse":
         raise UserError(

@@ -1,4 +1,4 @@
-"""Checks before anything is trained: devices, data files, batches that cannot be trained on."""
+"""Checks before anything is trained: devices, data files, batches that cannot be trained on, operations on CUDA."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError
+from runner.execution import cuda_checks
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
 from runner.training.networks import build_network, resolve_device
@@ -20,16 +21,19 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
     `root` is the data folder. `resolve` turns a device's name into a device; the default is a device of this
     machine.
     Errors: UserError with every fault: a device that does not exist, data files that are missing or damaged, batches
-    that a network cannot be trained on.
+    that a network cannot be trained on, layers that are not deterministic on CUDA.
     """
     resolve = resolve or resolve_device
     faults = _faults(sweep, "device", resolve)
-    devices = {run.device for run in sweep.runs if run.precision == "tf32"}
-    if not faults and any(resolve(device).type == "cpu" for device in devices):
+    devices = {} if faults else {name: resolve(name).type for name in {run.device for run in sweep.runs}}
+    if any(run.precision == "tf32" and devices.get(run.device) == "cpu" for run in sweep.runs):
         message = "precision 'tf32' needs CUDA; allowed on the CPU: fp32, bf16"
         faults.append(Fault(message, sweep.place("precision", "tf32")))
     data_faults = _faults(sweep, "dataset", lambda name: load(name, root))
     faults += data_faults or _batch_faults(sweep, root)
+    if not data_faults:
+        on_cuda = [run for run in sweep.runs if devices.get(run.device) == "cuda"]
+        faults += cuda_checks.faults(sweep, on_cuda, lambda name: load(name, root))
     if faults:
         raise UserError(*faults)
     return sweep.on_device(str(resolve("auto")))

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from runner.config import grid
+from runner.config.run_spec import LATER
 from runner.errors import UserError
 from runner.storage.files import read_text
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
-from runner.storage.tables import FIELDS, RUN_FIELDS, complete_lines, read_header
+from runner.storage.tables import ADDED, FIELDS, RUN_FIELDS, complete_lines, read_header
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def load(folder: Path) -> Results:
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
         config = read_config(folder / CONFIG)
+        metrics = _with_added(metrics, LATER)
+        columns += tuple(column for column in LATER if column not in columns)
         contrast, name = config.get("contrast") or {}, config["name"]
         grids = config.get("grids") or [config.get("grid") or {}]
         grid_keys = tuple(dict.fromkeys(key for each in grids for key in grid.keys(each)))
@@ -121,13 +124,15 @@ def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> Non
 
 
 def _runs(path: Path) -> pd.DataFrame:
-    runs = _read(path)
-    if "trained_as" not in runs:
-        # The table is older than stacks.
-        runs["trained_as"] = ""
+    runs = _with_added(_read(path), RUN_FIELDS)
     if missing := sorted({*RUN_FIELDS, "run_id"} - {*runs.columns}):
         raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
     return runs
+
+
+def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
+    """The table with those of the wanted columns that it lacks because it is older than they are."""
+    return table.assign(**{name: ADDED[name] for name in wanted if name in ADDED and name not in table})
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from runner.storage.checkpoints import Found
 from runner.storage.files import write_if_changed
 from runner.storage.folder import ENVIRONMENT, METRICS, RUNS
 from runner.storage.rows import FAILED
-from runner.storage.tables import number_in, read_header, read_rows
+from runner.storage.tables import ADDED, number_in, read_header, read_rows
 from runner.storage.weights import weights_file
 
 SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins", "code", "data")
@@ -19,11 +19,12 @@ SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins"
 
 
 def check_headers(folder: Path, headers: Mapping[str, Sequence[str]]) -> None:
-    """Errors: UserError where a table has other columns than the sweep writes."""
+    """Errors: UserError where a table has other columns than the sweep writes. An older table may lack `ADDED`."""
     for name, header in headers.items():
         columns = read_header(folder / name)
-        if columns and sorted(columns) != sorted(header):
-            changed = ", ".join(sorted(set(columns) ^ set(header)))
+        wanted = [column for column in header if column in columns or column not in ADDED]
+        if columns and sorted(columns) != sorted(wanted):
+            changed = ", ".join(sorted(set(columns) ^ set(wanted)))
             raise UserError(f"{folder / name}: holds another sweep (other columns: {changed}); use --fresh or --out")
 
 

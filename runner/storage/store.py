@@ -21,7 +21,7 @@ from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import check_environment, check_headers, continuable, environment_text, finished_runs
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
 from runner.storage.stacks import Stacks
-from runner.storage.tables import FIELDS, cell, csv_text, number_in, read_rows
+from runner.storage.tables import ADDED, FIELDS, cell, csv_text, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -103,7 +103,7 @@ class Store:
 
         Rows of finished runs are kept, and rows of other runs up to their checkpoint. They get this plan's run numbers.
         All other rows are dropped. A run whose status is in `retry` is trained again, once its stack has ended. With
-        `save_weights`, so is a run without its weights.
+        `save_weights`, so is a run without its weights. Tables and config of an older folder get what was added since.
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
@@ -245,8 +245,9 @@ class Store:
         return csv_text([[*(cell(record.get(column)) for column in FIELDS[name]), *parameters]])
 
     def _rewrite(self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-        """Replace a table's rows. They get this plan's run numbers."""
-        numbered = [{**row, "run": str(self.number[row["run_id"]])} for row in rows]
+        """Replace a table's rows. They get this plan's run numbers, and the columns that an older table lacks."""
+        added = {name: cell(value) for name, value in ADDED.items()}
+        numbered = [{**added, **row, "run": str(self.number[row["run_id"]])} for row in rows]
         text = csv_text([header, *([row[column] for column in header] for row in numbered)])
         write_if_changed(self.folder / name, text)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, AnyStr
 
+from runner.config.run_spec import LATER
 from runner.errors import UserError
 from runner.storage.files import read_text
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS
@@ -25,6 +26,9 @@ FIELDS = {
     PROBES: ("run", *PROBE_FIELDS),
 }
 """The first columns of each table. In `RUNS` and `METRICS` the run's parameters follow; in all of them its id."""
+
+ADDED = {"trained_as": "", **LATER}
+"""The columns that older tables lack, with the value that they have there."""
 
 
 def cell(value: object) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Status
+from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Shortfall, Status
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import means
@@ -31,7 +31,7 @@ from runner.training.probes.registry import probe_values
 TrainingState = dict[str, Any]
 """The state of a job's runs after an epoch, by the names that a checkpoint's file uses (`checkpoints.STATE`)."""
 
-LoopEvent = RunEvent | TrainingState
+LoopEvent = RunEvent | Shortfall | TrainingState
 
 
 class TrainingLoop:
@@ -154,6 +154,9 @@ class TrainingLoop:
 
     def _end_epoch(self) -> Iterator[LoopEvent]:
         """Report a row per run, and a result for each run that has ended."""
+        if self.learner.shortfall:
+            yield self.learner.shortfall
+            self.learner.shortfall = None
         ended: dict[int, Status] = {}
         for number, run in self.live.items():
             readings = *means(self.sums[number]), *self.valid[number]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -23,21 +23,19 @@ def settings_of(run: RunSpec) -> Iterator[None]:
     >>> torch.are_deterministic_algorithms_enabled()
     False
     """
-    precision = "tf32" if run.precision == "tf32" else "ieee"
     backends: Any = torch.backends
     settings = (
         # Filling costs a pass over new memory.
         (torch.utils.deterministic, "fill_uninitialized_memory", False),
         # It would choose kernels by timing.
         (backends.cudnn, "benchmark", False),
-        (backends.cudnn.conv, "fp32_precision", precision),
-        (backends.cuda.matmul, "fp32_precision", precision),
     )
     with ExitStack() as restore:
         restore.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(run.threads)
         restore.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(run.deterministic)
+        restore.enter_context(float32_precision("tf32" if run.precision == "tf32" else "ieee"))
         for module, name, value in settings:
             restore.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
@@ -48,6 +46,35 @@ def settings_of(run: RunSpec) -> Iterator[None]:
         # Denormal numbers slow a CPU's convolutions 20 to 50 times. They are kept outside the block: scipy needs them.
         restore.callback(torch.set_flush_denormal, False)
         torch.set_flush_denormal(True)
+        yield
+
+
+@contextmanager
+def float32_precision(precision: str) -> Iterator[None]:
+    """Inside the block, every product of float32 numbers is computed in this precision: "tf32" or "ieee".
+
+    Convolutions, recurrent layers and matrix products have a setting each. torch also has two older flags, which other
+    code may read inside the block. Reading one raises where it contradicts the settings. So the flags are set, too.
+
+    >>> with float32_precision("ieee"):
+    ...     torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    (False, 'highest')
+    """
+    backends: Any = torch.backends
+    parts = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
+    with ExitStack() as restore:
+        # The last callback is called first. An older flag changes the settings, so they are restored after it.
+        for part in parts:
+            restore.callback(setattr, part, "fp32_precision", part.fp32_precision)
+        # A flag that contradicts the settings cannot be read.
+        with suppress(RuntimeError):
+            restore.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        with suppress(RuntimeError):
+            restore.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        backends.cudnn.allow_tf32 = precision == "tf32"
+        for part in parts:
+            part.fp32_precision = precision
         yield
 
 

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.training.data.batches import Batches, batch_order
-from runner.training.data.datasets import load
+from runner.training.data.datasets import DataSet, Split, load
 from runner.training.data.preprocessing import held_out_split, normalise, prepare, scaling, train_size
 
 CPU = torch.device("cpu")
@@ -222,3 +223,34 @@ def test_contract_of_every_data_set(name: str, request: pytest.FixtureRequest) -
         assert set(split.labels.tolist()) == set(range(10))
     assert all(len(digest) == 64 for digest in data.digests.values())
     assert data.digests
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "message"),
+    [
+        ("test", [0, 1, 2], "test label 2 (at index 2) is no class; allowed: 0 to 1, because 1 is the largest label"),
+        ("train", [0, -1, 1], "training label -1 (at index 1) is no class; allowed: 0 to 1"),
+        ("test", [0.0, 1.0], "the test labels are torch.float32; they must be torch.int64"),
+        ("train", [True, False], "the training labels are torch.bool; they must be torch.int64"),
+        ("test", [], "the test set is empty"),
+    ],
+)
+def test_a_label_that_is_no_class_is_an_error_before_training(
+    bnbench: Callable[..., Result], tmp_path: Path, split: str, labels: list[Any], message: str
+) -> None:
+    def of(values: list[Any]) -> Split:
+        kind = None if values else torch.int64
+        return Split(torch.zeros(len(values), 1, 28, 28, dtype=torch.uint8), torch.tensor(values, dtype=kind))
+
+    @registry.dataset("mine")
+    def mine(root: Path, download: bool) -> DataSet:  # noqa: ARG001
+        train, test = (of(labels if split == name else [0, 1] * 6) for name in ("train", "test"))
+        return DataSet(train, test)
+
+    config = tmp_path / "c.yaml"
+    config.write_text("fixed: {dataset: mine, network: notebook_mlp, device: cpu, batch_size: 2, epochs: 1}\n")
+    load.cache_clear()
+    refused = bnbench("run", config, "--out", tmp_path / "out", "--executor", "inline")
+    assert refused.exit_code == 2
+    assert f"c.yaml:1:18: data set 'mine': {message}" in refused.stderr
+    assert not (tmp_path / "out/c").exists()

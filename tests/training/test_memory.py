@@ -60,6 +60,7 @@ def peak(run: RunSpec, count: int) -> int:
 def test_the_estimate_is_one_to_two_times_the_peak(name: str, optimizer: str) -> None:
     network, arguments = NETWORKS[name]
     run = RUN.changed(network=network, network_args=arguments, optimizer=optimizer)
-    measured = peak(run, 2) - peak(run, 1)
+    # One run alone has a convolution without groups, which torch computes in another memory layout.
+    measured = (peak(run, 4) - peak(run, 2)) / 2
     estimate = bytes_per_run(build_network(run), prepare(*DATA).train.images, run.batch_size)
     assert measured <= estimate <= 2 * measured

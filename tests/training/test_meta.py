@@ -21,6 +21,7 @@ from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.learners import solo
+from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d
 from runner.training.learners.learner import Learner
 from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack
@@ -116,6 +117,19 @@ def test_a_stack_keeps_to_its_device(case: Any, data: RunData) -> None:
     stack.step(torch.zeros((count, 16), dtype=torch.int64, device=META))
 
 
+@pytest.mark.usefixtures("_readable")
+def test_adaptive_pooling_is_made_deterministic_where_the_device_is_no_cpu(data: RunData) -> None:
+    @registry.network("pooled")
+    def pooled() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(49, 10))
+
+    run = RUN.changed(network="pooled", optimizer="sgd")
+    stack = Stack([run], [build_network(run)], data)
+    assert isinstance(stack.template[0], EvenAdaptiveAvgPool2d)  # type: ignore[index]
+    assert isinstance(stack.program[0][1], EvenAdaptiveAvgPool2d)
+    trained(stack, 1)
+
+
 UNFUSED: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
@@ -134,6 +148,7 @@ def test_a_run_alone_keeps_to_its_device(
     optimizer = sorted(OPTIMIZERS)[len(network) % 3]
     run = OPTIMIZERS[optimizer].changed(network=network, network_args=arguments)
     learner = Solo(run, build_network(run), data)
+    assert not any(type(layer) is nn.AdaptiveAvgPool2d for layer in learner.network.modules())
     trained(learner, 1)
     assert learner.evaluate(data.valid) == [(1.0, 1.0)]
     assert {tensor.device for tensor in learner.member(0).parameters()} == {META}

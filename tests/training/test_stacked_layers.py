@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from runner.training.dropout import SeededDropout, seed_dropout
 from runner.training.learners import stacked_layers as layers
+from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
 from runner.training.learners.stack import stacked_tensors
 from runner.training.learners.stacked_layers import FORMS, Mode
 
@@ -57,6 +58,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "AvgPool2d": (lambda: nn.AvgPool2d(3, stride=2, padding=1), (4, 7, 7)),
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(2), (4, 7, 7)),
     "AdaptiveMaxPool2d": (lambda: nn.AdaptiveMaxPool2d(2), (4, 7, 7)),
+    "even AdaptiveAvgPool2d": (lambda: EvenAdaptiveAvgPool2d(2), (4, 6, 8)),
+    "even AdaptiveMaxPool2d": (lambda: EvenAdaptiveMaxPool2d(2), (4, 6, 8)),
     "Flatten": (nn.Flatten, (4, 3, 2)),
     "Flatten, the last axes": (lambda: nn.Flatten(2), (4, 3, 2)),
     "Flatten, some axes": (lambda: nn.Flatten(1, 2), (4, 3, 2)),

@@ -1,11 +1,13 @@
 """`bnbench plan` and `validate`."""
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
+from runner import registry
 from runner.config.jobs import StackMode
 from runner.config.sweep import Sweep
 from runner.errors import UserError
@@ -32,7 +34,8 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
 
     The plan lists every run of CONFIG, its arm
     and the run that it is paired with. The plan also says
-    which runs train together. It estimates the duration
+    which runs train together and, for CUDA, which layers
+    are a problem there. It estimates the duration
     if the folder results/NAME, or the folder given by --measured,
     contains epochs whose time was measured. Nothing is trained.
     """
@@ -50,8 +53,18 @@ def print_plan(
     The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`.
     """
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
-    for line in chain(plans.describe(sweep), plans.describe_stacks(sweep, stack, data_dir, folder), time):
+    stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
+    for line in chain(plans.describe(sweep), stacks, _cuda_lines(sweep, data_dir), time):
         click.echo(line)
+
+
+def _cuda_lines(sweep: Sweep, data_dir: str | None) -> Iterator[str]:
+    """A line for each layer that is a problem on CUDA. Imports torch only where runs are to train there."""
+    runs = [run for run in sweep.runs if run.device.startswith("cuda")]
+    if runs:
+        from runner.execution import cuda_checks
+
+        yield from cuda_checks.lines(runs, lambda name: registry.dataset[name](data_folder(data_dir), False))
 
 
 @click.command()
@@ -61,8 +74,11 @@ def validate(sweep: Sweep, data_dir: str | None) -> None:
     """Check a config, its devices and its data.
 
     Nothing is trained. Missing data sets are downloaded.
+    On CUDA, the networks' layers are checked, too.
     """
     from runner.execution import preflight
 
-    preflight.check(sweep, data_folder(data_dir))
+    checked = preflight.check(sweep, data_folder(data_dir))
+    for line in _cuda_lines(checked, data_dir):
+        click.echo(line)
     click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")

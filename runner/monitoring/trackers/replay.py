@@ -52,7 +52,9 @@ def tracked(results: Results, output: Path | None = None) -> TrackedSweep:
     runs = {}
     for run_id, number in _numbers(tables).items():
         row = (tables[METRICS][run_id] or tables[RUNS][run_id])[0]
-        runs[run_id] = TrackedRun(number, without_empty({name: row[name] for name in results.parameters}))
+        # An older table lacks the parameters that were added since.
+        parameters = {name: row[name] for name in results.parameters if name in row}
+        runs[run_id] = TrackedRun(number, without_empty(parameters))
     planned = len(results.runs)
     return TrackedSweep(results.folder, results.name, results.axis, results.grid_keys, planned, runs, output)
 

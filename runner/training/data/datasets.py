@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from runner import registry
+from runner.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Split:
     def __getitem__(self, index: Tensor | slice) -> "Split":
         return Split(self.images[index], self.labels[index])
 
-    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images and labels at these positions."""
         return self.images[index], self.labels[index]
 
@@ -52,12 +54,36 @@ class DataSet:
     test: Split
     digests: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def classes(self) -> int:
+        """The number of classes: the largest label of the training set, plus 1."""
+        return int(self.train.labels.max()) + 1
+
 
 @lru_cache(maxsize=4)
 def load(name: str, root: Path) -> DataSet:
     """A registered data set. It is read and verified once per process. Missing files are downloaded where possible.
 
-    Errors: UserError where its files are missing or differ from the published ones.
+    Errors: UserError where its files are missing or differ from the published ones, or where a label is no class.
     """
     data: DataSet = registry.dataset[name](root, True)
+    _check_labels(name, data)
     return data
+
+
+def _check_labels(name: str, data: DataSet) -> None:
+    """Errors: UserError where a label is no class. On CUDA, such a label would stop every later run of its process."""
+    for title, split in (("training", data.train), ("test", data.test)):
+        labels = split.labels
+        if not len(labels):
+            raise UserError(f"data set '{name}': the {title} set is empty")
+        if labels.dtype != torch.int64:
+            raise UserError(f"data set '{name}': the {title} labels are {labels.dtype}; they must be torch.int64")
+        wrong = (labels < 0) | (labels >= data.classes)
+        if wrong.any():
+            position = int(wrong.nonzero()[0])
+            largest = data.classes - 1
+            raise UserError(
+                f"data set '{name}': {title} label {int(labels[position])} (at index {position}) is no class; "
+                f"allowed: 0 to {largest}, because {largest} is the largest label of the training set"
+            )

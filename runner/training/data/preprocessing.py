@@ -47,7 +47,7 @@ def prepare(
     else:
         kept, held_out = held_out_split(len(data.train))
         train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
-    return RunData(ready(train), valid, test, int(data.train.labels.max()) + 1, train, mean, std)
+    return RunData(ready(train), valid, test, data.classes, train, mean, std)
 
 
 def scaling(images: Tensor, trainset: str) -> tuple[float, float]:

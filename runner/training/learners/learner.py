@@ -8,6 +8,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 
@@ -69,9 +70,14 @@ def wrong_shape(logits: object, batch: int, classes: int) -> str | None:
 
 
 class Learner(Protocol):
-    """R runs that learn together. `how` describes in words how they are trained: it is a column of runs.csv."""
+    """R runs that learn together.
+
+    `how` describes in words how they are trained: it is a column of runs.csv. `shortfall` says what could not be done
+    as planned.
+    """
 
     how: str
+    shortfall: Shortfall | None = None
     totals: Tensor
 
     def begin_epoch(self, epoch: int) -> None:

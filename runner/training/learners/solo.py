@@ -11,6 +11,7 @@ from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
 from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import evaluate
+from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.learner import Learner, State, named_tensors, wrong_shape
 from runner.training.learners.max_pooling import quicken
 from runner.training.networks import trainable
@@ -27,6 +28,8 @@ class Solo(Learner):
         self.network = network.to(device)
         if device.type == "cpu":
             quicken(network)
+        else:
+            make_deterministic(network)
         # The key of the dropout masks at this step.
         self.keys = epoch_keys([run.seed], 0).to(device)
         seed_dropout(network, self.keys)

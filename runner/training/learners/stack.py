@@ -1,5 +1,6 @@
 """Many runs of one architecture, trained as one batched model."""
 
+import traceback
 from collections.abc import Sequence
 
 import torch
@@ -9,12 +10,14 @@ from torch.nn import functional as F
 from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.errors import strict
+from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
+from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.learner import Learner, State, named_tensors
 from runner.training.settings import autocast
 
@@ -35,6 +38,8 @@ class Stack(Learner):
         # The template moves last: tensors of two devices cannot be stacked.
         self.tensors, self.leaves, parameters = stacked_tensors(networks, device)
         self.template = networks[0].to(device)
+        if device.type != "cpu":
+            make_deterministic(self.template)
         # The keys of the runs' dropout masks at this step, and the key of the template's.
         self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
         self.template_keys = self.keys[:1].clone()
@@ -47,7 +52,8 @@ class Stack(Learner):
         # By batch size: a smaller last batch has a graph of its own.
         self.graphs: dict[int, cuda_graph.Captured] = {}
         self.captures = device.type == "cuda"
-        self.how = f"stack of {len(runs)}" + (", CUDA graph" if self.captures else "")
+        self.kind = f"stack of {len(runs)}" + ("" if form == "grouped" else f", {form}")
+        self.how = self.kind + (", CUDA graph" if self.captures else "")
 
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
@@ -63,7 +69,7 @@ class Stack(Learner):
         step(batch)
 
     def _capture(self, batch: Tensor) -> None:
-        """Record the step for batches of this size. Where that fails, the plain step serves, and `how` says why."""
+        """Record the step for batches of this size. Where that fails, the plain step is taken, and a shortfall says why."""
         pool = next((graph.pool for graph in self.graphs.values()), None)
         try:
             self.graphs[batch.shape[1]] = cuda_graph.Captured(self._step, batch, self.moving, pool)
@@ -74,7 +80,10 @@ class Stack(Learner):
                 raise
             self.captures = False
             reason = str(error).partition("\n")[0]
-            self.how = f"stack of {len(self.runs)}, no CUDA graph: {reason}"
+            self.how = f"{self.kind}, no CUDA graph: {reason}"
+            run_ids = tuple(run.run_id for run in self.runs)
+            planned, instead = "one stack in a CUDA graph", "without a graph"
+            self.shortfall = Shortfall(run_ids, planned, instead, reason, traceback=traceback.format_exc())
 
     def _step(self, index: Tensor) -> None:
         images, labels = self.data.train.images[index.T], self.data.train.labels[index]

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from runner.config.jobs import Form
 from runner.training.dropout import SeededDropout, dropped
+from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
 from runner.training.learners.learner import leaves, named_tensors
 from runner.training.learners.max_pooling import may_come_first
 from runner.training.learners.stacked_convolutions import convolve
@@ -178,6 +179,7 @@ FORMS: dict[type[nn.Module], StackedForm] = {
     nn.Flatten: _flatten,
     SeededDropout: _dropout,
     **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d], _pool),
+    **dict.fromkeys([EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d], _pool),
     **dict.fromkeys([nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish], _elementwise),
     **dict.fromkeys([nn.Sigmoid, nn.Tanh, nn.Softplus, nn.LogSigmoid, nn.Identity], _elementwise),
     **dict.fromkeys([nn.ReLU6, nn.Hardtanh, nn.Hardswish], _elementwise),

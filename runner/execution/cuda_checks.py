@@ -1,0 +1,57 @@
+"""Which layers of a sweep's networks are a problem on CUDA. No GPU is needed to find them."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from runner.config.run_spec import RunSpec
+from runner.config.sweep import Sweep
+from runner.errors import Fault, UserError
+from runner.training.cuda_guard import Finding, findings
+from runner.training.data.datasets import DataSet
+from runner.training.networks import build_network
+
+SAMPLES = 4
+"""How many images the checked training step has."""
+
+Load = Callable[[str], DataSet]
+"""Gives the data set of a name. Errors: UserError where it is missing."""
+
+
+def faults(sweep: Sweep, runs: Iterable[RunSpec], load: Load) -> list[Fault]:
+    """The layers that torch refuses because they are not deterministic on CUDA. `runs` are the runs of CUDA."""
+    found = []
+    for run in _different(runs):
+        refused = [finding for finding in _findings(run, load(run.dataset)) if finding.refused and run.deterministic]
+        place = sweep.place("network", run.network)
+        found += [Fault(f"network '{run.network}', {finding}", place) for finding in refused]
+    return list(dict.fromkeys(found))
+
+
+def lines(runs: Iterable[RunSpec], load: Load) -> Iterator[str]:
+    """A line for each layer that is a problem on CUDA, and for each network that cannot be checked."""
+    found = []
+    for run in _different(runs):
+        network = f"on CUDA: network '{run.network}'"
+        try:
+            data = load(run.dataset)
+        except UserError as error:
+            found.append(f"{network} was not checked, because its data are missing ({error})")
+            continue
+        for finding in _findings(run, data):
+            if run.deterministic or not finding.refused:
+                found.append(f"{network}, {finding}")
+    yield from dict.fromkeys(found)
+
+
+def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:
+    """The runs without those that differ only in what the check does not depend on."""
+    return {(run.network, repr(run.network_args), run.dataset, run.deterministic): run for run in runs}.values()
+
+
+def _findings(run: RunSpec, data: DataSet) -> list[Finding]:
+    try:
+        network = build_network(run)
+    except (Exception, SystemExit):
+        # Its run will fail and report this.
+        return []
+    images, labels = data.train.at(slice(SAMPLES))
+    return findings(network, images.float() / 255, labels)
