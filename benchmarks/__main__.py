@@ -10,6 +10,7 @@ Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch; `cluster`
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -86,6 +87,8 @@ def on_a_cluster() -> None:
 
 
 def main(chosen: Sequence[str]) -> None:
+    # A fallback would be measured as if it were the real thing.
+    os.environ["BNBENCH_STRICT"] = "1"
     if list(chosen) == ["cluster"]:
         on_a_cluster()
         return

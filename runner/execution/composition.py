@@ -1,5 +1,6 @@
 """Which runs train together. This is decided once, before the first job, and recorded in stacks.json."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +33,10 @@ def decide(
         if stackable(group[0], mode) and (len(group) > 1 or group[0].device.startswith("cuda"))
     ]
     workers = context.workers if len(tried) == 1 else 1
-    trials = [Trial(group, min(most, len(group)), isinstance(mode, int), workers, context.sharing) for group in tried]
+    trials = [
+        Trial(group, min(most, len(group)), isinstance(mode, int), workers, sharing(group[0].device, context))
+        for group in tried
+    ]
     plans = dict(_try(trials, executor, replace(context, checkpoints={})))
     jobs, shortfalls = [], []
     for group in groups:
@@ -48,6 +52,15 @@ def decide(
             jobs += [PlannedJob(tuple(run.run_id for run in part), plan.form) for part in parts]
     measured = [plan for plan in plans.values() if plan.seconds]
     return Stacks((*stacks.jobs, *jobs), (*stacks.trials, *measured), (*stacks.shortfalls, *shortfalls))
+
+
+def sharing(device: str, context: Context) -> int:
+    """How many workers share the memory of a GPU; 1 for a CPU, where `free_memory` leaves room for other workers."""
+    if not device.startswith("cuda"):
+        return 1
+    if context.ray:
+        return math.ceil(1 / (context.ray.cluster.num_gpus or 1))
+    return math.ceil(context.workers / max(1, len(context.gpus)))
 
 
 def _try(trials: Sequence[Trial], executor: Executor, context: Context) -> Iterator[tuple[str, StackPlan]]:

@@ -144,8 +144,9 @@ class Store:
 
     def plan_stacks(self, planned: Stacks) -> None:
         """Record which runs train together."""
-        self.stacks = planned
-        stacks.write(self.folder, planned)
+        if planned != self.stacks:
+            self.stacks = planned
+            stacks.write(self.folder, planned)
 
     def on_shortfall(self, shortfall: Shortfall) -> None:
         """Record that runs do not train as planned."""

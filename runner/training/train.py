@@ -132,7 +132,7 @@ class _Training:
             reason="out of memory" if of_memory else " ".join(_message(error).split())[:200],
             parts=tuple(tuple(run.run_id for run in group) for group in groups),
             form=part.form if of_memory else None,
-            traceback="" if of_memory else traceback.format_exc(),
+            traceback="" if of_memory else _traceback(error),
         )
         if not of_memory:
             self.fault = error
@@ -144,10 +144,12 @@ class _Training:
         status: Status = "oom" if out_of_memory(error) else "failed"
         rows = tuple(self.rows[run.run_id])
         del self.left[run.run_id]
-        return RunResult(
-            run.run_id, status, rows, error=_message(error), traceback="".join(traceback.format_exception(error))
-        )
+        return RunResult(run.run_id, status, rows, error=_message(error), traceback=_traceback(error))
 
 
 def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

@@ -13,6 +13,7 @@ from click.testing import Result
 
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
+from runner.execution.composition import sharing
 from runner.execution.executors.executor import Context, inline
 from runner.execution.executors.process import process
 from runner.execution.options import default_workers, gpus
@@ -135,9 +136,9 @@ def test_a_sweep_has_one_worker_for_each_visible_gpu(
 
 def test_stacks_of_several_workers_share_a_gpu() -> None:
     options = TrainingOptions()
-    assert Context(options, workers=4, gpus=["0", "1"]).sharing == 2
-    assert Context(options, workers=3, gpus=["0", "1"]).sharing == 2
-    assert Context(options, workers=1, gpus=["0"]).sharing == 1
+    for workers, names, expected in ((4, ["0", "1"], 2), (3, ["0", "1"], 2), (1, ["0"], 1), (3, [], 3)):
+        assert sharing("cuda", Context(options, workers=workers, gpus=names)) == expected
+    assert sharing("cpu", Context(options, workers=8)) == 1
 
 
 def test_a_sweep_gives_its_workers_the_gpus(

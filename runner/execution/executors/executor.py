@@ -4,7 +4,6 @@
 one dies, the others continue. `ray` has such workers on the nodes of a cluster. All executors give the same rows.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +31,6 @@ class Context:
     finished: Collection[str] = ()
     gpus: Sequence[str] = ()
     ray: RayContext | None = None
-
-    @property
-    def sharing(self) -> int:
-        """How many workers share the memory of one device."""
-        return math.ceil(self.workers / max(1, len(self.gpus)))
 
 
 def checkpoint_of(task: Task, checkpoints: Mapping[str, Path]) -> Path | None:

@@ -60,6 +60,7 @@ class Worker:
         run_ids = [run_id for run_id in task.run_ids if run_id not in finished]
         self.rows = {run_id: checkpoints.rows(saved, run_id) if saved else [] for run_id in run_ids}
         self.idle = False
+        self.seconds = math.inf if self.run_timeout is None else self.run_timeout * len(task.runs)
         self.pipe.send((task, checkpoint))
 
     def seconds_left(self) -> float:
@@ -79,8 +80,7 @@ class Worker:
         if isinstance(event, UserError):
             raise event
         if event == "ready":
-            if self.run_timeout is not None:
-                self.deadline = monotonic() + self.run_timeout * len(self.rows)
+            self.deadline = monotonic() + self.seconds
         elif event is None:
             self.idle, self.deadline = True, math.inf
         elif event == "device lost":

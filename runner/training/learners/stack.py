@@ -69,7 +69,7 @@ class Stack(Learner):
         step(batch)
 
     def _capture(self, batch: Tensor) -> None:
-        """Record the step for batches of this size. Where that fails, the plain step is taken, and a shortfall says why."""
+        """Record the step for batches of this size. Where that fails, take the plain step; a shortfall says so."""
         pool = next((graph.pool for graph in self.graphs.values()), None)
         try:
             self.graphs[batch.shape[1]] = cuda_graph.Captured(self._step, batch, self.moving, pool)
