@@ -269,7 +269,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_file(seeds: int, 
     def files(
         options: TrainingOptions, checkpoint: Path | None = None
     ) -> tuple[dict[str, bytes | None], list[Checkpoint]]:
-        events = list(train(Job(tuple(runs)), options, checkpoint))
+        events = list(train(Job(tuple(runs), "grouped" if seeds > 1 else None), options, checkpoint))
         results = {event.run_id: event.weights for event in events if isinstance(event, RunResult)}
         return results, [event for event in events if isinstance(event, Checkpoint)]
 
