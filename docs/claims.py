@@ -76,10 +76,11 @@ There are four verdicts:
 - **INCONCLUSIVE**: The runs show none of these three things. For most INCONCLUSIVE claims, the page estimates how many
   seeds would be needed to decide the claim. In most cases, this is the number of seeds that are needed to detect a
   difference as large as the smallest effect with 80% probability. It is calculated from the measured spread. In other
-  cases, the sweep already has that many seeds. If then the mean difference, without its sign, is at least as large as
-  the smallest effect, or if only Holm's adjustment prevents EQUIVALENT, the page shows one seed more than the sweep
-  has. Otherwise it shows the number of seeds that are needed for EQUIVALENT with 80% probability. This number is
-  calculated from the measured spread and the measured mean difference.
+  cases, the sweep already has that many seeds. Then the page gives one of two numbers. It gives the sweep's number of
+  seeds plus one, which only means "more seeds". This is so if the mean difference, without its sign, is at least as
+  large as the smallest effect, or if the verdict would be EQUIVALENT without Holm's adjustment. Otherwise it gives the
+  number of seeds that are needed for EQUIVALENT with 80% probability. This number is calculated from the measured
+  spread and the measured mean difference.
 
 A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
 happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.
@@ -207,11 +208,12 @@ def at_full_budget() -> str:
 
 
 def outlier(differences: list[float | None]) -> str:
-    """A sentence on the other seeds, where exactly one seed is far from the rest."""
-    values = [value for value in differences if value is not None]
+    """A sentence on the other seeds, where exactly one seed is far from all others."""
+    values = sorted(value for value in differences if value is not None)
     middle = statistics.median(values)
     usual = statistics.median(abs(value - middle) for value in values)
-    far = [value for value in values if abs(value - middle) > 10 * usual]
+    gaps = {values[0]: values[1] - values[0], values[-1]: values[-1] - values[-2]}
+    far = [value for value, gap in gaps.items() if gap > 5 * usual and abs(value - middle) > 10 * usual]
     if not usual or len(far) != 1:
         return ""
     rest = statistics.mean(value for value in values if value != far[0])

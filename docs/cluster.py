@@ -25,8 +25,8 @@ finish about {runs:,.0f} of them per second. If an epoch lasts ten seconds, we c
 {jobs:,.0f} jobs that train at the same time. We tried at most 64. The driver takes about as many rows from 64 actors as
 from 4. So the single writer and these two cores set the limit.
 
-Above the limit no row is lost. An actor waits until the driver asks it. The driver writes all rows that have arrived
-together, with one fsync. If you reach the limit, try these things in this order:
+Above the limit no row is lost. An actor waits until the driver asks it. The driver takes all rows that have arrived
+from all actors so far, and writes them together with one fsync. If you reach the limit, try these things in this order:
 
 1. Take fewer readings (`evaluations_per_epoch`, `probes`).
 2. Use longer jobs, or stacks, which send the rows of many runs together.

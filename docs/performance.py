@@ -47,8 +47,9 @@ HOW = """\
   time went into asking the operating system for memory again. Denormals (very small floats, which are slow) are set to
   0. The optimizer is torch's fused one. A step adds the loss and the accuracy to sums on the device. The loop reads
   these sums only when it measures, by default once per epoch. 2×2 maximum pooling has its own kernel
-  (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Three things made nothing faster
-  here and are not used: `channels_last`, `torch.compile`, and ReLU after pooling.
+  (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Three things made a run
+  that trains alone no faster, and are not used there: `channels_last`, `torch.compile`, and pooling before ReLU.
+  (Stacks do use the last one, see below.)
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
   model. It has `baddbmm` for linear layers, and one batch norm over the channels of all runs. Its convolutions have one
   of three forms, see below. Maximum pooling comes before ReLU: the values and the gradients are the same, and with 2×2
@@ -88,32 +89,36 @@ LeNets at batch 1000. They are good to a factor of two, and no GPU has confirmed
 - **The second convolution.** cuDNN's grouped convolution is known to be slow for some shapes (pytorch#70954, #73764),
   and nobody can say which shapes without measuring.
 - **The size.** The largest activation of 4 runs has 55 MB, which is near the size of the L2 cache of these GPUs
-  (50 MB). The one of 100 runs has 1.4 GB. So a small stack can need less of the slow memory. But it has fewer samples
+  (50 MB). The one of 100 runs has 1.4 GB. So a small stack can read and
+  write more of its data in the fast cache, and less in the slower main memory of the GPU. But it has fewer samples
   for each kernel, and more stacks must be built and recorded.
 
 Therefore bnbench times a few steps before it trains a group of at least 8 runs. It times at most eight candidates:
 first the forms with 4 runs, then larger stacks in the fastest form, then sizes between. A candidate is not timed if the
 one before it says that the whole search would take more than 5 seconds, or more than 5% of the estimated training time.
-An earlier candidate is kept unless a later one is more than 3% faster. The time of building a stack counts too. If
-there is no time to time a second size, the stacks are `grouped` and as large as the memory allows.
+An earlier candidate is kept unless a later one is more than 3% faster. In this comparison, the time to
+build each stack is added to its training time. If there is no time to time a second size, the stacks are `grouped` and
+as large as the memory allows. (`--stack N` sets another limit. Each worker gets at least one stack.)
 
 The choice is kept in `~/.cache/bnbench` (`BNBENCH_CACHE_DIR` names another folder) for the next sweep with the same
-network, batch size, number of runs, device and torch. `runner/training/learners/choice.py` has the search, and
-`tuning.py` beside it the timing. Tests use made-up times, and real stacks on a CPU.
+network, batch size, number of runs and steps, number of workers, device and torch.
+`runner/training/learners/choice.py` has the search, and `tuning.py` beside it the timing. Tests use made-up times,
+and real stacks on a CPU.
 """
 
 UNSEEN = """\
 ## Not measured yet
 
 **bnbench has never run on a GPU.** Earlier versions could not stack on CUDA at all: each run trained alone. This was
-mended. The stacked code is now checked on devices that torch emulates. No GPU has confirmed that it works, or how fast
-it is.
+mended. The stacked code now also runs on torch's meta device, which has shapes but no values. No GPU has confirmed
+that it works, or how fast it is.
 
 Tests on the CPU compare the stacked code with networks that train alone (`tests/training/test_stack.py`). The following
 checks need a GPU. They are written but have not run:
 
-- Tests marked `cuda` (`tests/training/test_cuda.py`) compare a graph with a plain step and CUDA with the CPU, for pairs
-  of network, norm layer, optimizer and precision, and for stacks of 1, 3 and 10 runs.
+- Tests marked `cuda` (`tests/training/test_cuda.py`) compare a graph with a plain step and CUDA with the CPU, for
+  combinations of network, norm layer, optimizer, precision and stack size (1, 3 or 10 runs). Not every combination is
+  tested, but any two values that can occur together are tested together at least once.
 - `python -m benchmarks gpu` runs these tests. It then measures stacks of 1 to 320 runs at batch 1000 and 64 in every
   form, the tutorial's loop on the same GPU, and a whole sweep of 2 networks × 100 seeds × 10 epochs.
 

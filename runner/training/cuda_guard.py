@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.training.learners.deterministic_layers import make_deterministic
 
-DIVIDE = "use nn.AdaptiveAvgPool2d or nn.AdaptiveMaxPool2d with a size that divides the image's height and width"
+DIVIDE = "use nn.AdaptiveAvgPool2d or nn.AdaptiveMaxPool2d with a size that divides its input's height and width"
 PAD = "pad with zeros"
 RESIZE = "resize with mode 'nearest' or 'bilinear', without antialias"
 

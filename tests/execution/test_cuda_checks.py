@@ -56,7 +56,7 @@ REFLECT = (
 )
 POOL = (
     "network 'mine', layer '2' (AdaptiveAvgPool2d): it is not deterministic on CUDA (_adaptive_avg_pool2d_backward); "
-    "use nn.AdaptiveAvgPool2d or nn.AdaptiveMaxPool2d with a size that divides the image's height and width, "
+    "use nn.AdaptiveAvgPool2d or nn.AdaptiveMaxPool2d with a size that divides its input's height and width, "
     "or set deterministic: false"
 )
 WAITS = (

@@ -121,7 +121,8 @@ stack_option = click.option(
     default="auto",
     metavar="auto|on|off|N",
     help="Train runs that differ only in seed, lr, … at the same time, as one batched model. "
-    "Results stay separate. auto: on CUDA only. N: in stacks of N runs.",
+    "Results stay separate. auto: on CUDA only. N: in stacks of at most N runs. "
+    "When a sweep is resumed, this is only for runs that are not in its stacks.json yet.",
 )
 
 workers_option = click.option(
