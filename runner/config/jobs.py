@@ -39,7 +39,7 @@ def job_of(runs: tuple[RunSpec, ...], form: Form | None, note: str = "") -> Job:
 
     A single run trains alone, except on CUDA: a stack of one is a CUDA graph.
     """
-    alone = len(runs) == 1 and not runs[0].device.startswith("cuda")
+    alone = len(runs) == 1 and not runs[0].on_cuda
     return Job(runs, None if alone else form, note)
 
 
@@ -47,8 +47,9 @@ def job_of(runs: tuple[RunSpec, ...], form: Form | None, note: str = "") -> Job:
 class Trial:
     """What an executor is given before the jobs: runs that differ only in `STACKABLE`, to be tried as a stack.
 
-    `most` is the most runs in a stack. With `fixed`, stacks have this size. `workers` is the number of these stacks
-    that train at the same time, and `sharing` the number of workers that share the memory of a device.
+    `most` is the most runs in a stack. With `fixed`, stacks have this size, if the memory allows it. `workers` is the
+    number of these stacks that train at the same time, and `sharing` the number of workers that share the memory of a
+    device.
     """
 
     runs: tuple[RunSpec, ...]
@@ -79,7 +80,7 @@ def stackable(run: RunSpec, mode: StackMode) -> bool:
     because a stacked convolution is slow there, and a run's arithmetic stays independent of its stack. A DataLoader
     (`num_workers`) serves one run.
     """
-    return run.num_workers == 0 and (run.device.startswith("cuda") or mode not in ("auto", "off"))
+    return run.num_workers == 0 and (run.on_cuda or mode not in ("auto", "off"))
 
 
 def stack_groups(
@@ -98,7 +99,7 @@ def stack_groups(
 
 
 def most_per_stack(count: int, mode: StackMode, workers: int) -> int:
-    """The most runs in a stack of a sweep of `count` runs: the given size, or so many that every worker has a job."""
+    """The most runs in a stack of a sweep of `count` runs: the given size, or what gives every worker a stack."""
     if mode == "off":
         return 1
     return mode if isinstance(mode, int) else max(1, math.ceil(count / workers))

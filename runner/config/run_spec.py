@@ -97,6 +97,11 @@ class RunSpec(Strict, frozen=True):
         canonical = json.dumps(hashed, sort_keys=True, default=list)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the run's device is a GPU. (`auto` is not known before the sweep starts.)"""
+        return self.device.startswith("cuda")
+
     def changed(self, **fields: Any) -> Self:
         """A copy with other values. (`model_copy` would keep the id of the old run.)"""
         return type(self)(**{name: getattr(self, name) for name in RunSpec.model_fields} | fields)

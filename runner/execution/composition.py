@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.config.jobs import Job, StackMode, Trial, job_of, most_per_stack, stack_groups, stackable, stacks_of
 from runner.config.run_spec import RunSpec
+from runner.errors import strict
 from runner.execution.executors.executor import Context, Executor
 from runner.storage import stacks as stack_file
 from runner.storage.folder import LOG
@@ -27,11 +28,7 @@ def decide(
     """
     most = most_per_stack(count, mode, context.workers)
     groups = stack_groups(runs, mode, context.checkpoints)
-    tried = [
-        group
-        for group in groups
-        if stackable(group[0], mode) and (len(group) > 1 or group[0].device.startswith("cuda"))
-    ]
+    tried = [group for group in groups if stackable(group[0], mode) and (min(most, len(group)) > 1 or group[0].on_cuda)]
     workers = context.workers if len(tried) == 1 else 1
     trials = [
         Trial(group, min(most, len(group)), isinstance(mode, int), workers, sharing(group[0].device, context))
@@ -44,9 +41,10 @@ def decide(
         if plan is None:
             jobs += [PlannedJob((run.run_id,)) for run in group]
         elif plan.obstacle:
-            shortfall = _shortfall(plan, alone=most == 1 or len(group) == 1)
-            shortfalls.append(shortfall)
-            jobs += [PlannedJob(part, note=shortfall.note) for part in shortfall.parts]
+            for part in stacks_of(group, most):
+                shortfall = _shortfall(part, plan.obstacle)
+                shortfalls.append(shortfall)
+                jobs += [PlannedJob(alone, note=shortfall.note) for alone in shortfall.parts]
         else:
             parts = stacks_of(group, plan.size)
             jobs += [PlannedJob(tuple(run.run_id for run in part), plan.form) for part in parts]
@@ -72,13 +70,16 @@ def _try(trials: Sequence[Trial], executor: Executor, context: Context) -> Itera
                 yield single.run_ids[0], single
             elif isinstance(single, RunResult):
                 # The worker died or took too long. It reports every run of the trial.
+                if strict():
+                    raise RuntimeError(f"a trial failed: {single.error}")
                 run_ids = trial_of[single.run_id].run_ids
                 yield run_ids[0], StackPlan(run_ids, obstacle=f"the trial failed: {single.error}")
 
 
-def _shortfall(plan: StackPlan, *, alone: bool) -> Shortfall:
-    planned, instead = ("a CUDA graph", "step by step") if alone else ("one stack", "alone")
-    return Shortfall(plan.run_ids, planned, instead, plan.obstacle, parts=tuple((run_id,) for run_id in plan.run_ids))
+def _shortfall(stack: Group, obstacle: str) -> Shortfall:
+    planned, instead = ("one stack", "alone") if len(stack) > 1 else ("a CUDA graph", "step by step")
+    run_ids = tuple(run.run_id for run in stack)
+    return Shortfall(run_ids, planned, instead, obstacle, parts=tuple((run_id,) for run_id in run_ids))
 
 
 def jobs_to_train(stacks: Stacks, runs: Mapping[str, RunSpec], finished: Collection[str]) -> list[Job]:

@@ -127,7 +127,7 @@ def _train(sweep: Sweep, store: Store, context: Context, options: Options, track
     store.plan_stacks(decided)
     runs = {run.run_id: run for run in sweep.runs}
     jobs = longest_first(jobs_to_train(store.stacks, runs, context.finished))
-    store.repeat([run_id for job in jobs for run_id in job.run_ids if run_id in context.finished])
+    store.expect_again([run_id for job in jobs for run_id in job.run_ids if run_id in context.finished])
     if jobs or tracking:
         drive(jobs, sweep, store, replace(context, workers=min(context.workers, len(jobs))), options, tracking)
 

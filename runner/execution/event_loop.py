@@ -20,6 +20,7 @@ from runner.monitoring.trackers import replay
 from runner.monitoring.trackers.guarded import Guarded
 from runner.storage import rows
 from runner.storage.checkpoints import epoch_of
+from runner.storage.repeated_runs import NotRepeatedError
 from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunEvent, RunResult, Single
 from runner.storage.store import Store
 
@@ -59,6 +60,8 @@ def until_interrupted(action: Callable[[], None], folder: Path) -> int:
         exit_code, reason = INTERRUPTIONS[type(interruption)]
         click.echo(f"\n{reason}; {resume} finishes it", err=True)
         return exit_code
+    except NotRepeatedError:
+        raise
     except UserError:
         click.echo(f"\nstopped; {resume} finishes it", err=True)
         raise
@@ -100,7 +103,7 @@ def drive(
 def _handle(event: Event, store: Store, sinks: Sequence[Sink], progress: Progress, unfinished: Unfinished) -> bool:
     """Write an event, then pass it to the other sinks. Returns whether a run has failed."""
     events = event.events if isinstance(event, EventBatch) else (event,)
-    singles = [single for single in events if not store.has(single)]
+    singles = [single for single in events if not store.is_stored(single)]
     with store.together():
         for single in singles:
             _store(single, store, unfinished)

@@ -19,7 +19,7 @@ DEFAULT_TRAINING = TrainingOptions(checkpoint_every=EVERY_MINUTE)
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a sweep. These options do not change results, except for rounding when runs are stacked.
+    """How to run a sweep. No option changes the numbers of a run, except for rounding when runs are stacked.
 
     out:            The sweep's folder is `out`/NAME.
     executor:       The name of a registered executor: inline, process or ray.
@@ -61,7 +61,7 @@ def default_workers(runs: Sequence[RunSpec]) -> int:
     >>> default_workers([RunSpec(network="lenet", dataset="digits", device="cuda", seed=seed) for seed in range(9)])
     1
     """
-    if any(run.device.startswith("cuda") for run in runs):
+    if any(run.on_cuda for run in runs):
         return max(1, min(len(runs), len(gpus(runs))))
     return max(1, min(len(runs), usable_cpus() // max(run.threads for run in runs)))
 

@@ -10,7 +10,7 @@ from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.storage import stacks as stack_file
-from runner.storage.folder import data_folder
+from runner.storage.folder import STACKS, data_folder
 from runner.storage.stacks import Stacks
 
 
@@ -75,7 +75,8 @@ def _decided_lines(stacks: Stacks, numbers: Mapping[str, int]) -> Iterator[str]:
     together = [job for job in stacks.jobs if len(job.runs) > 1]
     for index, job in enumerate(together, start=1):
         members = ", ".join(str(numbers.get(run_id, "?")) for run_id in job.runs)
-        yield f"stack {index}: {len(job.runs)} runs ({members}): {job.form}, as decided when the sweep started"
+        note = f", {job.note}" if job.note else ""
+        yield f"stack {index}: {len(job.runs)} runs ({members}): {job.form}, as recorded in {STACKS}{note}"
     alone = len(stacks.jobs) - len(together)
     if alone:
         yield f"{alone} run{'s' if alone > 1 else ''} alone"

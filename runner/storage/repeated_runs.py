@@ -11,10 +11,15 @@ from runner.storage.tables import cell, read_rows
 OUTCOMES = ("status", "test_loss", "test_accuracy", "weights_hash", "batches_hash")
 
 
+class NotRepeatedError(UserError):
+    """A finished run that trained again gave other numbers."""
+
+
 class RepeatedRuns:
     """The rows of finished runs that train again with their stack. Only the folder's rows are kept.
 
-    The new rows of the runs `verified` must be equal to them, timing aside.
+    The new rows of the runs `verified` must be equal to them, except for the timing columns. A run that failed is not
+    compared: its worker may have died at any epoch.
     """
 
     def __init__(self, folder: Path, run_ids: Collection[str] = (), verified: Collection[str] = ()) -> None:
@@ -23,9 +28,10 @@ class RepeatedRuns:
         results = read_rows(folder / RUNS) if run_ids else []
         self.epochs = {(row["run_id"], row["epoch"]): row for row in epochs if row["run_id"] in self.run_ids}
         self.results = {row["run_id"]: row for row in results}
+        self.verified -= {run_id for run_id, row in self.results.items() if row["status"] in FAILED}
 
     def is_repeated(self, event: Single) -> bool:
-        """Whether the folder has this event already. Errors: UserError where the folder has another row for it."""
+        """Whether the folder has this event already. Errors: NotRepeatedError where it has another row for it."""
         if not isinstance(event, RunEvent) or event.run_id not in self.run_ids:
             return False
         if event.run_id in self.verified:
@@ -42,8 +48,8 @@ class RepeatedRuns:
             if now != then:
                 number = self.results[event.run_id]["run"]
                 at = f" at epoch {event.epoch}" if isinstance(event, EpochRow) else ""
-                raise UserError(
+                raise NotRepeatedError(
                     f"{self.folder}: run {number} trained again with its stack and gave another {name}{at} "
-                    f"({then} then, {now} now); the finished runs cannot be completed to the same sweep; "
-                    "use bnbench run --fresh to start over"
+                    f"({then} then, {now} now); the other runs of its stack cannot be finished to the same "
+                    "table; use bnbench run --fresh to start over"
                 )

@@ -49,7 +49,7 @@ def finished_runs(
         and epochs[row["run_id"]] == number_in(row, "epochs_trained", folder / RUNS)
         and (not save_weights or row["status"] in FAILED or weights_file(folder, row["run_id"]).exists())
     }
-    open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack))
+    open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack) & set(planned))
     waiting = {run_id for stack in open_stacks for run_id in stack}
     finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}
     if unplanned := [ended[run_id]["run"] for run_id in ended if run_id in finished and run_id not in planned]:

@@ -168,8 +168,8 @@ class StackPlan:
 class Shortfall:
     """These runs were to train as `planned`, but trained as `instead` says, because of `reason`.
 
-    `parts` has the ids of the runs that train together now, in stacks of this `form`, or alone where it is None. It is
-    empty where the same runs stay together. `traceback` is empty where the reason is no error.
+    `parts` has a tuple of run ids for each new job: a stack of this `form`, or a run alone where it is None. It is
+    empty if the job keeps its runs. `traceback` is empty if the reason is no error.
 
     >>> shortfall = Shortfall(("a", "b"), "one stack", "alone", "a layer has hooks", parts=(("a",), ("b",)))
     >>> print(shortfall)

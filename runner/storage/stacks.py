@@ -44,7 +44,8 @@ class Stacks:
         [('c',), ('a',), ('b',)]
         """
         parts = [PlannedJob(part, shortfall.form, shortfall.note) for part in shortfall.parts]
-        return replace(self._with_jobs(parts), shortfalls=(*self.shortfalls, shortfall))
+        others = [each for each in self.shortfalls if replace(each, traceback="") != replace(shortfall, traceback="")]
+        return replace(self._with_jobs(parts), shortfalls=(*others, shortfall))
 
     def with_retried(self, run_ids: Iterable[str]) -> Stacks:
         """The same, with each of these runs taken out of its stack to train alone."""

@@ -129,17 +129,18 @@ class Store:
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
 
-    def repeat(self, run_ids: Collection[str]) -> None:
+    def expect_again(self, run_ids: Collection[str]) -> None:
         """These finished runs will train again, with their stacks. The table keeps its rows, and compares the new ones.
 
         They cannot be compared after the environment has changed, nor if a run may use operations that are not
-        deterministic.
+        deterministic, nor if its stack was split: other stacks can differ in the last digits.
         """
-        exact = [run_id for run_id in run_ids if self._trusted and self.runs[run_id].get("deterministic", True)]
-        self._repeated = RepeatedRuns(self.folder, run_ids, exact)
+        split = {run_id for shortfall in self.stacks.shortfalls for part in shortfall.parts for run_id in part}
+        exact = {run_id for run_id in run_ids if self._trusted and self.runs[run_id].get("deterministic", True)}
+        self._repeated = RepeatedRuns(self.folder, run_ids, exact - split)
 
-    def has(self, event: Single) -> bool:
-        """Whether the tables have this event, of a finished run. Errors: UserError where they have another row."""
+    def is_stored(self, event: Single) -> bool:
+        """Whether the tables have this event, of a finished run. Errors: NotRepeatedError where they have another."""
         return self._repeated.is_repeated(event)
 
     def plan_stacks(self, planned: Stacks) -> None:
@@ -150,6 +151,7 @@ class Store:
 
     def on_shortfall(self, shortfall: Shortfall) -> None:
         """Record that runs do not train as planned."""
+        self._repeated.verified -= {run_id for part in shortfall.parts for run_id in part}
         self.plan_stacks(self.stacks.with_shortfall(shortfall))
         self.log(f"{shortfall}\n{shortfall.traceback}")
 

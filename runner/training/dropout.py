@@ -55,7 +55,7 @@ def kept(keys: Tensor, layer: int, shape: torch.Size, keep: float) -> Tensor:
     steps = torch.arange(1, math.prod([B, *features]) + 1, device=keys.device).mul_(_signed(GAMMA))
     starts = (keys + _signed(layer * LAYER * GAMMA)).view(1, -1, *[1] * len(features))
     numbers = _mix(steps.view(B, 1, *features) + starts)
-    return numbers < round(keep * 2**64) - 2**63
+    return numbers < min(round(keep * 2**64), 2**64 - 1) - 2**63
 
 
 def _mix(z: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ def dropped(x: Tensor, p: float, layer: int, keys: Tensor) -> Tensor:
         return x
     if p == 1:
         return x * 0
-    return x * kept(keys, layer, x.shape, 1 - p).to(x.dtype).div_(1 - p)
+    # A number, not a tensor of x's type: bfloat16 would round it.
+    return x * kept(keys, layer, x.shape, 1 - p) * (1 / (1 - p))
 
 
 class SeededDropout(nn.Dropout):
@@ -96,7 +97,8 @@ class SeededDropout(nn.Dropout):
 def seed_dropout(network: nn.Module, keys: Tensor) -> None:
     """Replace the `nn.Dropout`s that stand in the network's `nn.Sequential`s by seeded ones, numbered in their order.
 
-    The number takes the place of the layer's name, so that arms with and without a norm share their masks. A dropout
+    Layers are numbered, not named: a norm changes the names of later layers, but not the number of a dropout. So
+    arms with and without a norm share their masks. A dropout
     elsewhere, in two places or with hooks stays as it is. It draws from torch's global generator, and cannot be
     stacked: it may run twice in a step, and two masks of one number would be equal.
     """

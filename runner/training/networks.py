@@ -31,7 +31,7 @@ class DeviceLostError(UserError):
 
 def raise_if_lost(run: RunSpec) -> None:
     """Errors: DeviceLostError where the run's GPU has failed for good."""
-    if run.device.startswith("cuda"):
+    if run.on_cuda:
         try:
             torch.cuda.synchronize(run.device)
         except RuntimeError as error:

@@ -56,8 +56,9 @@ class _Training:
         ended = {run_id for run_id in job.run_ids if self.saved and not checkpoints.goes_on(self.saved, run_id)}
         self.left = {run.run_id: run for run in job.runs if run.run_id not in ended}
         self.waiting = [job]
-        # a stack's error that is no lack of memory, until a run fails alone, too
-        self.fault: Exception | SystemExit | None = None
+        # the text of a stack's error that is no lack of memory, until a run fails alone, too. (The error itself would
+        # keep the stack in memory.)
+        self.fault = ""
 
     def events(self) -> Iterator[Event]:
         while self.waiting:
@@ -99,7 +100,7 @@ class _Training:
         """Note that a run has ended. Errors: StackFaultError for the last one, where only the stack was at fault."""
         del self.left[result.run_id]
         if self.fault and not self.left and strict():
-            raise StackFaultError("a stack failed, but its runs succeed alone") from self.fault
+            raise StackFaultError(f"a stack failed, but its runs succeed alone:\n{self.fault}")
         return result
 
     def _failed(self, part: Job, error: Exception | SystemExit) -> Iterator[Event]:
@@ -116,29 +117,43 @@ class _Training:
         if isinstance(error, CannotBuildError):
             yield self._failure(error.run, error.__cause__ or error)
             others = tuple(run for run in part.runs if run != error.run)
-            self.waiting += [replace(part, runs=others)] if others else []
+            if others:
+                yield from self._without(error.run, replace(part, runs=others))
             return
         left = tuple(run for run in part.runs if run.run_id in self.left)
         of_memory = out_of_memory(error)
         if part.form is None or (of_memory and len(left) == 1):
-            self.fault = None
+            self.fault = ""
             yield self._failure(left[0], error)
             return
         groups = even_parts(left, 2) if of_memory else [(run,) for run in left]
         shortfall = Shortfall(
             run_ids=tuple(run.run_id for run in left),
             planned="one stack",
-            instead=f"as 2 stacks of at most {len(groups[-1])}" if of_memory else "alone",
+            instead=f"as 2 stacks of at most {max(map(len, groups))}" if of_memory else "alone",
             reason="out of memory" if of_memory else " ".join(_message(error).split())[:200],
             parts=tuple(tuple(run.run_id for run in group) for group in groups),
             form=part.form if of_memory else None,
             traceback="" if of_memory else _traceback(error),
         )
         if not of_memory:
-            self.fault = error
+            self.fault = shortfall.traceback
         yield shortfall
         for group in reversed(groups):
             self.waiting.append(job_of(group, shortfall.form, shortfall.note))
+
+    def _without(self, failed: RunSpec, others: Job) -> Iterator[Event]:
+        """Go on with the other runs of a stack, because the network of one run cannot be built."""
+        shortfall = Shortfall(
+            run_ids=(*others.run_ids, failed.run_id),
+            planned="one stack",
+            instead="without a run",
+            reason=f"the network of run {failed.run_id} cannot be built",
+            parts=(others.run_ids,),
+            form=others.form,
+        )
+        yield shortfall
+        self.waiting.append(replace(others, note=shortfall.note))
 
     def _failure(self, run: RunSpec, error: BaseException) -> RunResult:
         status: Status = "oom" if out_of_memory(error) else "failed"

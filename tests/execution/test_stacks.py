@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from click.testing import Result
 
 from runner.storage import stacks
+from runner.storage.rows import Shortfall
 from runner.storage.store import Store
 from runner.training.learners.stack import Stack
 from runner.training.train import StackFaultError
@@ -238,10 +240,10 @@ def test_plan_and_watch_show_the_stacks(
     config = write("seeds.yaml", CONFIG)
     assert bnbench("run", config, "--stack", "3", "--workers", "1", *INLINE).exit_code == 0
     planned = bnbench("plan", config).stdout
-    assert "stack 1: 2 runs (1, 2): grouped, as decided when the sweep started" in planned
+    assert "stack 1: 2 runs (1, 2): grouped, as recorded in stacks.json" in planned
     assert "2 stacks of 2 runs, grouped" in bnbench("watch", "results/seeds", "--once").stdout
     other = write("other.yaml", CONFIG.replace("epochs: 3", "epochs: 4"))
-    assert "as decided" not in bnbench("plan", other).stdout
+    assert "as recorded" not in bnbench("plan", other).stdout
 
 
 def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
@@ -254,3 +256,65 @@ def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tm
         done = bnbench("resume", tmp_path / "seeds", *INLINE)
         assert done.exit_code == 2
         assert re.search(r"stacks.json: damaged .*; delete it, and a resume decides anew", done.stderr)
+
+
+def test_a_stack_with_a_failed_run_is_finished_by_a_resume(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+    """The worker of a stack dies, and the sweep stops at the first failure. Only one run has its result."""
+    write(
+        "dies.py",
+        "import os, pathlib\nfrom torch import nn\nfrom runner.registry import network\n"
+        "class Dies(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if len(x) == 100 and (pathlib.Path(__file__).parent / 'die').exists(): os._exit(3)\n"
+        "        return super().forward(x)\n"
+        "@network('dies')\n"
+        "def dies(): return nn.Sequential(nn.Flatten(), Dies(784, 10))\n",
+    )
+    text = CONFIG.replace("notebook_mlp", "dies").replace("seeds", "dies")
+    config = write("dies.yaml", text + "plugins: [dies.py]\n")
+    options = ("--stack", "on", "--workers", "1", "-q")
+    die = write("die", "")
+    done = bnbench("run", config, "--out", tmp_path, "--fail-fast", *options)
+    assert "the worker process died (exit code 3)" in done.stderr
+    die.unlink()
+    assert pd.read_csv(tmp_path / "dies/runs.csv")["status"].tolist() == ["failed"]
+    done = bnbench("resume", tmp_path / "dies", *options)
+    assert done.exit_code == 1
+    done = bnbench("resume", tmp_path / "dies", "--retry", *options)
+    assert done.exit_code == 0, done.stderr
+    assert set(pd.read_csv(tmp_path / "dies/runs.csv")["status"]) == {"ok"}
+
+
+def test_a_trial_whose_worker_dies_is_an_error_in_strict_mode_and_an_obstacle_otherwise(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        "dies.py",
+        "import os\nfrom torch import nn\nfrom runner.registry import network\n"
+        "class Dies(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if len(x) == 8: os._exit(3)\n"
+        "        return super().forward(x)\n"
+        "@network('dies')\n"
+        "def dies(): return nn.Sequential(nn.Flatten(), Dies(784, 10))\n",
+    )
+    text = CONFIG.replace("notebook_mlp", "dies").replace("seeds", "dies")
+    config = write("dies.yaml", text + "plugins: [dies.py]\n")
+    options = ("--out", tmp_path, "--stack", "on", "--workers", "2", "-q", "--fresh")
+    with pytest.raises(RuntimeError, match=r"a trial failed: the worker process died \(exit code 3\)"):
+        bnbench("run", config, *options)
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+    done = bnbench("run", config, *options)
+    assert done.exit_code == 0, done.stderr
+    reason = "the trial failed: the worker process died (exit code 3)"
+    assert f"4 runs were to train as 2 stacks, but trained alone: {reason}" in done.stderr
+    table = pd.read_csv(tmp_path / "dies/runs.csv")
+    assert set(table["trained_as"]) == {f"alone: {reason} (planned: one stack of 2)"}
+
+
+def test_the_same_shortfall_is_counted_once() -> None:
+    shortfall = Shortfall(("a", "b"), "one stack in a CUDA graph", "without a graph", "no", traceback="first")
+    recorded = stacks.Stacks((stacks.PlannedJob(("a", "b"), "loop"),)).with_shortfall(shortfall)
+    again = recorded.with_shortfall(replace(shortfall, traceback="second"))
+    assert again.jobs == recorded.jobs
+    assert [each.traceback for each in again.shortfalls] == ["second"]

@@ -151,7 +151,7 @@ def test_a_capture_is_on_the_device_of_its_step_in_one_stream(recorder: Recorder
     assert {call for call in recorder.calls if "cuda:0" in call} == set()
     streams = {stream for _, _, stream in recorder.captures}
     assert [stream.device for stream in streams] == [SECOND]
-    assert recorder.calls.count("stream of cuda:1") == 2  # both rehearsals
+    assert recorder.calls.count("stream of cuda:1") == 4  # both rehearsals, and both recordings
     (stream,) = streams
     # The rehearsal comes after what was asked before it, and what follows comes after the rehearsal.
     assert recorder.waits == [(stream, recorder.default), (recorder.default, stream)] * 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 from runner import registry
 from runner.config.jobs import Job, Trial
 from runner.config.run_spec import RunSpec
-from runner.storage.rows import EpochRow, ProbeRow, RunResult, StackPlan
+from runner.storage.rows import EpochRow, ProbeRow, RunResult, Shortfall, StackPlan
 from runner.training.data.batches import batch_order
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData, prepare
@@ -225,7 +227,9 @@ def test_a_network_that_fails_for_one_seed_fails_one_run() -> None:
     _, results = events(job)
     assert [results[run.run_id].status for run in job] == ["ok", "ok", "ok", "failed", "ok", "ok"]
     assert results[job[3].run_id].error == "ValueError: three"
-    assert {results[run.run_id].trained_as for run in job if run.seed != 3} == {"stack of 5"}
+    assert {results[run.run_id].trained_as for run in job if run.seed != 3} == {
+        f"stack of 5: the network of run {job[3].run_id} cannot be built (planned: one stack of 6)"
+    }
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -328,6 +332,69 @@ def test_obstacles_that_can_be_seen() -> None:
     wrong = obstacle(nn.Sequential(nn.Flatten(), nn.Linear(784, 12)), images, 10)
     assert wrong is not None
     assert "must return [8, 10] logits" in wrong
+
+
+class OtherGradient(torch.autograd.Function):
+    """Its gradient has another sign in a stack."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * 3
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * 3
+
+    @staticmethod
+    def vmap(_: Any, in_dims: Any, x: Tensor) -> tuple[Tensor, int]:
+        return x.detach() * 6 - x * 3, in_dims[0]
+
+
+class Tripled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return OtherGradient.apply(x)  # type: ignore[no-any-return]
+
+
+def test_another_gradient_is_an_obstacle() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), Tripled())
+    assert obstacle(network, torch.randn(8, 1, 28, 28), 10) == "stacked, a parameter has another gradient"
+
+
+def test_bfloat16_and_the_plain_mean_of_all_batches() -> None:
+    @registry.network("stack_test_cumulative")
+    def cumulative() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10, momentum=None))
+
+    job = members(RUN.changed(network="stack_test_cumulative", precision="bf16", epochs=1), 2)
+    rows, results = events(job)
+    assert {result.trained_as for result in results.values()} == {"stack of 2"}
+    for run in job:
+        (ours,), (theirs,) = rows[run.run_id], events([run])[0][run.run_id]
+        assert ours.valid_loss == pytest.approx(theirs.valid_loss, rel=2e-2)
+
+
+def test_a_stack_that_failed_leaves_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs train alone after it. On a GPU there would be no room for both."""
+    monkeypatch.setenv("BNBENCH_STRICT", "0")
+    stacks = []
+
+    def fail(stack: Stack, _: int) -> None:
+        stacks.append(weakref.ref(stack))
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(Stack, "begin_epoch", fail)
+    alone = [event for event in train(together([RUN, RUN.changed(seed=1)]), TrainingOptions()) if not gone(stacks)]
+    assert all(isinstance(event, Shortfall) for event in alone)
+    assert gone(stacks)
+
+
+def gone(stacks: Sequence[weakref.ref[Stack]]) -> bool:
+    gc.collect()
+    return bool(stacks) and all(stack() is None for stack in stacks)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from runner.config.jobs import Task
+from runner.config.jobs import Task, Trial
 from runner.errors import UserError
 from runner.execution.executors.worker_process import NodeCheck
 from runner.storage import checkpoints
@@ -21,6 +22,9 @@ from runner.training.options import TrainingOptions
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 """glibc reads these when a process starts. It then keeps freed activations instead of mapping them anew, which took a
 third of a training step at batch size 1000."""
+
+TRIAL_SECONDS = 120.0
+"""A trial may take this long even if `--run-timeout` is shorter: the first one loads CUDA's libraries."""
 
 _PROGRAM = "from runner.execution.executors.worker_process import main; main()"
 
@@ -61,7 +65,11 @@ class Worker:
         self.rows = {run_id: checkpoints.rows(saved, run_id) if saved else [] for run_id in run_ids}
         self.idle = False
         self.seconds = math.inf if self.run_timeout is None else self.run_timeout * len(task.runs)
-        self.pipe.send((task, checkpoint))
+        if isinstance(task, Trial):
+            self.seconds = max(self.seconds, TRIAL_SECONDS)
+        # A worker that has died is found when its next event is received.
+        with suppress(ConnectionError):
+            self.pipe.send((task, checkpoint))
 
     def seconds_left(self) -> float:
         """Seconds until the job has taken too long."""
@@ -94,6 +102,9 @@ class Worker:
             yield event
 
     def _died(self) -> Iterator[RunResult]:
+        # Its end of the pipe closes before the process has ended and has an exit code.
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
         self.kill()
         code = self.process.returncode
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -60,7 +60,7 @@ def print_plan(
 
 def _cuda_lines(sweep: Sweep, data_dir: str | None) -> Iterator[str]:
     """A line for each layer that is a problem on CUDA. Imports torch only where runs are to train there."""
-    runs = [run for run in sweep.runs if run.device.startswith("cuda")]
+    runs = [run for run in sweep.runs if run.on_cuda]
     if runs:
         from runner.execution import cuda_checks
 

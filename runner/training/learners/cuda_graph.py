@@ -48,7 +48,8 @@ class Captured:
                 trains = rehearse(step, self.index, state)
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, pool=pool, stream=stream):
+            # The outer block puts the stream back where a recording fails: `torch.cuda.graph` does not.
+            with torch.cuda.stream(stream), torch.cuda.graph(self.graph, pool=pool, stream=stream):
                 step(self.index)
             self.pool = self.graph.pool()
             # torch only warns of a recording without kernels.

@@ -53,8 +53,9 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a lack of memory. (torch's CPU allocator raises a plain RuntimeError.)"""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether an error is a lack of memory. (torch's CPU allocator, cuBLAS and cuDNN raise a plain RuntimeError.)"""
+    texts = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)
 
 
 def wrong_shape(logits: object, batch: int, classes: int) -> str | None:

@@ -18,7 +18,7 @@ from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.deterministic_layers import make_deterministic
-from runner.training.learners.learner import Learner, State, named_tensors
+from runner.training.learners.learner import Learner, State, named_tensors, out_of_memory
 from runner.training.settings import autocast
 
 
@@ -73,10 +73,8 @@ class Stack(Learner):
         pool = next((graph.pool for graph in self.graphs.values()), None)
         try:
             self.graphs[batch.shape[1]] = cuda_graph.Captured(self._step, batch, self.moving, pool)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            if strict():
+            if strict() or out_of_memory(error):
                 raise
             self.captures = False
             reason = str(error).partition("\n")[0]

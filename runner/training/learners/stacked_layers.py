@@ -117,8 +117,8 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, own: Own, x: Tensor, mod
         axes = [axis for axis in range(channels.dim()) if axis != 1]
         new_var, new_mean = torch.var_mean(channels.detach(), axes, correction=1)
         weight = (1 / own["num_batches_tracked"][0]).to(mean.dtype)
-        mean.lerp_(new_mean, weight)
-        var.lerp_(new_var, weight)
+        mean.lerp_(new_mean.to(mean.dtype), weight)
+        var.lerp_(new_var.to(var.dtype), weight)
         mean = var = None
     gamma, beta = flat.get("weight"), flat.get("bias")
     y = F.batch_norm(channels, mean, var, gamma, beta, use_batch, layer.momentum or 0.0, layer.eps)

@@ -14,7 +14,7 @@ from runner.config.jobs import Form, stack_key
 from runner.config.run_spec import RunSpec
 from runner.training.data.batches import Batches
 from runner.training.data.preprocessing import RunData
-from runner.training.environment import machine
+from runner.training.environment import code, machine
 from runner.training.learners import choice_cache
 from runner.training.learners.choice import SMALLEST, Candidate, Choice, Group, choose
 from runner.training.learners.learner import leaves, named_tensors
@@ -122,7 +122,7 @@ def digest(run: RunSpec, network: nn.Module, data: RunData, device: torch.device
         [repr(layer) for _, layer in leaves(network)],
         list(data.train.images.shape),
         torch.cuda.get_device_name(device) if device.type == "cuda" else machine(),
-        torch.__version__,
+        [torch.__version__, torch.version.cuda, torch.backends.cudnn.version(), code()],
         # Beyond the largest stack, more memory changes nothing.
         [group.runs, group.smallest, group.largest, group.steps, group.workers],
     )
