@@ -97,8 +97,9 @@ Therefore bnbench times a few steps before it trains a group of at least 8 runs.
 first the forms with 4 runs, then larger stacks in the fastest form, then sizes between. A candidate is not timed if the
 one before it says that the whole search would take more than 5 seconds, or more than 5% of the estimated training time.
 An earlier candidate is kept unless a later one is more than 3% faster. In this comparison, the time to
-build each stack is added to its training time. If there is no time to time a second size, the stacks are `grouped` and
-as large as the memory allows. (`--stack N` sets another limit. Each worker gets at least one stack.)
+build each stack is added to its training time. If there is no time to time a second size, the stacks have the
+fastest form so far, and are as large as the memory allows. (`--stack N` sets another limit. Each worker gets at least
+one stack.)
 
 The choice is kept in `~/.cache/bnbench` (`BNBENCH_CACHE_DIR` names another folder) for the next sweep with the same
 network, batch size, number of runs and steps, number of workers, device and torch.

@@ -12,7 +12,7 @@ from runner.errors import strict
 from runner.execution.executors.executor import Context, Executor
 from runner.storage import stacks as stack_file
 from runner.storage.folder import LOG
-from runner.storage.rows import EventBatch, RunResult, Shortfall, StackPlan
+from runner.storage.rows import PLURAL, EventBatch, RunResult, Shortfall, StackPlan
 from runner.storage.stacks import PlannedJob, Stacks
 
 Group = tuple[RunSpec, ...]
@@ -100,11 +100,5 @@ def shortfalls(folder: Path) -> Iterator[str]:
     for same in alike.values():
         run_ids = tuple(run_id for each in same for run_id in each.run_ids)
         planned = same[0].planned if len(same) == 1 else PLURAL[same[0].planned].format(len(same))
-        yield f"{replace(same[0], run_ids=run_ids, planned=planned)} (more in {folder / LOG})"
-
-
-PLURAL = {
-    "one stack": "{} stacks",
-    "a CUDA graph": "{} CUDA graphs",
-    "one stack in a CUDA graph": "{} stacks in CUDA graphs",
-}
+        more = f" (more in {folder / LOG})" if any(each.traceback for each in same) else ""
+        yield f"{replace(same[0], run_ids=run_ids, planned=planned)}{more}"

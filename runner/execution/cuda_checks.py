@@ -22,24 +22,28 @@ def faults(sweep: Sweep, runs: Iterable[RunSpec], load: Load) -> list[Fault]:
     for run in _different(runs):
         refused = [finding for finding in _findings(run, load(run.dataset)) if finding.refused and run.deterministic]
         place = sweep.place("network", run.network)
-        found += [Fault(f"network '{run.network}', {finding}", place) for finding in refused]
+        found += [Fault(f"{_name(run)}, {finding}", place) for finding in refused]
     return list(dict.fromkeys(found))
 
 
 def lines(runs: Iterable[RunSpec], load: Load) -> Iterator[str]:
-    """A line for each layer that is a problem on CUDA, and for each network that cannot be checked."""
+    """A line for each layer that is refused or slower on CUDA, and for each network that cannot be checked."""
     found = []
     for run in _different(runs):
-        network = f"on CUDA: network '{run.network}'"
         try:
             data = load(run.dataset)
         except UserError as error:
-            found.append(f"{network} was not checked, because its data are missing ({error})")
+            found.append(f"on CUDA: {_name(run)} was not checked, because its data are missing ({error})")
             continue
         for finding in _findings(run, data):
             if run.deterministic or not finding.refused:
-                found.append(f"{network}, {finding}")
+                found.append(f"{'refused' if finding.refused else 'slower'} on CUDA: {_name(run)}, {finding}")
     yield from dict.fromkeys(found)
+
+
+def _name(run: RunSpec) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in run.network_args.items())
+    return f"network '{run.network}'" + (f" ({arguments})" if arguments else "")
 
 
 def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:

@@ -1,7 +1,7 @@
 """A sweep from its config to its tables. The driver is the only writer; executors only yield events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
 from runner.storage.checkpoints import folder_at
-from runner.storage.folder import CONFIG, LOG, RUNS, sole_writer, sweep_folder
+from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
@@ -88,7 +88,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
-        _retry_alone(store, retried, finished)
+        _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
         if not options.quiet:
             going_on = f"{len(checkpoints)} go on from a checkpoint"
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
@@ -105,13 +105,12 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 
 
-def _retry_alone(store: Store, retried: Sequence[Mapping[str, str]], finished: Collection[str]) -> None:
-    """Take runs that are tried again out of their stacks. `retried` are their rows, `finished` those that must wait."""
-    store.plan_stacks(store.stacks.with_retried(row["run_id"] for row in retried if row["run_id"] not in finished))
-    if waiting := [row["run"] for row in retried if row["run_id"] in finished]:
+def _report_waiting(folder: Path, runs: Sequence[str]) -> None:
+    """Name the runs that --retry does not reach yet."""
+    if runs:
         click.echo(
-            f"not tried again yet, because other runs of their stack have not ended: run {', '.join(waiting)}; "
-            f"after this, bnbench resume {store.folder} --retry tries them",
+            f"not tried again yet, because other runs of their stack have not ended: run {', '.join(runs)}; "
+            f"after this, bnbench resume {folder} --retry tries them",
             err=True,
         )
 
@@ -120,6 +119,8 @@ def _train(sweep: Sweep, store: Store, context: Context, options: Options, track
     """Decide which runs train together, where that is not decided yet. Then train them."""
     planned = {run_id for job in store.stacks.jobs for run_id in job.runs}
     new = [run for run in sweep.runs if run.run_id not in planned and run.run_id not in context.finished]
+    if planned and not new and options.stack != "auto" and not options.quiet:
+        click.echo(f"--stack {options.stack} is not used: {STACKS} has decided which runs train together", err=True)
     executor = executors[options.executor]
     decided = decide(new, options.stack, len(sweep.runs), executor, context, store.stacks)
     for shortfall in decided.shortfalls[len(store.stacks.shortfalls) :]:

@@ -39,8 +39,9 @@ def describe(sweep: Sweep) -> Iterator[str]:
 def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder: Path) -> Iterator[str]:
     """Which runs train together, and how, as lines of text. Imports torch only where there are stacks to try.
 
-    If the sweep has begun in `folder`, this was decided then. Otherwise the lines say what is possible: when the sweep
-    starts, a stack may be cut into smaller ones, for several workers, to fit into memory, or because it is faster.
+    If the sweep has begun in `folder`, this was decided then, and `mode` is not used. Otherwise the lines say what is
+    possible: when the sweep starts, a stack may be cut into smaller ones, for several workers, to fit into memory, or
+    because it is faster.
     """
     if decided := _decided(sweep, stack_file.read(folder)):
         yield from decided
@@ -79,7 +80,7 @@ def _decided_lines(stacks: Stacks, numbers: Mapping[str, int]) -> Iterator[str]:
         yield f"stack {index}: {len(job.runs)} runs ({members}): {job.form}, as recorded in {STACKS}{note}"
     alone = len(stacks.jobs) - len(together)
     if alone:
-        yield f"{alone} run{'s' if alone > 1 else ''} alone"
+        yield f"{alone} run{'s' if alone > 1 else ''} alone, as recorded in {STACKS}"
 
 
 def _method(stack: Sequence[RunSpec], data_dir: str | None) -> str:

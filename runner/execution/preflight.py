@@ -82,7 +82,7 @@ def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
             build_network(run).train()(sample)
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
-    except Exception:
+    except (Exception, SystemExit):
         # The network has another fault. Its run will fail and report it.
         pass
     return False

@@ -8,7 +8,6 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.storage.checkpoints import Found
-from runner.storage.files import write_if_changed
 from runner.storage.folder import ENVIRONMENT, METRICS, RUNS
 from runner.storage.rows import FAILED
 from runner.storage.tables import ADDED, number_in, read_header, read_rows
@@ -91,8 +90,16 @@ def continuable(
     return continued
 
 
-def check_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) -> bool:
-    """Whether the sweep's checkpoints come from this environment. An allowed change is recorded in the folder.
+def was_changed(folder: Path) -> bool:
+    """Whether the sweep's environment has changed since it began."""
+    try:
+        return bool(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get("changed"))
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) -> str | None:
+    """The new content of environment.json if the environment has changed and that is allowed; None if it is the same.
 
     Without this check, a network that is edited between two halves of a sweep would be two networks in one arm.
     Errors: UserError where the environment has changed and that is not allowed.
@@ -104,15 +111,14 @@ def check_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) ->
         # The file is missing, or it is not a JSON object.
         before, changes = {}, {ENVIRONMENT: ("whole", "missing or damaged")}
     if not changes:
-        return True
+        return None
     if not allowed:
         listed = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
         changed = f"the environment has changed since this sweep began ({listed})"
         raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or bnbench run --fresh to start over")
     change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
     history = [*before.get("changed", []), change]
-    write_if_changed(folder / ENVIRONMENT, environment_text({**now, "changed": history}))
-    return False
+    return environment_text({**now, "changed": history})
 
 
 def environment_text(environment: Mapping[str, Any]) -> str:

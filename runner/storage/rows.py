@@ -164,6 +164,14 @@ class StackPlan:
     reason: str = ""
 
 
+PLURAL = {
+    "one stack": "{} stacks",
+    "a CUDA graph": "{} CUDA graphs",
+    "one stack in a CUDA graph": "{} stacks in CUDA graphs",
+}
+"""What runs can be planned as, and how several of them are called."""
+
+
 @dataclass(frozen=True)
 class Shortfall:
     """These runs were to train as `planned`, but trained as `instead` says, because of `reason`.

@@ -9,22 +9,27 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from runner.config.jobs import Form
 from runner.errors import UserError
 from runner.storage.files import read_text, write_if_changed
 from runner.storage.folder import STACKS
-from runner.storage.rows import Shortfall, StackPlan
+from runner.storage.rows import PLURAL, Shortfall, StackPlan
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """The ids of runs that train together. `form` and `note` are those of `config.jobs.Job`."""
+    """The ids of runs that train together. `form` and `note` are those of `config.jobs.Job`.
+
+    `changed` says that these runs were together in another job before, so that their earlier rows may differ from
+    rows of this job in the last digits.
+    """
 
     runs: tuple[str, ...]
     form: Form | None = None
     note: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,21 @@ class Stacks:
         >>> [job.runs for job in stacks.with_shortfall(shortfall).jobs]
         [('c',), ('a',), ('b',)]
         """
-        parts = [PlannedJob(part, shortfall.form, shortfall.note) for part in shortfall.parts]
+        parts = [PlannedJob(part, shortfall.form, shortfall.note, changed=True) for part in shortfall.parts]
         others = [each for each in self.shortfalls if replace(each, traceback="") != replace(shortfall, traceback="")]
         return replace(self._with_jobs(parts), shortfalls=(*others, shortfall))
 
     def with_retried(self, run_ids: Iterable[str]) -> Stacks:
         """The same, with each of these runs taken out of its stack to train alone."""
         stacked = {run for job in self.jobs if len(job.runs) > 1 for run in job.runs}
-        return self._with_jobs([PlannedJob((run,), note="trained again") for run in run_ids if run in stacked])
+        return self._with_jobs([PlannedJob((run,), None, "trained again", True) for run in run_ids if run in stacked])
 
     def _with_jobs(self, jobs: Collection[PlannedJob]) -> Stacks:
         moved = {run for job in jobs for run in job.runs}
-        kept = [replace(job, runs=tuple(run for run in job.runs if run not in moved)) for job in self.jobs]
+        kept = []
+        for job in self.jobs:
+            left = tuple(run for run in job.runs if run not in moved)
+            kept.append(replace(job, runs=left, changed=job.changed or left != job.runs))
         return replace(self, jobs=(*(job for job in kept if job.runs), *jobs))
 
 
@@ -68,8 +76,10 @@ def read(folder: Path) -> Stacks:
         return Stacks()
     try:
         content = json.loads(read_text(path))
-        return Stacks(*(tuple(_records(kind, content[name])) for name, kind in KINDS.items()))
-    except (ValueError, LookupError, TypeError) as error:
+        stacks = Stacks(*(tuple(_records(kind, content[name])) for name, kind in KINDS.items()))
+        _check(stacks)
+        return stacks
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         remedy = "delete it, and a resume decides anew which runs train together"
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}") from None
 
@@ -94,3 +104,16 @@ def _records(kind: Any, values: Iterable[dict[str, Any]]) -> Iterable[Any]:
 def _frozen(value: Any) -> Any:
     """JSON knows no tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _check(stacks: Stacks) -> None:
+    """Errors: ValueError where the records do not fit together."""
+    runs = [run for job in stacks.jobs for run in job.runs]
+    if len(set(runs)) < len(runs) or not all(isinstance(run, str) for run in runs):
+        raise ValueError("a run is in two jobs, or is no run id")
+    for job in stacks.jobs:
+        if job.form not in (None, *get_args(Form)) or not job.runs or (job.form is None and len(job.runs) > 1):
+            raise ValueError(f"a job of {len(job.runs)} runs cannot have the form {job.form!r}")
+    for shortfall in stacks.shortfalls:
+        if shortfall.planned not in PLURAL or not isinstance(shortfall.run_ids, tuple):
+            raise ValueError("a shortfall is none that bnbench writes")

@@ -18,7 +18,14 @@ from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.files import append, write_atomically, write_if_changed
 from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
 from runner.storage.repeated_runs import RepeatedRuns
-from runner.storage.resume import check_environment, check_headers, continuable, environment_text, finished_runs
+from runner.storage.resume import (
+    changed_environment,
+    check_headers,
+    continuable,
+    environment_text,
+    finished_runs,
+    was_changed,
+)
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
 from runner.storage.stacks import Stacks
 from runner.storage.tables import ADDED, FIELDS, cell, csv_text, number_in, read_rows
@@ -50,7 +57,6 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self.stacks = Stacks()
         self._repeated = RepeatedRuns(folder)
-        self._trusted = True
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
         # table → lines to write `together`, and the runs whose results are among them
@@ -112,9 +118,15 @@ class Store:
         self.stacks = stacks.read(self.folder)
         together = [job.runs for job in self.stacks.jobs]
         finished = finished_runs(self.folder, self.number, retry, save_weights, together)
-        self._trusted = check_environment(self.folder, environment or {}, allowed=allow_changed)
-        found = self.checkpoints.usable(self.log) if self._trusted else []
+        if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
+            # The checkpoints come from the other environment. Delete them before the change is recorded: after a kill
+            # between the two, the next resume must not continue them.
+            self.checkpoints.keep_only([])
+            write_if_changed(self.folder / ENVIRONMENT, changed)
+        found = self.checkpoints.usable(self.log)
         continued = continuable(self.folder, found, self.number.keys() - finished, retry, together)
+        again = {row["run_id"] for row in read_rows(self.folder / RUNS) if row["status"] in retry} - finished
+        self.plan_stacks(self.stacks.with_retried(sorted(again)))
         last_epoch = dict.fromkeys(finished, math.inf)
         last_epoch |= {run_id: found.epoch for run_id, found in continued.items()}
         for name, header in headers.items():
@@ -132,12 +144,13 @@ class Store:
     def expect_again(self, run_ids: Collection[str]) -> None:
         """These finished runs will train again, with their stacks. The table keeps its rows, and compares the new ones.
 
-        They cannot be compared after the environment has changed, nor if a run may use operations that are not
-        deterministic, nor if its stack was split: other stacks can differ in the last digits.
+        They cannot be compared if the environment has ever changed, nor if a run may use operations that are not
+        deterministic, nor if its stack had other runs before: other stacks can differ in the last digits.
         """
-        split = {run_id for shortfall in self.stacks.shortfalls for part in shortfall.parts for run_id in part}
-        exact = {run_id for run_id in run_ids if self._trusted and self.runs[run_id].get("deterministic", True)}
-        self._repeated = RepeatedRuns(self.folder, run_ids, exact - split)
+        same = [job for job in self.stacks.jobs if not job.changed and self.runs.keys() >= set(job.runs)]
+        unchanged = set[str]() if was_changed(self.folder) else {run_id for job in same for run_id in job.runs}
+        exact = {run_id for run_id in unchanged.intersection(run_ids) if self.runs[run_id].get("deterministic", True)}
+        self._repeated = RepeatedRuns(self.folder, run_ids, exact)
 
     def is_stored(self, event: Single) -> bool:
         """Whether the tables have this event, of a finished run. Errors: NotRepeatedError where they have another."""

@@ -21,7 +21,8 @@ def resolve_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         names = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(count))])
-        raise UserError(f"device '{name}' is not on this machine; allowed here: {names}")
+        hint = "" if count else "; 'bnbench plan CONFIG --device cuda' checks the networks for CUDA without a GPU"
+        raise UserError(f"device '{name}' is not on this machine; allowed here: {names}{hint}")
     return device
 
 

@@ -1,13 +1,16 @@
 """A trial: can these runs train as a stack, how many fit into the memory, and which form is fast?"""
 
 from collections.abc import Iterator
+from contextlib import suppress
+
+from torch import nn
 
 from runner.config.jobs import Trial
 from runner.errors import strict
 from runner.storage.rows import StackPlan
 from runner.training.data.preprocessing import prepare
 from runner.training.evaluation import BATCH
-from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle
+from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle, other_settings
 from runner.training.learners.tuning import tune
 from runner.training.networks import build_network, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
@@ -24,11 +27,19 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
             plan = _plan(trial, options)
     except (Exception, SystemExit) as error:
         if strict():
-            raise
+            raise RuntimeError("a trial failed") from error
         message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         plan = StackPlan(trial.run_ids, obstacle=f"the trial failed: {message}")
     yield plan
     raise_if_lost(trial.runs[0])
+
+
+def _other_networks(trial: Trial) -> Iterator[nn.Module]:
+    """The networks of the runs with other seeds than the first run. A run whose network cannot be built fails later."""
+    seeds = {run.seed: run for run in trial.runs if run.seed != trial.runs[0].seed}
+    for run in seeds.values():
+        with suppress(Exception, SystemExit):
+            yield build_network(run)
 
 
 def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
@@ -41,8 +52,12 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
         # Each run fails for the same reason, and reports it.
         return StackPlan(trial.run_ids, obstacle=f"the network cannot be built ({type(error).__name__}: {error})")
     images = data.train.images
-    if reason := obstacle(network, images, data.classes):
+    others = _other_networks(trial)
+    if reason := obstacle(network, images, data.classes, next(others, None)):
         return StackPlan(trial.run_ids, obstacle=reason)
+    for other in _other_networks(trial):
+        if reason := other_settings(network, other):
+            return StackPlan(trial.run_ids, obstacle=reason)
     # An evaluation keeps nothing for a backward pass, so its batch counts for less.
     samples = max(run.batch_size, BATCH // 3)
     fit = max(1, free_memory(device) // trial.sharing // bytes_per_run(network, images, samples))

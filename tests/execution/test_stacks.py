@@ -251,10 +251,17 @@ def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tm
     assert bnbench("run", config, "--out", tmp_path, *STACKED).exit_code == 0
     path = tmp_path / "seeds/stacks.json"
     whole = json.loads(path.read_text())
-    for damaged in (path.read_text()[:-20], "[]", '{"jobs": 3}', json.dumps(whole | {"jobs": [{"rnus": []}]})):
+    (job,) = whole["jobs"]
+    jobs: list[Any] = [
+        *([{"rnus": []}], ["text"], [None], [job | {"runs": None}], [job | {"runs": 3}], [job, job]),
+        *([job | {"form": "weird"}], [job | {"form": None}], [job | {"runs": [job["runs"]]}], [job | {"runs": []}]),
+    ]
+    texts = [json.dumps(whole | {"jobs": each}) for each in jobs]
+    texts.append(json.dumps(whole | {"shortfalls": [{"run_ids": [], "planned": "x", "instead": "", "reason": ""}]}))
+    for damaged in (path.read_text()[:-20], "[]", '{"jobs": 3}', *texts):
         path.write_text(damaged)
         done = bnbench("resume", tmp_path / "seeds", *INLINE)
-        assert done.exit_code == 2
+        assert done.exit_code == 2, damaged
         assert re.search(r"stacks.json: damaged .*; delete it, and a resume decides anew", done.stderr)
 
 
@@ -318,3 +325,99 @@ def test_the_same_shortfall_is_counted_once() -> None:
     again = recorded.with_shortfall(replace(shortfall, traceback="second"))
     assert again.jobs == recorded.jobs
     assert [each.traceback for each in again.shortfalls] == ["second"]
+
+
+NETWORKS = """
+import pathlib, torch
+from torch import nn
+from runner.registry import network
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = float(torch.rand(()))
+    def forward(self, x):
+        return x * self.scale
+
+@network("drawn")
+def drawn(*, kind: str):
+    linear = nn.Linear(784, 10)
+    other = {"scale": Scaled, "slope": lambda: nn.LeakyReLU(float(torch.rand(()))), "none": nn.ReLU}[kind]()
+    return nn.Sequential(nn.Flatten(), linear, other)
+
+@network("unbuilt")
+def unbuilt():
+    if torch.initial_seed() == 1 and (pathlib.Path(__file__).parent / "flag").exists():
+        raise OSError("no file")
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture
+def config_of(write: Write) -> Callable[[str], Path]:
+    def of(fixed: str) -> Path:
+        write("networks.py", NETWORKS)
+        return write("seeds.yaml", CONFIG.replace("network: notebook_mlp", fixed) + "plugins: [networks.py]\n")
+
+    return of
+
+
+@pytest.mark.parametrize(("kind", "stacked"), [("scale", False), ("slope", False), ("none", True)])
+def test_what_a_network_draws_beside_its_weights_keeps_its_runs_alone(
+    bnbench: Bnbench, config_of: Callable[[str], Path], tmp_path: Path, kind: str, stacked: bool
+) -> None:
+    config = config_of(f"network: drawn, network.kind: {kind}")
+    assert bnbench("run", config, "--out", tmp_path, *STACKED).exit_code == 0
+    trained = set(pd.read_csv(tmp_path / "seeds/runs.csv")["trained_as"])
+    assert trained == {"stack of 4"} if stacked else all("alone: " in how for how in trained)
+
+
+def test_a_run_that_cannot_be_built_costs_its_stack_no_checkpoint(
+    bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path
+) -> None:
+    config, flag = config_of("network: unbuilt"), write("flag", "")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed(monkeypatch, "on_epoch", 8)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path, *STACKED)
+    assert sorted(sizes(tmp_path / "seeds")) == [1, 3]
+    flag.unlink()
+    done = bnbench("resume", tmp_path / "seeds", "--executor", "inline")
+    assert done.exit_code == 1
+    assert "1 of 4 runs are there already; 3 go on from a checkpoint" in done.stderr
+    assert bnbench("resume", tmp_path / "seeds", "--retry", *INLINE).exit_code == 0
+
+
+def test_after_an_allowed_change_rows_are_not_compared_also_by_the_next_resume(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    text = CONFIG.replace("seed: [0, 1, 2, 3]}", "seed: [0, 1], lr: [0.01, 1.0e+30]}")
+    config = write("seeds.yaml", text.replace("notebook_mlp", "drawn, network.kind: none") + "plugins: [networks.py]\n")
+    write("networks.py", NETWORKS)
+    folder = tmp_path / "seeds"
+    for options in (("run", config, "--out", tmp_path, *STACKED), ("resume", folder, "--allow-changed", *INLINE)):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            killed(monkeypatch, "on_epoch", 6)
+            with pytest.raises(Killed):
+                bnbench(*options)
+        write("networks.py", NETWORKS.replace("nn.ReLU", "nn.Tanh"))
+    done = bnbench("resume", folder, *INLINE)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_change_that_is_killed_early_continues_no_checkpoint_of_the_old_code(
+    bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path
+) -> None:
+    config, folder = config_of("network: drawn, network.kind: none"), tmp_path / "seeds"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed(monkeypatch, "on_epoch", 10)
+        with pytest.raises(Killed):
+            bnbench("run", config, "--out", tmp_path, *STACKED)
+    assert list((folder / "checkpoints").iterdir())
+    write("networks.py", NETWORKS.replace("nn.ReLU", "nn.Tanh"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Store, "_rewrite", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            bnbench("resume", folder, "--allow-changed", *INLINE)
+    done = bnbench("resume", folder, "--executor", "inline")
+    assert "0 go on from a checkpoint" in done.stderr

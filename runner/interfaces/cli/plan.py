@@ -1,6 +1,5 @@
 """`bnbench plan` and `validate`."""
 
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -58,13 +57,15 @@ def print_plan(
         click.echo(line)
 
 
-def _cuda_lines(sweep: Sweep, data_dir: str | None) -> Iterator[str]:
+def _cuda_lines(sweep: Sweep, data_dir: str | None) -> list[str]:
     """A line for each layer that is a problem on CUDA. Imports torch only where runs are to train there."""
     runs = [run for run in sweep.runs if run.on_cuda]
-    if runs:
-        from runner.execution import cuda_checks
+    if not runs:
+        return []
+    from runner.execution import cuda_checks
 
-        yield from cuda_checks.lines(runs, lambda name: registry.dataset[name](data_folder(data_dir), False))
+    lines = cuda_checks.lines(runs, lambda name: registry.dataset[name](data_folder(data_dir), False))
+    return list(lines) or ["on CUDA: every layer of the networks can be trained, in a CUDA graph"]
 
 
 @click.command()

@@ -114,7 +114,7 @@ def choose(seconds: Callable[[Candidate], float], group: Group, clock: Callable[
 
     A score is the training time of the whole group, divided by its runs and steps. Each stack also needs the time that
     its candidate took: it must be built and recorded. Where the time for measuring ends before a second size was timed,
-    the choice is what it is without measuring: grouped, and the largest size.
+    the choice is the fastest form so far, and the largest size.
 
     >>> group = Group(runs=100, limit=100, steps=6000)
     >>> seconds = lambda candidate: 0.01 * candidate.size * (1 + (candidate.form == "grouped"))
@@ -135,7 +135,9 @@ def choose(seconds: Callable[[Candidate], float], group: Group, clock: Callable[
             break
         if search.is_too_long(candidate):
             if group.largest > group.smallest and {timed.size for timed in search.scores} == {group.smallest}:
-                return search.choice(untimed, "the time for measuring ended before a second size was timed")
+                form = (_best(search.scores) or untimed).form
+                reason = "the time for measuring ended before a second size was timed"
+                return search.choice(Candidate(form, group.largest), reason)
             reason = "the time for measuring ended"
             break
         search.time(candidate)

@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +18,12 @@ SAMPLES = 8
 """How many samples a stack is tried on: enough for batch norm, and little work."""
 
 
-def obstacle(network: nn.Module, images: Tensor, classes: int) -> str | None:
+def obstacle(network: nn.Module, images: Tensor, classes: int, other: nn.Module | None = None) -> str | None:
     """Why runs of this network must train one at a time; None where a stack computes the same as they do.
 
     The function tries two networks with different weights on a few of the images [N, C, H, W], alone and stacked, in
-    training and in evaluation mode. Outputs, buffers and gradients must agree.
+    training and in evaluation mode. Outputs, buffers and gradients must agree. The second network is `other`, the
+    network of another seed, or else a copy with other weights.
 
     >>> images = torch.zeros(8, 1, 28, 28)
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
@@ -37,15 +40,44 @@ def obstacle(network: nn.Module, images: Tensor, classes: int) -> str | None:
         return "it has no trainable parameter"
     try:
         with torch.random.fork_rng(devices=[]):
-            return _difference(network, images[:SAMPLES].cpu(), classes)
+            return _difference(network, other, images[:SAMPLES].cpu(), classes)
     except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         return first_line.split(". ")[0] or type(error).__name__
 
 
-def _difference(network: nn.Module, images: Tensor, classes: int) -> str | None:
+def other_settings(network: nn.Module, other: nn.Module) -> str | None:
+    """What two networks have that a stack would take from the first one for both; None where there is nothing.
+
+    A stack has the parameters and buffers of each run. It has everything else from the network of its first run.
+
+    >>> other_settings(nn.Sequential(nn.LeakyReLU(0.1)), nn.Sequential(nn.LeakyReLU(0.2)))
+    "negative_slope of layer '0' is another number or text for another seed"
+    """
+    others = dict(other.named_modules())
+    for name, module in network.named_modules():
+        ours, theirs = (vars(each) if each else {} for each in (module, others.get(name)))
+        for key in sorted(ours.keys() | theirs.keys()):
+            if not key.startswith("_") and key != "training" and _differ(ours.get(key), theirs.get(key)):
+                return f"{key} of layer '{name}' is another number or text for another seed"
+    return None
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two values differ. Functions and objects are not compared: each network has its own ones."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return not torch.equal(a, b)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) != len(b) or any(map(_differ, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() != b.keys() or any(_differ(a[key], b[key]) for key in a)
+    plain = int | float | complex | str | bytes | None
+    return isinstance(a, plain) and isinstance(b, plain) and a != b
+
+
+def _difference(network: nn.Module, other: nn.Module | None, images: Tensor, classes: int) -> str | None:
     """What a stack of two networks computes otherwise than the two alone."""
-    networks = [copy.deepcopy(network), copy.deepcopy(network)]
+    networks = [copy.deepcopy(network), copy.deepcopy(other or network)]
     with torch.no_grad():
         for parameter in networks[1].parameters():
             parameter.mul_(1.1)
