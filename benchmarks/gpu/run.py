@@ -49,6 +49,7 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    os.environ["BNBENCH_STRICT"] = "1"
     parts = {}
     with tempfile.TemporaryDirectory() as cache:
         # What earlier sweeps chose on this machine must not count.

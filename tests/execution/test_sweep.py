@@ -341,7 +341,7 @@ def test_export_writes_the_tutorials_files_from_a_sweep(bnbench: Bnbench, write:
 def test_an_interrupted_sweep_says_how_to_resume_and_resumes_to_the_same_table(
     bnbench: Bnbench, write: Write, tmp_path: Path, number: int, code: int
 ) -> None:
-    config = write("pair.yaml", CONFIG.replace("epochs: 2", "epochs: 20"))
+    config = write("pair.yaml", CONFIG.replace("epochs: 2", "epochs: 8"))
     command = [
         sys.executable,
         "-m",
