@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError
+from runner.storage.tables import cell
 from runner.training.cuda_guard import Finding, findings
 from runner.training.data.datasets import DataSet
 from runner.training.networks import build_network
@@ -42,7 +43,7 @@ def lines(runs: Iterable[RunSpec], load: Load) -> Iterator[str]:
 
 
 def _name(run: RunSpec) -> str:
-    arguments = ", ".join(f"{name}={value}" for name, value in run.network_args.items())
+    arguments = ", ".join(f"{name}={cell(value)}" for name, value in run.network_args.items())
     return f"network '{run.network}'" + (f" ({arguments})" if arguments else "")
 
 

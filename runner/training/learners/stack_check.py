@@ -40,7 +40,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int, other: nn.Module 
         return "it has no trainable parameter"
     try:
         with torch.random.fork_rng(devices=[]):
-            return _difference(network, other, images[:SAMPLES].cpu(), classes)
+            return _difference(network, other, images[:SAMPLES].cpu().clone(), classes)
     except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         return first_line.split(". ")[0] or type(error).__name__
@@ -123,7 +123,7 @@ def bytes_per_run(network: nn.Module, images: Tensor, samples: int) -> int:
     averages. It is 1 to 2 times the peak that torch's profiler measures on a CPU for the registered networks and norm
     layers at batch 1000.
     """
-    images = images[:SAMPLES].cpu().unsqueeze(1)
+    images = images[:SAMPLES].cpu().clone().unsqueeze(1)
     trial, keys = copy.deepcopy(network), torch.zeros(1, dtype=torch.int64)
     seed_dropout(trial, keys)
     tensors, _, parameters = stacked_tensors([trial], torch.device("cpu"))
