@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runner.training.dropout import SeededDropout, advance, dropped, epoch_keys, kept, seed_dropout
+from runner.training.learners.dropout import SeededDropout, advance, dropped, epoch_keys, kept, seed_dropout
 
 WORD = 2**64
 

@@ -17,8 +17,8 @@ from runner import registry
 from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.training.data.preprocessing import prepare
-from runner.training.dropout import epoch_keys
 from runner.training.learners import stacked_layers
+from runner.training.learners.dropout import epoch_keys
 from runner.training.learners.learner import leaves as leaves_of
 from runner.training.learners.max_pooling import may_come_first
 from runner.training.learners.stack import Stack, stacked_tensors

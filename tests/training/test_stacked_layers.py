@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.training.dropout import SeededDropout, seed_dropout
 from runner.training.learners import stacked_layers as layers
 from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
+from runner.training.learners.dropout import SeededDropout, seed_dropout
 from runner.training.learners.stack import stacked_tensors
 from runner.training.learners.stacked_layers import FORMS, Mode
 

@@ -9,9 +9,9 @@ from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
-from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import evaluate
 from runner.training.learners.deterministic_layers import make_deterministic
+from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
 from runner.training.learners.learner import Learner, State, named_tensors, wrong_shape
 from runner.training.learners.max_pooling import quicken
 from runner.training.networks import trainable

@@ -14,10 +14,10 @@ from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
-from runner.training.dropout import advance, epoch_keys, seed_dropout
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.deterministic_layers import make_deterministic
+from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
 from runner.training.learners.learner import Learner, State, named_tensors, out_of_memory
 from runner.training.settings import autocast
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.training.dropout import seed_dropout
 from runner.training.learners import stacked_layers
+from runner.training.learners.dropout import seed_dropout
 from runner.training.learners.learner import has_hooks, wrong_shape
 from runner.training.learners.stack import stacked_tensors
 from runner.training.networks import trainable

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.config.jobs import Form
-from runner.training.dropout import SeededDropout, dropped
 from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
+from runner.training.learners.dropout import SeededDropout, dropped
 from runner.training.learners.learner import leaves, named_tensors
 from runner.training.learners.max_pooling import may_come_first
 from runner.training.learners.stacked_convolutions import convolve
