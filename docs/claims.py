@@ -75,12 +75,13 @@ There are four verdicts:
   0.05. For a claim of "no important difference", this must be the Holm-adjusted p.
 - **INCONCLUSIVE**: The runs show none of these three things. For most INCONCLUSIVE claims, the page estimates how many
   seeds would be needed to decide the claim. In most cases, this is the number of seeds that are needed to detect a
-  difference as large as the smallest effect with 80% probability. It is calculated from the measured spread. In other
-  cases, the sweep already has that many seeds. Then the page gives one of two numbers. It gives the sweep's number of
-  seeds plus one, which only means "more seeds". This is so if the mean difference, without its sign, is at least as
-  large as the smallest effect, or if the verdict would be EQUIVALENT without Holm's adjustment. Otherwise it gives the
-  number of seeds that are needed for EQUIVALENT with 80% probability. This number is calculated from the measured
-  spread and the measured mean difference.
+  difference as large as the smallest effect with 80% probability. It is calculated from the measured spread. In the
+  other cases, the sweep already has that many seeds. Then the number depends on the result:
+  - If the mean difference, without its sign, is at least as large as the smallest effect, or if the verdict would be
+    EQUIVALENT without Holm's adjustment, the page gives the sweep's number of seeds plus one. This only means "more
+    seeds".
+  - Otherwise, the page gives the number of seeds that are needed for EQUIVALENT with 80% probability. This number is
+    calculated from the measured spread and the measured mean difference.
 
 A verdict can be INCONCLUSIVE although p is below 0.05. This happens when the Holm-adjusted p is 0.05 or more. It also
 happens when the mean difference is smaller than the smallest effect, but too uncertain to be called EQUIVALENT.
@@ -194,8 +195,9 @@ def summary(row: Row) -> str:
 def at_full_budget() -> str:
     """The accuracy claims on the reference sweeps, which have other seeds, and the documents' epochs and test set."""
     lines = [
-        "The README's reference sweeps train as long as the documents did, on the whole training set. The sweeps of",
-        "the claims train on five sixths of the training set or less. The differences below are the test accuracy",
+        "The sweeps in `results/reference/` named `notebook_mlp`, `notebook_cnn` and `tutorial` train as long as the",
+        "documents did, on the whole training set. The sweeps of the claims train on five sixths of the training set or",
+        "less. The differences below are the test accuracy",
         "after the last epoch with batch norm, minus that without batch norm:",
         "",
     ]

@@ -94,8 +94,9 @@ LeNets at batch 1000. They are good to a factor of two, and no GPU has confirmed
   for each kernel, and more stacks must be built and recorded.
 
 Therefore bnbench times a few steps before it trains a group of at least 8 runs. It times at most eight candidates:
-first the forms with 4 runs, then larger stacks in the fastest form, then sizes between. A candidate is not timed if the
-one before it says that the whole search would take more than 5 seconds, or more than 5% of the estimated training time.
+first the forms with 4 runs, then larger stacks in the fastest form, then sizes between. From the time that the last
+candidate took, bnbench estimates how long the next one will take. The next one is not timed if the search, including
+it, would then have taken more than 5 seconds, or more than 5% of the estimated training time.
 An earlier candidate is kept unless a later one is more than 3% faster. In this comparison, the time to
 build each stack is added to its training time. If there is no time to time a second size, the stacks have the
 fastest form so far, and are as large as the memory allows. (`--stack N` sets another limit. Each worker gets at least

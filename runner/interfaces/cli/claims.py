@@ -40,7 +40,7 @@ def claims(context: click.Context) -> None:
 @_names
 @_budget(
     help="smoke: a quick test on digits; its verdicts mean nothing. "
-    "small: real data, half an hour on two cores. full: the whole configs."
+    "small: real data, half an hour on two cores. full: the configs in configs/claims/ as they are written."
 )
 @options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
 @options.training_options

@@ -172,7 +172,7 @@ execution_options = _together(
         show_default=False,
         type=_statuses,
         metavar="STATUS,…",
-        help="When resuming, also train runs with these statuses again (--retry alone: failed,oom,timeout).",
+        help="When resuming, also train runs with these statuses again (--retry without a value: failed,oom,timeout).",
     ),
     flag("--allow-changed", text="Resume although code, data or packages changed. This is recorded."),
     click.option("--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard or mlflow."),
