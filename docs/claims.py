@@ -196,8 +196,8 @@ def at_full_budget() -> str:
     """The accuracy claims on the reference sweeps, which have other seeds, and the documents' epochs and test set."""
     lines = [
         "The sweeps in `results/reference/` named `notebook_mlp`, `notebook_cnn` and `tutorial` train as long as the",
-        "documents did, on the whole training set. The sweeps of the claims train on five sixths of the training set or",
-        "less. The differences below are the test accuracy",
+        "documents did, on the whole training set. The sweeps of the claims train on five sixths of the training set",
+        "or less. The differences below are the test accuracy",
         "after the last epoch with batch norm, minus that without batch norm:",
         "",
     ]
