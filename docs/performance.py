@@ -53,8 +53,8 @@ HOW = """\
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
   model. It has `baddbmm` for linear layers, and one batch norm over the channels of all runs. Its convolutions have one
   of three forms, see below. Maximum pooling comes before ReLU: the values and the gradients are the same, and with 2×2
-  pooling ReLU has a quarter of the values. A layer without a stacked form runs through `torch.vmap`. A network that
-  `torch.vmap` cannot run trains alone, and `bnbench plan --stack on` says so.
+  pooling ReLU has a quarter of the values. A layer without its own code for stacks runs through `torch.vmap`. A network
+  that `torch.vmap` cannot run trains alone, and `bnbench plan --stack on` says so.
 - **The rule of `--stack auto`** is: stacks on CUDA, no stacks on a CPU. On a CPU, a stacked convolution is no faster
   than separate convolutions. (On one thread, a stack of 4 or 8 runs of the MLP takes about 10% less time per run than
   one run alone. Two workers with 16 runs are even faster than this stack.) A run that trains alone has another
@@ -84,8 +84,8 @@ LeNets at batch 1000. They are good to a factor of two, and no GPU has confirmed
 - **The first convolution.** It has one input channel. As a grouped convolution, it has as many groups as channels, and
   torch calls this depthwise. torch has its own kernels for it. The one for the weight gradient reads the images and
   the gradients again for each of the 25 weights of each filter: 1000 samples × 24² pixels × 8 bytes × 15,000 weights
-  are 69 GB a step. That takes about 12 ms a step, or about 7.5 ms for each run and epoch. This is more than
-  everything else together. The two other forms do not use this kernel.
+  are 69 GB a step. Through the L2 cache, that takes about 12 ms a step, or about 7 ms for each run and
+  epoch. This is more than everything else together. The two other forms do not use this kernel.
 - **The second convolution.** cuDNN's grouped convolution is known to be slow for some shapes (pytorch#70954, #73764),
   and nobody can say which shapes without measuring.
 - **The size.** The largest activation of 4 runs has 55 MB, which is near the size of the L2 cache of these GPUs

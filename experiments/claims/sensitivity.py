@@ -70,10 +70,10 @@ def larger_learning_rates(name: str) -> Claim:
         sentence="Batch norm allows larger learning rates: a ReLU MLP 784-100-10 on MNIST, SGD.",
         source='the paper: "allows us to use much higher learning rates"',
         metric=(
-            "each arm has a mean validation accuracy at each of the nine rates. One of these means is the highest. For "
-            "each seed, take the largest rate at which its accuracy is at most 1 pp lower than this highest mean. If "
-            "there is none, take the smallest of the nine. The metric is log10 of this rate. One decade is a factor of "
-            "10"
+            "at each of the nine rates, an arm has a mean validation accuracy over its seeds. The arm's best is the "
+            "highest of its own nine means. For each seed of this arm, take the largest rate at which its accuracy is "
+            "at most 1 pp lower than the arm's best. If there is none, take the smallest of the nine. The metric is "
+            "log10 of this rate. One decade is a factor of 10"
         ),
         unit="decades",
         smallest_effect=1,
