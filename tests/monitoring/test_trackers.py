@@ -41,8 +41,6 @@ Bnbench = Callable[..., Result]
 
 Write = Callable[[str, str], Path]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's SQLAlchemy
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_store() -> Iterator[None]:
