@@ -48,7 +48,7 @@ def numbers(run: RunSpec) -> list[tuple[float, ...]]:
         ("mlp", {"dropout": 0.3, "norm": "batch"}),
         ("lenet", {"norm": "d2l"}),
         ("lenet", {"norm": "notebook"}),
-        ("conv_unit", {"norm": "group"}),
+        ("conv_unit", {"norm": "group", "width": 4}),
         ("no_batch_norm", {}),
     ],
 )
