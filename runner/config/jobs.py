@@ -67,7 +67,7 @@ Task = Job | Trial
 """What an executor works on."""
 
 StackMode = Literal["auto", "on", "off"] | int
-"""Which runs train as stacks. A number is the size of the stacks."""
+"""Which runs train as stacks. A number is the most runs in a stack."""
 
 STACKABLE = ("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma")
 """The parameters in which the runs of one stack may differ: the optimizer and the random streams have one per run."""

@@ -47,6 +47,11 @@ def decide(
                 jobs += [PlannedJob(alone, note=shortfall.note) for alone in shortfall.parts]
         else:
             parts = stacks_of(group, plan.size)
+            if plan.room is not None and plan.room < min(most, len(group)):
+                run_ids = tuple(run.run_id for run in group)
+                instead = f"as {len(parts)} stacks of at most {plan.size}"
+                reason = f"the memory has room for {plan.room} run{'s' if plan.room > 1 else ''} at a time"
+                shortfalls.append(Shortfall(run_ids, "one stack", instead, reason))
             jobs += [PlannedJob(tuple(run.run_id for run in part), plan.form) for part in parts]
     measured = [plan for plan in plans.values() if plan.seconds]
     return Stacks((*stacks.jobs, *jobs), (*stacks.trials, *measured), (*stacks.shortfalls, *shortfalls))
@@ -88,7 +93,9 @@ def jobs_to_train(stacks: Stacks, runs: Mapping[str, RunSpec], finished: Collect
     for planned in stacks.jobs:
         members = tuple(runs[run_id] for run_id in planned.runs if run_id in runs)
         if any(run.run_id not in finished for run in members):
-            jobs.append(job_of(members, planned.form, planned.note))
+            left = len(planned.runs) - len(members)
+            note = f"{left} of its runs left the config" if left else planned.note
+            jobs.append(job_of(members, planned.form, note))
     return jobs
 
 

@@ -1,6 +1,7 @@
 """Which layers of a sweep's networks are a problem on CUDA. No GPU is needed to find them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
@@ -21,7 +22,11 @@ def faults(sweep: Sweep, runs: Iterable[RunSpec], load: Load) -> list[Fault]:
     """The layers that torch refuses because they are not deterministic on CUDA. `runs` are the runs of CUDA."""
     found = []
     for run in _different(runs):
-        refused = [finding for finding in _findings(run, load(run.dataset)) if finding.refused and run.deterministic]
+        # A network that cannot be built, or whose step raises, is no fault of the config. Its run fails and says why.
+        problems: list[Finding] = []
+        with suppress(Exception, SystemExit):
+            problems = _findings(run, load(run.dataset))
+        refused = [finding for finding in problems if finding.refused and run.deterministic]
         place = sweep.place("network", run.network)
         found += [Fault(f"{_name(run)}, {finding}", place) for finding in refused]
     return list(dict.fromkeys(found))
@@ -36,7 +41,13 @@ def lines(runs: Iterable[RunSpec], load: Load) -> Iterator[str]:
         except UserError as error:
             found.append(f"on CUDA: {_name(run)} was not checked, because its data are missing ({error})")
             continue
-        for finding in _findings(run, data):
+        try:
+            problems = _findings(run, data)
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}"
+            found.append(f"on CUDA: {_name(run)} was not checked, because its training step fails ({reason})")
+            continue
+        for finding in problems:
             if run.deterministic or not finding.refused:
                 found.append(f"{'refused' if finding.refused else 'slower'} on CUDA: {_name(run)}, {finding}")
     yield from dict.fromkeys(found)
@@ -53,10 +64,6 @@ def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:
 
 
 def _findings(run: RunSpec, data: DataSet) -> list[Finding]:
-    try:
-        network = build_network(run)
-    except (Exception, SystemExit):
-        # Its run will fail and report this.
-        return []
+    network = build_network(run)
     images, labels = data.train.at(slice(SAMPLES))
     return findings(network, images.float() / 255, labels)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from runner.config.jobs import longest_first
+from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_cluster import Cluster, RayContext, connected
-from runner.execution.executors.registry import executor as executors
+from runner.execution.executors.registry import executor
 from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
 from runner.monitoring.trackers.guarded import Guarded
@@ -41,7 +41,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     ['ok']
     """
     # An unknown name is an error before the data are read.
-    executors[options.executor]
+    executor[options.executor]
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
@@ -121,10 +121,14 @@ def _train(sweep: Sweep, store: Store, context: Context, options: Options, track
     new = [run for run in sweep.runs if run.run_id not in planned and run.run_id not in context.finished]
     if planned and not new and options.stack != "auto" and not options.quiet:
         click.echo(f"--stack {options.stack} is not used: {STACKS} has decided which runs train together", err=True)
-    executor = executors[options.executor]
-    decided = decide(new, options.stack, len(sweep.runs), executor, context, store.stacks)
+    if not options.quiet and any(stackable(run, options.stack) for run in new):
+        click.echo("trying which runs can train together", err=True)
+    decided = decide(new, options.stack, len(sweep.runs), executor[options.executor], context, store.stacks)
     for shortfall in decided.shortfalls[len(store.stacks.shortfalls) :]:
         store.log(str(shortfall))
+    for trial in decided.trials[len(store.stacks.trials) :]:
+        chosen = f"stacks of at most {trial.size} runs, {trial.form}"
+        store.log(f"{len(trial.run_ids)} runs train in {chosen}: {trial.reason}; seconds: {trial.seconds}")
     store.plan_stacks(decided)
     runs = {run.run_id: run for run in sweep.runs}
     jobs = longest_first(jobs_to_train(store.stacks, runs, context.finished))

@@ -151,9 +151,10 @@ class Note:
 class StackPlan:
     """What a trial found out about runs that can form stacks.
 
-    `size` is the number of runs in a stack, at most. `obstacle` says why they must train alone; it is empty where they
-    can be stacked. `seconds` are the measured seconds per run and step, or why there are none, by candidate ("loop x
-    4"). `reason` says why the trial chose this form and size.
+    `size` is the number of runs in a stack, at most, and `room` the number that fits into the memory by an estimate.
+    `obstacle` says why they must train alone; it is empty where they can be stacked. `seconds` are the measured seconds
+    per run and step, or why there are none, by candidate ("loop x 4"). `reason` says why the trial chose this form and
+    size.
     """
 
     run_ids: tuple[str, ...]
@@ -162,6 +163,7 @@ class StackPlan:
     obstacle: str = ""
     seconds: Mapping[str, float | str] = field(default_factory=dict)
     reason: str = ""
+    room: int | None = None
 
 
 PLURAL = {

@@ -6,7 +6,6 @@ that use a tensor on the CPU. A step that waits or copies from the CPU cannot be
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -99,14 +98,15 @@ class Finding:
     def __str__(self) -> str:
         where = f"layer '{self.layer}' ({self.kind})" if self.layer else f"its own forward ({self.kind})"
         remedies = [self.remedy, "set deterministic: false" if self.refused else ""]
-        return f"{where}: {self.problem}; {', or '.join(filter(None, remedies))}"
+        remedy = ", or ".join(filter(None, remedies))
+        return f"{where}: {self.problem}" + (f"; {remedy}" if remedy else "")
 
 
 def findings(network: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
     """Take one training step of a copy of the network, and list the operations that are a problem on CUDA.
 
-    images [N, C, H, W] as the network gets them, labels [N]; two samples or more, all on the CPU. There is no finding
-    where the step raises, because then the run fails with this error.
+    images [N, C, H, W] as the network gets them, labels [N]; two samples or more, all on the CPU.
+    Errors: those of the network's step.
 
     >>> network = nn.Sequential(nn.ReflectionPad2d(1), nn.Flatten(), nn.Linear(900, 10))
     >>> findings(network, torch.zeros(2, 1, 28, 28), torch.tensor([0, 1]))  # nothing before the padding is trained
@@ -117,14 +117,17 @@ def findings(network: nn.Module, images: Tensor, labels: Tensor) -> list[Finding
     # `network` has the layers' classes before they were replaced.
     guard = Guard(trial, {name: type(module).__name__ for name, module in network.named_modules()})
     with torch.random.fork_rng(devices=[]):
+        guard.step(images, labels)
+        waits = any(not finding.refused for finding in guard.found)
+        # Beside tensors of the device "meta", a tensor on the CPU can be told apart.
         try:
-            guard.step(images, labels)
-        except (Exception, SystemExit):
-            return []
-        # Beside tensors of the device "meta", a tensor on the CPU can be told apart. Some networks cannot run there.
-        with suppress(Exception, SystemExit):
             trial.to("meta")
             guard.step(images.to("meta"), labels.to("meta"))
+        except (Exception, SystemExit) as error:
+            # A step that reads values cannot be taken there, and has its finding already.
+            if not waits and not any(not finding.refused for finding in guard.found):
+                problem = f"not checked for tensors on the CPU ({type(error).__name__} on the meta device)"
+                guard.found[Finding("", type(network).__name__, problem, "", refused=False)] = None
     return list(guard.found)
 
 

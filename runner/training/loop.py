@@ -121,7 +121,7 @@ class TrainingLoop:
     def _prepare_orders(self, epoch: int) -> None:
         """Make an epoch's batch orders and their digests in the background, while the device trains the epoch before.
 
-        100 runs take 70 ms. The thread draws from generators of its own, so the numbers are the same as without it.
+        The thread draws from generators of its own, so the numbers are the same as without it.
         """
         if epoch <= self.run.epochs:
             self.orders = self.background.submit(batch_orders, self.runs, len(self.data.train), epoch)

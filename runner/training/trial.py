@@ -63,4 +63,4 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     fit = max(1, free_memory(device) // trial.sharing // bytes_per_run(network, images, samples))
     choice = tune(trial.runs, data, device, trial.workers, min(trial.most, fit), fixed=trial.fixed)
     seconds = {f"{timing.form} x {timing.size}": timing.seconds or timing.error for timing in choice.timings}
-    return StackPlan(trial.run_ids, choice.size, choice.form, seconds=seconds, reason=choice.reason)
+    return StackPlan(trial.run_ids, choice.size, choice.form, seconds=seconds, reason=choice.reason, room=fit)

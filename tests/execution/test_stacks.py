@@ -67,6 +67,53 @@ def sizes(folder: Path) -> list[int]:
     return [len(job.runs) for job in stacks.read(folder).jobs]
 
 
+NETWORKS = """
+import os, pathlib, torch
+from torch import nn
+from runner.registry import network
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = float(torch.rand(()))
+    def forward(self, x):
+        return x * self.scale
+
+@network("drawn")
+def drawn(*, kind: str):
+    linear = nn.Linear(784, 10)
+    other = {"scale": Scaled, "slope": lambda: nn.LeakyReLU(float(torch.rand(()))), "none": nn.ReLU}[kind]()
+    return nn.Sequential(nn.Flatten(), linear, other)
+
+class Dies(nn.Linear):
+    def forward(self, x):
+        if len(x) == self.batch and (pathlib.Path(__file__).parent / "die").exists():
+            os._exit(3)
+        return super().forward(x)
+
+@network("dies")
+def dies(*, batch: int):
+    layer = Dies(784, 10)
+    layer.batch = batch
+    return nn.Sequential(nn.Flatten(), layer)
+
+@network("unbuilt")
+def unbuilt():
+    if torch.initial_seed() == 1 and (pathlib.Path(__file__).parent / "flag").exists():
+        raise OSError("no file")
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture
+def config_of(write: Write) -> Callable[[str], Path]:
+    def of(fixed: str) -> Path:
+        write("networks.py", NETWORKS)
+        return write("seeds.yaml", CONFIG.replace("network: notebook_mlp", fixed) + "plugins: [networks.py]\n")
+
+    return of
+
+
 @pytest.mark.parametrize(
     ("method", "call"),
     [("on_epoch", 1), ("on_epoch", 4), ("on_epoch", 6), ("on_checkpoint", 2), ("on_result", 1), ("on_result", 3)],
@@ -265,48 +312,28 @@ def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tm
         assert re.search(r"stacks.json: damaged .*; delete it, and a resume decides anew", done.stderr)
 
 
-def test_a_stack_with_a_failed_run_is_finished_by_a_resume(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
+def test_a_stack_with_a_failed_run_is_finished_by_a_resume(
+    bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path
+) -> None:
     """The worker of a stack dies, and the sweep stops at the first failure. Only one run has its result."""
-    write(
-        "dies.py",
-        "import os, pathlib\nfrom torch import nn\nfrom runner.registry import network\n"
-        "class Dies(nn.Linear):\n"
-        "    def forward(self, x):\n"
-        "        if len(x) == 100 and (pathlib.Path(__file__).parent / 'die').exists(): os._exit(3)\n"
-        "        return super().forward(x)\n"
-        "@network('dies')\n"
-        "def dies(): return nn.Sequential(nn.Flatten(), Dies(784, 10))\n",
-    )
-    text = CONFIG.replace("notebook_mlp", "dies").replace("seeds", "dies")
-    config = write("dies.yaml", text + "plugins: [dies.py]\n")
+    config = config_of("network: dies, network.batch: 100")
     options = ("--stack", "on", "--workers", "1", "-q")
     die = write("die", "")
     done = bnbench("run", config, "--out", tmp_path, "--fail-fast", *options)
     assert "the worker process died (exit code 3)" in done.stderr
     die.unlink()
-    assert pd.read_csv(tmp_path / "dies/runs.csv")["status"].tolist() == ["failed"]
-    done = bnbench("resume", tmp_path / "dies", *options)
+    assert pd.read_csv(tmp_path / "seeds/runs.csv")["status"].tolist() == ["failed"]
+    done = bnbench("resume", tmp_path / "seeds", *options)
     assert done.exit_code == 1
-    done = bnbench("resume", tmp_path / "dies", "--retry", *options)
+    done = bnbench("resume", tmp_path / "seeds", "--retry", *options)
     assert done.exit_code == 0, done.stderr
-    assert set(pd.read_csv(tmp_path / "dies/runs.csv")["status"]) == {"ok"}
+    assert set(pd.read_csv(tmp_path / "seeds/runs.csv")["status"]) == {"ok"}
 
 
 def test_a_trial_whose_worker_dies_is_an_error_in_strict_mode_and_an_obstacle_otherwise(
-    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(
-        "dies.py",
-        "import os\nfrom torch import nn\nfrom runner.registry import network\n"
-        "class Dies(nn.Linear):\n"
-        "    def forward(self, x):\n"
-        "        if len(x) == 8: os._exit(3)\n"
-        "        return super().forward(x)\n"
-        "@network('dies')\n"
-        "def dies(): return nn.Sequential(nn.Flatten(), Dies(784, 10))\n",
-    )
-    text = CONFIG.replace("notebook_mlp", "dies").replace("seeds", "dies")
-    config = write("dies.yaml", text + "plugins: [dies.py]\n")
+    config, _ = config_of("network: dies, network.batch: 8"), write("die", "")
     options = ("--out", tmp_path, "--stack", "on", "--workers", "2", "-q", "--fresh")
     with pytest.raises(RuntimeError, match=r"a trial failed: the worker process died \(exit code 3\)"):
         bnbench("run", config, *options)
@@ -315,8 +342,20 @@ def test_a_trial_whose_worker_dies_is_an_error_in_strict_mode_and_an_obstacle_ot
     assert done.exit_code == 0, done.stderr
     reason = "the trial failed: the worker process died (exit code 3)"
     assert f"4 runs were to train as 2 stacks, but trained alone: {reason}" in done.stderr
-    table = pd.read_csv(tmp_path / "dies/runs.csv")
+    table = pd.read_csv(tmp_path / "seeds/runs.csv")
     assert set(table["trained_as"]) == {f"alone: {reason} (planned: one stack of 2)"}
+
+
+def test_stacks_that_do_not_fit_into_the_memory_are_cut_and_say_so(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.training.trial.free_memory", lambda _: 0)
+    monkeypatch.setattr("runner.training.trial.bytes_per_run", lambda *_: 1)
+    config = write("seeds.yaml", CONFIG)
+    done = bnbench("run", config, "--out", tmp_path, *STACKED)
+    line = "4 runs were to train as one stack, but trained as 4 stacks of at most 1: the memory has room for 1 run"
+    assert line in done.stderr.splitlines()[-1]
+    assert line in (tmp_path / "seeds/run.log").read_text()
 
 
 def test_the_same_shortfall_is_counted_once() -> None:
@@ -325,41 +364,6 @@ def test_the_same_shortfall_is_counted_once() -> None:
     again = recorded.with_shortfall(replace(shortfall, traceback="second"))
     assert again.jobs == recorded.jobs
     assert [each.traceback for each in again.shortfalls] == ["second"]
-
-
-NETWORKS = """
-import pathlib, torch
-from torch import nn
-from runner.registry import network
-
-class Scaled(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = float(torch.rand(()))
-    def forward(self, x):
-        return x * self.scale
-
-@network("drawn")
-def drawn(*, kind: str):
-    linear = nn.Linear(784, 10)
-    other = {"scale": Scaled, "slope": lambda: nn.LeakyReLU(float(torch.rand(()))), "none": nn.ReLU}[kind]()
-    return nn.Sequential(nn.Flatten(), linear, other)
-
-@network("unbuilt")
-def unbuilt():
-    if torch.initial_seed() == 1 and (pathlib.Path(__file__).parent / "flag").exists():
-        raise OSError("no file")
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-"""
-
-
-@pytest.fixture
-def config_of(write: Write) -> Callable[[str], Path]:
-    def of(fixed: str) -> Path:
-        write("networks.py", NETWORKS)
-        return write("seeds.yaml", CONFIG.replace("network: notebook_mlp", fixed) + "plugins: [networks.py]\n")
-
-    return of
 
 
 @pytest.mark.parametrize(("kind", "stacked"), [("scale", False), ("slope", False), ("none", True)])

@@ -205,11 +205,23 @@ def test_an_operation_between_two_layers_belongs_to_neither() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-def test_a_network_that_raises_is_left_to_its_run(error: type[BaseException]) -> None:
+def test_a_step_that_raises_is_an_error_of_the_check(error: type[BaseException]) -> None:
     def fail(_: Tensor) -> Tensor:
         raise error
 
-    assert findings(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReflectionPad2d(1), Layer(fail)), IMAGES, LABELS) == []
+    with pytest.raises(error):
+        findings(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReflectionPad2d(1), Layer(fail)), IMAGES, LABELS)
+
+
+def test_what_cannot_be_checked_on_the_meta_device_is_said() -> None:
+    def only_here(x: Tensor) -> Tensor:
+        if x.is_meta:
+            raise NotImplementedError("no such kernel")
+        return x
+
+    (found,) = findings(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), Layer(only_here)), IMAGES, LABELS)
+    assert "not checked for tensors on the CPU (NotImplementedError on the meta device)" in str(found)
+    assert not found.refused
 
 
 def test_the_network_and_the_random_numbers_are_as_before() -> None:

@@ -97,10 +97,9 @@ class SeededDropout(nn.Dropout):
 def seed_dropout(network: nn.Module, keys: Tensor) -> None:
     """Replace the `nn.Dropout`s that stand in the network's `nn.Sequential`s by seeded ones, numbered in their order.
 
-    Layers are numbered, not named: a norm changes the names of later layers, but not the number of a dropout. So
-    arms with and without a norm share their masks. A dropout
-    elsewhere, in two places or with hooks stays as it is. It draws from torch's global generator, and cannot be
-    stacked: it may run twice in a step, and two masks of one number would be equal.
+    Layers are numbered, not named: a norm changes the names of later layers, but not the number of a dropout. So arms
+    with and without a norm share their masks. A dropout elsewhere, in two places or with hooks stays as it is. It draws
+    from torch's global generator, and cannot be stacked: it may run twice in a step, and both masks would be equal.
     """
     places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
     dropouts = [(prefix, module) for prefix, module in leaves(network) if type(module) is nn.Dropout]
