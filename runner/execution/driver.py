@@ -22,9 +22,11 @@ from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
 from runner.storage.checkpoints import folder_at
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
+from runner.storage.resume import recorded
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
+from runner.training.options import Kernels
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -80,7 +82,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
-    described = environment.describe(datasets, data_dir, sweep.plugins)
+    kernels = _kernels(folder, options)
+    described = environment.describe(datasets, data_dir, sweep.plugins, kernels)
 
     finished, checkpoints = set[str](), dict[str, Path]()
     if options.existing == "resume" and (folder / CONFIG).exists():
@@ -97,12 +100,30 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     ray = None
     if cluster:
-        versions = environment.versions(datasets, data_dir)
+        versions = environment.versions(datasets, data_dir, kernels)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights)
+    training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights, kernels=kernels)
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _kernels(folder: Path, options: Options) -> Kernels:
+    """The kernels of this machine that the sweep trains with: "native" or "torch".
+
+    A sweep that began with torch's kernels goes on with them, unless others are asked for.
+    Errors: UserError where native kernels are asked for and missing.
+    """
+    from runner.training.kernels.library import MISSING, library
+
+    asked = options.training.kernels
+    if asked == "auto" and options.existing == "resume" and recorded(folder, "kernels") == "torch":
+        return "torch"
+    if library(asked):
+        return "native"
+    if asked == "auto" and not options.quiet:
+        click.echo(f"torch's kernels are used, and training is slower: {MISSING}", err=True)
+    return "torch"
 
 
 def _report_waiting(folder: Path, runs: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from runner.errors import UserError
 from runner.storage import stacks as stack_file
 from runner.storage.folder import STACKS, data_folder
 from runner.storage.stacks import Stacks
+from runner.training.options import Kernels
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
@@ -58,6 +59,34 @@ def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder:
     alone = len(sweep.runs) - sum(map(len, stacks))
     if alone:
         yield f"{alone} run{'s' if alone > 1 else ''} alone"
+
+
+def describe_kernels(sweep: Sweep, kernels: Kernels) -> Iterator[str]:
+    """Which layers of each network native kernels compute where a run trains alone on a CPU. Imports torch.
+
+    >>> from runner.config.reader import from_mapping
+    >>> sweep = from_mapping({"name": "small", "fixed": {"network": "notebook_mlp", "device": "cpu"}})
+    >>> print(*describe_kernels(sweep, "torch"))
+    kernels: torch's
+    """
+    from runner.training.kernels.library import MISSING, library, library_of
+    from runner.training.kernels.program import program
+    from runner.training.networks import build_network, resolve_device
+
+    if not library(kernels):
+        yield "kernels: torch's" + (f", because {MISSING}" if kernels == "auto" else "")
+        return
+    names = set()
+    for run in sweep.runs:
+        own = library_of(run, resolve_device(run.device), kernels)
+        name = " ".join([run.network, *(f"{key}={value}" for key, value in run.network_args.items())])
+        if own and name not in names:
+            names.add(name)
+            layers = program(build_network(run), own)
+            yield f"network {name}: kernels {own}: {', '.join(layers.native) or 'no layer'}"
+            yield f"network {name}: torch's kernels: {', '.join(layers.others) or 'no layer'}"
+    if not names:
+        yield "kernels: torch's, because no run trains in float32 on one thread of a CPU"
 
 
 def _decided(sweep: Sweep, stacks: Stacks) -> list[str]:

@@ -13,7 +13,7 @@ from runner.storage.rows import FAILED
 from runner.storage.tables import ADDED, number_in, read_header, read_rows
 from runner.storage.weights import weights_file
 
-SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "gpus", "plugins", "code", "data")
+SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "kernels", "gpus", "plugins", "code", "data")
 """The entries of environment.json that must be the same on a resume: each can change a run's numbers."""
 
 
@@ -88,6 +88,14 @@ def continuable(
                 continued[run_id] = checkpoint
                 break
     return continued
+
+
+def recorded(folder: Path, entry: str) -> object:
+    """An entry of the folder's environment.json; None where there is none."""
+    try:
+        return json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get(entry)
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def was_changed(folder: Path) -> bool:

@@ -13,13 +13,17 @@ from typing import Any
 import torch
 
 from runner.training.data.datasets import load
+from runner.training.kernels.library import identity
+from runner.training.options import Kernels
 
 PACKAGES = ("bnbench", "torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn")
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
-def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -> dict[str, Any]:
-    """Versions, git commit, processor, GPUs, threads, and the digests of the data sets and plugins used."""
+def describe(
+    datasets: Iterable[str], root: Path, plugins: Iterable[str] = (), kernels: Kernels = "auto"
+) -> dict[str, Any]:
+    """Versions, git commit, processor, GPUs, threads, kernels, and the digests of the data sets and plugins used."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -28,6 +32,7 @@ def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -
         "git": _git(),
         "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "kernels": identity(kernels),
         "cores": os.cpu_count(),
         "gpus": _gpus(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -37,12 +42,14 @@ def describe(datasets: Iterable[str], root: Path, plugins: Iterable[str] = ()) -
     }
 
 
-def versions(datasets: Iterable[str], root: Path) -> dict[str, str]:
+def versions(datasets: Iterable[str], root: Path, kernels: Kernels) -> dict[str, str]:
     """What two machines of one sweep must share, because it turns a run's parameters into numbers.
 
-    Errors: UserError where a data set's files are missing and cannot be downloaded, or are not the published ones.
+    Errors: UserError where a data set's files are missing and cannot be downloaded, or are not the published ones, or
+    where native kernels are missing.
     """
     shared = {name: version(name).partition("+")[0] for name in ("torch", "numpy")}
+    shared["kernels"] = identity(kernels)
     for name in datasets:
         shared |= {f"{name}: {file}": digest[:12] for file, digest in load(name, root).digests.items()}
     return shared
@@ -59,11 +66,11 @@ def digests(files: Iterable[str]) -> dict[str, str]:
 
 
 def code() -> str:
-    """One SHA-256 over the Python files of this project. A change in any of them may have changed a network."""
+    """One SHA-256 over the source files of this project. A change in any of them may have changed a network."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent.parent
     for package in ("runner", "experiments"):
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted(path for kind in ("*.py", "*.cpp") for path in (root / package).rglob(kind)):
             digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

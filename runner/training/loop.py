@@ -74,7 +74,7 @@ class TrainingLoop:
 
     def _make_learner(self) -> Learner:
         if self.job.form is None:
-            return Solo(self.run, self.networks[0], self.data)
+            return Solo(self.run, self.networks[0], self.data, self.options.kernels)
         return Stack(self.runs, self.networks, self.data, self.job.form)
 
     def events(self) -> Iterator[LoopEvent]:

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from runner.storage.checkpoints import NEVER, Every
+
+Kernels = Literal["auto", "native", "torch"]
+"""Which kernels compute the layers on a CPU: bnbench's own (native), torch's, or its own where they were compiled."""
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,8 @@ class TrainingOptions:
 
     `data_dir` is the data folder. `plugins` are Python files to import before training. `checkpoint_every` says how
     often a job yields a checkpoint. `run_timeout` is the time that a run may take, in seconds; a stack of R runs may
-    take R times as long. With `save_weights`, a run's result carries its final weights.
+    take R times as long. With `save_weights`, a run's result carries its final weights. `kernels` are for runs
+    that train alone on a CPU.
 
     >>> options = TrainingOptions(checkpoint_every=Every(epochs=5), save_weights=True)
     >>> options.run_timeout is None
@@ -24,3 +29,4 @@ class TrainingOptions:
     checkpoint_every: Every = NEVER
     run_timeout: float | None = None
     save_weights: bool = False
+    kernels: Kernels = "auto"

@@ -15,6 +15,7 @@ from typing import Any
 from runner.errors import UserError
 from runner.registry import load_plugins
 from runner.storage.rows import Note
+from runner.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _work(pipe: Connection) -> None:
         task, checkpoint = pipe.recv()
         dataset = task.runs[0].dataset
         if node:
-            pipe.send(_check_node(node, dataset, options.data_dir))
+            pipe.send(_check_node(node, dataset, options))
         # An error in the data is not reported here. Training reads the data again, and reports it.
         with suppress(Exception):
             load(dataset, options.data_dir)
@@ -75,13 +76,13 @@ def _work(pipe: Connection) -> None:
         pipe.send(None)
 
 
-def _check_node(driver: NodeCheck, dataset: str, data_dir: Path) -> Note | UserError:
+def _check_node(driver: NodeCheck, dataset: str, options: TrainingOptions) -> Note | UserError:
     """The name of this node if its versions and data are the driver's; otherwise an error that says what differs."""
     from runner.training import environment
 
     name = socket.gethostname()
     try:
-        versions = environment.versions([dataset], data_dir)
+        versions = environment.versions([dataset], options.data_dir, options.kernels)
     except UserError as error:
         return UserError(f"node {name}: {error}")
     different = []

@@ -31,8 +31,10 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         return
     import torch
 
+    from runner.training.kernels.library import identity
+
     cuda = torch.version.cuda or "none"
-    click.echo(f"bnbench {runner.__version__} (torch {torch.__version__}, CUDA {cuda})")
+    click.echo(f"bnbench {runner.__version__} (torch {torch.__version__}, CUDA {cuda}, kernels {identity('auto')})")
     ctx.exit()
 
 

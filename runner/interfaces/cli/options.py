@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 
@@ -15,7 +15,7 @@ from runner.execution.options import EVERY_MINUTE, Options
 from runner.storage.checkpoints import Every
 from runner.storage.folder import data_folder
 from runner.storage.rows import RETRYABLE
-from runner.training.options import TrainingOptions
+from runner.training.options import Kernels, TrainingOptions
 
 Command = Callable[..., None]
 
@@ -131,8 +131,17 @@ workers_option = click.option(
     help="Number of worker processes (default: as many as the CPUs or the cluster can run).",
 )
 
+KERNELS = click.Choice(get_args(Kernels))
+
 training_options = _together(
     data_dir_option,
+    click.option(
+        "--kernels",
+        type=KERNELS,
+        default="auto",
+        help="What computes the layers on a CPU: native is bnbench's own code, which is faster and rounds differently; "
+        "auto is native where it was compiled. A resumed sweep goes on with the kernels it began with.",
+    ),
     click.option("--executor", default="process", help="Where runs train: inline (in this process), process or ray."),
     workers_option,
     flag("-q", "--quiet", text="Show no progress."),
@@ -186,6 +195,7 @@ def options_of(
     data_dir: str | None,
     checkpoint_every: Every = EVERY_MINUTE,
     run_timeout: float | None = None,
+    kernels: Kernels = "auto",
     **others: Any,
 ) -> Options:
     """The driver's options. `others` are fields of `Options`.
@@ -197,5 +207,6 @@ def options_of(
         data_folder(data_dir),
         checkpoint_every=checkpoint_every,
         run_timeout=run_timeout,
+        kernels=kernels,
     )
     return Options(training=training, **others)

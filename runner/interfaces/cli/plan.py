@@ -15,6 +15,7 @@ from runner.execution import plan as plans
 from runner.execution.options import default_workers
 from runner.interfaces.cli import options
 from runner.storage.folder import data_folder
+from runner.training.options import Kernels
 
 
 @click.command()
@@ -22,6 +23,7 @@ from runner.storage.folder import data_folder
 @options.data_dir_option
 @options.stack_option
 @options.workers_option
+@click.option("--kernels", type=options.KERNELS, help="Also say which layers these kernels compute on a CPU.")
 @click.option(
     "--measured",
     type=options.PATH,
@@ -45,7 +47,15 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
 
 
 def print_plan(
-    sweep: Sweep, folder: Path, measured: Path, *, stack: StackMode, data_dir: str | None, workers: int | None, **_: Any
+    sweep: Sweep,
+    folder: Path,
+    measured: Path,
+    *,
+    stack: StackMode,
+    data_dir: str | None,
+    workers: int | None,
+    kernels: Kernels | None,
+    **_: Any,
 ) -> None:
     """Print the sweep's runs, its stacks and its duration.
 
@@ -53,7 +63,8 @@ def print_plan(
     """
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
     stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
-    for line in chain(plans.describe(sweep), stacks, _cuda_lines(sweep, data_dir), time):
+    layers = plans.describe_kernels(sweep, kernels) if kernels else ()
+    for line in chain(plans.describe(sweep), stacks, _cuda_lines(sweep, data_dir), layers, time):
         click.echo(line)
 
 

@@ -19,10 +19,14 @@ SETTINGS = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1, "ceil_mo
 def quicken(network: nn.Module) -> None:
     """Replace every `nn.MaxPool2d(2)` of the network by the quick form; layers with hooks stay as they are."""
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if not name or type(module) is not nn.MaxPool2d or has_hooks(module):
-            continue
-        if all(getattr(module, key) in (value, (value, value)) for key, value in SETTINGS.items()):
+        if name and halves(module) and not has_hooks(module):
             network.set_submodule(name, QuickMaxPool2d(2))
+
+
+def halves(module: nn.Module) -> bool:
+    """Whether a layer is `nn.MaxPool2d(2)`, or its quick form."""
+    plain = type(module) in (nn.MaxPool2d, QuickMaxPool2d)
+    return plain and all(getattr(module, key) in (value, (value, value)) for key, value in SETTINGS.items())
 
 
 def may_come_first(pooling: nn.Module, relu: nn.Module) -> bool:
@@ -35,7 +39,7 @@ def may_come_first(pooling: nn.Module, relu: nn.Module) -> bool:
     >>> may_come_first(nn.MaxPool2d(2), nn.ReLU()), may_come_first(nn.AvgPool2d(2), nn.ReLU())
     (True, False)
     """
-    plain = type(relu) is nn.ReLU and type(pooling) is nn.MaxPool2d
+    plain = type(relu) is nn.ReLU and type(pooling) in (nn.MaxPool2d, QuickMaxPool2d)
     return plain and not pooling.return_indices and pooling.dilation in (1, (1, 1))
 
 

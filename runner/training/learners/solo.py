@@ -10,20 +10,23 @@ from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import stream
 from runner.training.evaluation import evaluate
+from runner.training.kernels.library import library_of
+from runner.training.kernels.program import program
 from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
 from runner.training.learners.learner import Learner, State, named_tensors, wrong_shape
 from runner.training.learners.max_pooling import quicken
 from runner.training.networks import trainable
 from runner.training.optimizers import learning_rate, make_optimizer
+from runner.training.options import Kernels
 from runner.training.settings import autocast
 
 
 class Solo(Learner):
     """The learner of one run."""
 
-    def __init__(self, run: RunSpec, network: nn.Module, data: RunData) -> None:
-        self.run, self.data, self.how = run, data, "alone"
+    def __init__(self, run: RunSpec, network: nn.Module, data: RunData, kernels: Kernels = "auto") -> None:
+        self.run, self.data = run, data
         self.device = device = data.train.labels.device
         self.network = network.to(device)
         if device.type == "cpu":
@@ -33,6 +36,9 @@ class Solo(Learner):
         # The key of the dropout masks at this step.
         self.keys = epoch_keys([run.seed], 0).to(device)
         seed_dropout(network, self.keys)
+        own = library_of(run, device, kernels)
+        self.program = program(network, own)
+        self.how = f"alone, kernels {own}" if self.program.native else "alone"
         self.optimizer = make_optimizer(run, network)
         self.trainable = trainable(network)
         # What torch's optimizers call their moving averages, in the order of `State.averages`.
@@ -53,7 +59,7 @@ class Solo(Learner):
         images, labels = self.data.train.at(batch[0]) if isinstance(batch, Tensor) else batch
         self.optimizer.zero_grad()
         with autocast(self.run, self.device):
-            logits = self.network(images)
+            logits = self.program(images)
             if fault := wrong_shape(logits, len(labels), self.data.classes):
                 raise ValueError(fault)
             loss = F.cross_entropy(logits, labels)
@@ -66,7 +72,7 @@ class Solo(Learner):
 
     def evaluate(self, split: Split) -> list[tuple[float, float]]:
         with autocast(self.run, self.device):
-            readings = evaluate(self.network, split)
+            readings = evaluate(self.network, split, self.program)
         self.network.train()
         return [readings]
 
