@@ -1,7 +1,7 @@
 """Layers whose activations are blocks of images: [blocks, C, H, W, lanes] (kernels.cpp has a picture).
 
-Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows and
-W columns of the inputs. Lanes without an image hold finite numbers, and their gradients are 0.
+Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows,
+W columns. Lanes without an image hold finite numbers, and their gradients are 0.
 """
 
 import ctypes
