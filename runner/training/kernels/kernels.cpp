@@ -238,8 +238,9 @@ extern "C" void convolution_backward(const Convolution* s, const V* x, const flo
 
 // ---- batch normalization ----
 
+// `fixed`: mean and variance do not depend on the images, as in evaluation mode.
 struct Norm {
-    long images, channels, rows, columns, relu, pool;
+    long images, channels, rows, columns, relu, pool, fixed;
 };
 
 // The mean and the biased variance of each channel over all images and pixels, block by block (Chan et al. 1983).
@@ -289,7 +290,8 @@ extern "C" void normalise_backward(const Norm* s, const V* x, const float* mean,
                 for (long r = 0; r < rows; r++)
                     spread(from + r * columns, places ? places + (at * rows + r) * columns : nullptr, columns, s->pool,
                            g + r * step * s->columns, s->columns);
-                V total = {}, products = {}, mean_g = all(beta / count), mean_product = all(gamma_sum / count);
+                V total = {}, products = {};
+                V mean_g = all(s->fixed ? 0 : beta / count), mean_product = all(s->fixed ? 0 : gamma_sum / count);
                 Ints lanes = occupied(first / LANES, s->images);
                 for (long i = 0; i < size; i++) {
                     V standard = (values[i] - all(mean[c])) * all(inverse[c]);
