@@ -165,11 +165,15 @@ class Norm:
         sizes = Layer(images, *x.shape[1:4], relu=self.relu, pool=self.pool)
         mean, var = layer.running_mean, layer.running_var
         if layer.training or mean is None or var is None:
-            x = x.contiguous()
+            x, count = x.contiguous(), images * x.shape[2] * x.shape[3]
+            if count == 1:
+                raise ValueError(f"Expected more than 1 value per channel when training; {layer} got one")
             mean, var = x.new_empty(2, C)
             self.library.call("statistics", sizes, x, mean, var)
-            if layer.training:
-                self._update(mean, var, images * x.shape[2] * x.shape[3])
+            if layer.training and layer.track_running_stats:
+                self._update(mean, var, count)
+        else:
+            sizes.fixed = True
         inverse = torch.rsqrt(var + layer.eps)
         y: Tensor = _Norm.apply(x, layer.weight, layer.bias, mean, inverse, self, sizes)
         return y
@@ -178,8 +182,6 @@ class Norm:
     def _update(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the layer's averages towards a batch's mean and biased variance [C] over `count` values."""
         layer = self.layer
-        if count == 1:
-            raise ValueError(f"Expected more than 1 value per channel when training; {layer} got one")
         if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
             return
         layer.num_batches_tracked.add_(1)

@@ -26,6 +26,7 @@ typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
 
 static inline V &at(float *x, long i) { return ((V *)x)[i]; }
 static inline const V &at(const float *x, long i) { return ((const V *)x)[i]; }
+static inline const Bytes *from(const Bytes *places, long i) { return places ? places + i : nullptr; }
 static inline V all(float value) { return value - V{}; }
 static inline long least(long a, long b) { return a < b ? a : b; }
 static inline long most(long a, long b) { return a > b ? a : b; }
@@ -62,7 +63,7 @@ static inline long part(long left, long largest) {  // the size of the next tile
     TILES(F, 4), TILES(F, 5), TILES(F, 6)}; return sizes[(a) - 1][(t) - 1]; }())
 
 struct Layer {
-    long images, channels, rows, columns, outputs, kernel, padding, relu, pool, group;
+    long images, channels, rows, columns, outputs, kernel, padding, relu, pool, group, fixed;
     long step() const { return pool ? 2 : 1; }
 };
 
@@ -118,10 +119,10 @@ static inline Cover cover(long kernel, long edge, long row, long rows, long colu
 template <int A, int T>
 static void products(const float *x, long plane, long row, long channels, Cover c, long i, Weights w, float *y, long y_plane) {
     V sums[A][T] = {};
-    long from = most(0, c.left - i - T + 1), to = least(c.kernel, c.right - i);
+    long start = most(0, c.left - i - T + 1), end = least(c.kernel, c.right - i);
     for (long channel = 0; channel < channels; channel++)
         for (long k = c.first; k < c.last; k++)
-            for (long j = from; j < to; j++) {
+            for (long j = start; j < end; j++) {
                 const float *pixel = x + channel * plane + (k * row + i + j) * LANES;
                 const float *weight = w.first + channel * w.summed + (k * c.kernel + j) * w.tap;
                 for (int a = 0; a < A; a++)
@@ -155,20 +156,23 @@ extern "C" void convolution(const Layer *s, const float *x, const float *w, cons
     if (s->padding) __builtin_memset(scratch, 0, s->channels * plane * sizeof(V));
     for (long b = 0; b < blocks_of(s->images); b++) {
         const float *images = x + b * s->channels * s->rows * s->columns * LANES;
-        if (s->padding) pad(s, images, scratch), images = scratch;
+        if (s->padding) {
+            pad(s, images, scratch);
+            images = scratch;
+        }
         for (long o = 0, a; o < s->outputs; o += a) {
             a = part(s->outputs - o, MAX_A);
             for (long r = 0; r < rows; r++) {
                 for (long i = 0; i < s->step(); i++) {
-                    long from = r * s->step() + i;
-                    row_of(a, images + from * row * LANES, plane * LANES, row, s->channels,
-                           cover(k, s->padding, from, s->rows, s->columns), {w + o * count, count, k * k, 1},
+                    long top = r * s->step() + i;
+                    row_of(a, images + top * row * LANES, plane * LANES, row, s->channels,
+                           cover(k, s->padding, top, s->rows, s->columns), {w + o * count, count, k * k, 1},
                            sums + i * width * LANES, 2 * width * LANES, width);
                 }
                 for (long i = 0; i < a; i++) {
                     long to = ((b * s->outputs + o + i) * rows + r) * columns;
                     finish(s, sums + i * 2 * width * LANES, width, 1, bias ? bias[o + i] : 0, occupied(b, s->images),
-                           y + to * LANES, places ? places + to : nullptr);
+                           y + to * LANES, (Bytes *)from(places, to));
                 }
             }
         }
@@ -211,9 +215,9 @@ extern "C" void convolution_backward(const Layer *s, const float *x, const float
             for (long o = 0; o < s->outputs; o++) {
                 V total = {};
                 for (long r = 0; r < rows; r++) {
-                    long from = (((first + b) * s->outputs + o) * rows + r) * columns;
+                    long pooled = (((first + b) * s->outputs + o) * rows + r) * columns;
                     float *g = inner + (b * g_block + o * g_plane + r * s->step() * g_row) * LANES;
-                    spread(s, dy + from * LANES, places ? places + from : nullptr, columns, g, g_row);
+                    spread(s, dy + pooled * LANES, from(places, pooled), columns, g, g_row);
                     for (long i = 0; i < columns * s->step(); i++) total += at(g, i) + (s->pool ? at(g, g_row + i) : V{});
                 }
                 if (db) db[o] += sum(total);
@@ -257,7 +261,8 @@ extern "C" void statistics(const Layer *s, const float *x, float *mean, float *v
             middle += apart * more / (count + more);
             count += more;
         }
-        mean[c] = middle, variance[c] = squares / count;
+        mean[c] = middle;
+        variance[c] = squares / count;
     }
 }
 
@@ -267,10 +272,11 @@ extern "C" void normalise(const Layer *s, const float *x, const float *scale, co
         for (long r = 0; r < rows; r++)
             finish(s, x + (c * s->rows + r * s->step()) * s->columns * LANES, s->columns, scale[c % s->channels],
                    shift[c % s->channels], occupied(c / s->channels, s->images), y + (c * rows + r) * columns * LANES,
-                   places ? places + (c * rows + r) * columns : nullptr);
+                   (Bytes *)from(places, (c * rows + r) * columns));
 }
 
-// dx = scale · (g − mean(g) − x̂ · mean(g · x̂)), with x̂ = (x − mean) · inverse; g is scratch for one channel of a block.
+// dx = scale · (g − mean(g) − x̂ · mean(g · x̂)), with x̂ = (x − mean) · inverse. With `fixed`, as in evaluation, mean
+// and inverse do not depend on x, and dx = scale · g. The last argument g is scratch for one channel of a block.
 extern "C" void normalise_backward(const Layer *s, const float *x, const float *mean, const float *inverse,
                                    const float *scale, const float *dy, const Bytes *places, float *dgamma, float *dbeta,
                                    float *dx, float *g) {
@@ -282,21 +288,28 @@ extern "C" void normalise_backward(const Layer *s, const float *x, const float *
         for (int pass = 0; pass < 2; pass++)  // first the sums, then dx
             for (long b = 0; b < blocks_of(s->images); b++) {
                 long channel = b * s->channels + c;
-                for (long r = 0, from; r < rows; r++)
-                    from = (channel * rows + r) * columns, spread(s, dy + from * LANES, places ? places + from : nullptr, columns,
-                                                                  g + r * s->step() * s->columns * LANES, s->columns);
-                V total = {}, total_x = {}, mean_g = all(gradients / count), mean_x = all(with_x / count);
+                for (long r = 0; r < rows; r++) {
+                    long pooled = (channel * rows + r) * columns;
+                    spread(s, dy + pooled * LANES, from(places, pooled), columns, g + r * s->step() * s->columns * LANES,
+                           s->columns);
+                }
+                V total = {}, total_x = {};
+                V mean_g = all(s->fixed ? 0 : gradients / count), mean_x = all(s->fixed ? 0 : with_x / count);
                 for (long i = 0; i < size; i++) {
                     V standard = (at(x, channel * size + i) - all(mean[c])) * all(inverse[c]);
-                    if (pass == 0)
-                        total += at(g, i), total_x += at(g, i) * standard;
-                    else
-                        at(dx, channel * size + i) =
-                            occupied(b, s->images) ? (at(g, i) - mean_g - standard * mean_x) * all(scale[c]) : V{};
+                    if (pass == 0) {
+                        total += at(g, i);
+                        total_x += at(g, i) * standard;
+                    } else {
+                        V result = (at(g, i) - mean_g - standard * mean_x) * all(scale[c]);
+                        at(dx, channel * size + i) = occupied(b, s->images) ? result : V{};
+                    }
                 }
-                if (pass == 0) gradients += sum(total), with_x += sum(total_x);
+                gradients += sum(total);  // nothing in the second pass
+                with_x += sum(total_x);
             }
-        dgamma[c] = with_x, dbeta[c] = gradients;
+        dgamma[c] = with_x;
+        dbeta[c] = gradients;
     }
 }
 

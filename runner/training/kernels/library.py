@@ -21,7 +21,7 @@ FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 MISSING = "bnbench was installed without kernels for this processor (the installation needs a C++ compiler)"
 
 
-FIELDS = ("images", "channels", "rows", "columns", "outputs", "kernel", "padding", "relu", "pool", "group")
+FIELDS = ("images", "channels", "rows", "columns", "outputs", "kernel", "padding", "relu", "pool", "group", "fixed")
 
 
 class Layer(ctypes.Structure):

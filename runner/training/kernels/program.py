@@ -113,7 +113,7 @@ def _block_layer(library: Library, layers: Sequence[Named], blocked: bool) -> tu
         return Convolution(library, first, relu, pool), 1 + pool + relu
     if blocked and type(first) is nn.BatchNorm2d and _is_float32(first):
         return Norm(library, first, relu, pool), 1 + pool + relu
-    if blocked and type(first) is nn.AvgPool2d and str(first) == str(nn.AvgPool2d(2)):
+    if blocked and type(first) is nn.AvgPool2d and _averages_by_two(first):
         return average_pool, 1
     if blocked and type(first) in ELEMENTWISE:
         return lambda x, _: first(x), 1
@@ -131,6 +131,11 @@ def _is_plain(layer: nn.Conv2d) -> bool:
         and layer.padding_mode == "zeros"
         and _is_float32(layer)
     )
+
+
+def _averages_by_two(layer: nn.AvgPool2d) -> bool:
+    settings = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.divisor_override
+    return settings == (2, 2, 0, False, None)
 
 
 def _is_float32(layer: nn.Module) -> bool:

@@ -49,7 +49,8 @@ def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module does more than its `forward`. (torch has no public way to ask.)"""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 def out_of_memory(error: BaseException) -> bool:
