@@ -34,7 +34,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml runner/training/kernels/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "bnbench needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1)
 	@echo "making $(VENV): PyTorch is large, this takes some minutes"
 	$(PYTHON) -m venv $(VENV)
