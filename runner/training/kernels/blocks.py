@@ -1,7 +1,7 @@
 """Layers whose activations are blocks of images: [blocks, C, H, W, lanes] (kernels.cpp has a picture).
 
-Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows and
-W columns of the inputs. Lanes without an image hold finite numbers, and their gradients are 0.
+Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows
+and W columns of the inputs. Lanes without an image hold finite numbers, and their gradients are 0.
 """
 
 import ctypes
@@ -131,7 +131,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Convolution, plan: Any) -> Tensor:
         sizes, scratch, _ = plan
-        x, weight = aligned(x), weight.contiguous()
+        x, weight, bias = aligned(x), weight.contiguous(), None if bias is None else bias.contiguous()
         shape = len(x), sizes.outputs, *layer.output(sizes.rows, sizes.columns), x.shape[4]
         y = x.new_empty(shape)
         places = torch.empty(shape, dtype=torch.int8) if layer.relu or layer.pool else None
