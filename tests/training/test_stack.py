@@ -321,9 +321,10 @@ def test_obstacles_that_can_be_seen() -> None:
     )
     tied[2].weight = tied[1].weight
     assert obstacle(tied, images, 10) == "two layers share a parameter"
-    hooked = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    hooked[1].register_forward_hook(lambda *_: None)
-    assert obstacle(hooked, images, 10) == "a layer has hooks"
+    for kind in ("forward", "full_backward"):
+        hooked = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        getattr(hooked[1], f"register_{kind}_hook")(lambda *_: None)
+        assert obstacle(hooked, images, 10) == "a layer has hooks"
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
     assert obstacle(frozen, images, 10) == "it has no trainable parameter"
     unused = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

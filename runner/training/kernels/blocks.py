@@ -109,7 +109,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Convolution, plan: Any) -> Tensor:
         sizes, scratch, _ = plan
-        x, weight = x.contiguous(), weight.contiguous()
+        x, weight, bias = x.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
         shape = len(x), sizes.outputs, *layer.output(sizes.rows, sizes.columns), x.shape[4]
         y = x.new_empty(shape)
         places = torch.empty(shape, dtype=torch.int8) if layer.relu or layer.pool else None
