@@ -25,7 +25,7 @@ Write = Callable[[str, str], Path]
 ROOT = Path(__file__).parent.parent.parent
 
 PLUGIN = """\
-import json, os, pathlib, signal, time
+import json, os, pathlib, signal, sys, time
 from torch import nn
 from runner.registry import network
 from runner.training.data.preprocessing import prepare
@@ -55,6 +55,7 @@ class Mortal(nn.Linear):
 def mortal(*, end: str):
     with open(HERE / "seen.jsonl", "a") as file:
         seen = {"end": end, "worker": os.getpid(), "server": os.getppid(), "misses": prepare.cache_info().misses}
+        seen["read"] = sys.stdin.read()
         file.write(json.dumps(seen) + "\\n")
     return Mortal(end)
 """
@@ -99,6 +100,8 @@ def test_workers_survive_one_anothers_death_and_it_is_said_how_they_died(plugin:
     lines = seen(plugin)
     assert len({line["server"] for line in lines.values()}) == 1
     assert len({line["worker"] for line in lines.values()}) >= 4
+    # A network that reads the standard input gets nothing, and does not wait.
+    assert {line["read"] for line in lines.values()} == {""}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")

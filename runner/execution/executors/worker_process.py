@@ -10,8 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from runner.errors import UserError
 from runner.registry import load_plugins
 from runner.storage.rows import Note
@@ -27,6 +25,8 @@ class NodeCheck:
 
 def main(pipe: Connection, lifeline: Connection, gpu: str | None, note: str) -> None:
     """Work until the driver closes its end of the pipe or dies. The lifeline ends when it dies."""
+    import numpy
+
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # A fork begins with the state of its parent's generator. Python reseeds its own generator, numpy does not.
