@@ -2,7 +2,7 @@
 # make test         the tests
 # make check        ruff, mypy, tests
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
-# make bench        bnbench beside the documents' loops and other tools (a quarter of an hour); with a GPU, run
+# make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
 # make docs         the pages that are made from tables
 # Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
