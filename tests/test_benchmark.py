@@ -67,7 +67,7 @@ def test_the_section_of_a_machine() -> None:
     for line in (
         "## A CPU, 2 cores",
         "A core does 100 GFLOP/s if it does nothing but multiply-adds.",
-        "An epoch has 50.0 GFLOP. Native kernels reach 25% of the peak.",
+        "An epoch has 50.0 GFLOP. With native kernels, bnbench reaches 25% of the peak.",
         "| bnbench, 8 runs of 5 epochs, 2 workers, native kernels | 1.00 | 1.00 (1.00 to 1.00) | 25% |",
         "| bnbench, 8 runs of 5 epochs, 2 workers, torch's kernels | 2.00 | 2.00 (2.00 to 2.00) | 12% |",
         "| the tutorial's loop | 6.00 | 6.00 (6.00 to 6.00) | 4% |",
