@@ -1,7 +1,7 @@
 """SIGKILL of the driver, of a worker, or of the whole group, at random moments of a real training sweep.
 
 `python -m tests.faults.kills TRIALS` trains a sweep of two workers, kills, resumes until it is through, and compares
-the table with that of a sweep left in peace, timing columns aside.
+the table with that of a sweep left in peace, timing columns aside. Each other trial has torch's kernels.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ def noise(root, download):
 CONFIG = """\
 name: killed
 plugins: [noise.py]
-fixed: {network: notebook_mlp, network.norm: batch, dataset: noise, device: cpu, batch_size: 20, epochs: 20}
+fixed: {network: conv_unit, network.norm: batch, network.width: 2, dataset: noise, device: cpu, batch_size: 100,
+  epochs: 20}
 grid: {seed: {range: 4}}
 """
 BNBENCH = str(Path(sys.executable).parent / "bnbench")
+KERNELS = ("auto", "torch")
 OPTIONS = ["--quiet", "--workers", "2", "--checkpoint-every", "1"]
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
+def start(kernels: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [BNBENCH, *arguments, *OPTIONS],
+        [BNBENCH, *arguments, *OPTIONS, "--kernels", kernels],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -92,6 +94,16 @@ def strike(process: subprocess.Popen[bytes], target: str, draw: random.Random) -
     return True
 
 
+def left_in_peace(root: Path, kernels: str) -> tuple[pd.DataFrame, float, float]:
+    """The table of a sweep that nothing kills, and its seconds of starting up and of training."""
+    began = time.monotonic()
+    process = start(kernels, "run", str(root / "killed.yaml"), "--out", str(root / kernels))
+    await_rows(process, root / kernels)
+    start_up = time.monotonic() - began
+    assert process.wait() == 0
+    return table(root / kernels), start_up, time.monotonic() - began - start_up
+
+
 def main(trials: int) -> int:
     draw = random.Random(0)
     hits: Counter[str] = Counter()
@@ -100,18 +112,13 @@ def main(trials: int) -> int:
         root = Path(name)
         (root / "killed.yaml").write_text(CONFIG)
         (root / "noise.py").write_text(PLUGIN)
-        began = time.monotonic()
-        process = start("run", str(root / "killed.yaml"), "--out", str(root / "whole"))
-        await_rows(process, root / "whole")
-        start_up = time.monotonic() - began
-        assert process.wait() == 0
-        training = time.monotonic() - began - start_up
-        expected = table(root / "whole")
+        whole = [left_in_peace(root, kernels) for kernels in KERNELS]
         for trial in range(trials):
             out = root / "out"
             shutil.rmtree(out, ignore_errors=True)
-            target = ("driver", "worker", "group")[trial % 3]
-            process = start("run", str(root / "killed.yaml"), "--out", str(out))
+            target, kernels = ("driver", "worker", "group")[trial % 3], KERNELS[trial % 2]
+            expected, start_up, training = whole[trial % 2]
+            process = start(kernels, "run", str(root / "killed.yaml"), "--out", str(out))
             if draw.random() < 0.2:
                 time.sleep(draw.uniform(0, start_up))
             else:
@@ -120,11 +127,11 @@ def main(trials: int) -> int:
             hits[target] += strike(process, target, draw)
             process.wait()
             if not (out / "killed/config.yaml").exists():  # killed before it began
-                code = start("run", str(root / "killed.yaml"), "--out", str(out)).wait()
+                code = start(kernels, "run", str(root / "killed.yaml"), "--out", str(out)).wait()
             else:
-                code = start("resume", str(out / "killed"), "--retry", "failed").wait()
+                code = start(kernels, "resume", str(out / "killed"), "--retry", "failed").wait()
             if code or not table(out).equals(expected):
-                failures.append(f"trial {trial}, {target}: exit code {code}")
+                failures.append(f"trial {trial}, {target}, kernels {kernels}: exit code {code}")
                 print(failures[-1], flush=True)
             if (trial + 1) % 20 == 0:
                 print(f"{trial + 1} trials, {len(failures)} failures", flush=True)

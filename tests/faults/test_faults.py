@@ -188,13 +188,26 @@ def interrupt(config: Path, out: Path, *options: str, after: str) -> tuple[int, 
         return process.wait(), said, time.monotonic() - began
 
 
-@pytest.mark.parametrize("stack", ["off", "on"])
+@pytest.mark.parametrize(
+    ("stack", "kernels"), [("off", "auto"), ("on", "auto"), pytest.param("off", "torch", marks=pytest.mark.faults)]
+)
 def test_an_interrupted_run_goes_on_from_its_checkpoint(
-    bnbench: Bnbench, write: Write, tmp_path: Path, stack: str
+    bnbench: Bnbench, write: Write, tmp_path: Path, stack: str, kernels: str
 ) -> None:
     """SGD, momentum, Adam, AdamW, dropout and batch norm: the same bytes, alone and in a stack."""
     config = write("deep.yaml", DEEP)
-    options = ("--stack", stack, "--executor", "inline", "--workers", "1", "--checkpoint-every", "2")
+    options = (
+        "--stack",
+        stack,
+        "--executor",
+        "inline",
+        "--workers",
+        "1",
+        "--checkpoint-every",
+        "2",
+        "--kernels",
+        kernels,
+    )
     assert bnbench("run", config, "--out", tmp_path / "whole", *options).exit_code == 0
     code, said, seconds = interrupt(config, tmp_path / "cut", *options, after="epoch 5/6")
     folder = tmp_path / "cut/deep"

@@ -229,6 +229,7 @@ BETWEEN: dict[str, Callable[[], list[nn.Module]]] = {
     "average in place": lambda: [nn.AvgPool2d(2), nn.ReLU(inplace=True)],
     "norm average": lambda: [nn.BatchNorm2d(3), nn.AvgPool2d(2), nn.Sigmoid()],
     "norm norm": lambda: [nn.BatchNorm2d(3), nn.Tanh(), nn.BatchNorm2d(3, affine=False)],
+    "sigmoid norm": lambda: [nn.Sigmoid(), nn.BatchNorm2d(3)],
     "relu norm pool": lambda: [nn.ReLU(), nn.BatchNorm2d(3), nn.MaxPool2d(2)],
     "pool pool": lambda: [nn.MaxPool2d(2), nn.MaxPool2d(2)],
     "identity": lambda: [nn.Identity(), nn.ReLU(), nn.Identity(), nn.MaxPool2d(2)],
@@ -309,6 +310,8 @@ def test_other_dtypes_are_torchs(native: Library) -> None:
     assert made.native == []
     x = torch.randn(3, 1, 5, 5, dtype=torch.float64)
     assert torch.equal(made(x), network(x))
+    mixed = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2).double())
+    assert program(mixed, native).others == ["1 BatchNorm2d"]
     with pytest.raises(RuntimeError, match="float32"):
         program(nn.Sequential(nn.Conv2d(1, 2, 3)), native)(x)
 
@@ -330,7 +333,7 @@ def test_a_class_of_its_own_and_no_sequential_are_called_as_they_are(native: Lib
 def hooked(native: Library | None, where: str, kind: str) -> tuple[list[Tensor], Outcome, list[str]]:
     """What a hook sees of a network, and the outcome."""
     torch.manual_seed(0)
-    inner = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
+    inner = nn.Sequential(nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.ReLU())
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), inner, nn.Conv2d(2, 2, 2), nn.Flatten())
     module = network.get_submodule(where)
     seen: list[Tensor] = []
@@ -340,18 +343,17 @@ def hooked(native: Library | None, where: str, kind: str) -> tuple[list[Tensor],
 
     getattr(module, f"register_{kind}")(hook)
     quicken(network)
-    x = integers(5, 1, 9, 9).requires_grad_()
+    x = integers(5, 1, 14, 14).requires_grad_()
     made = program(network, native)
-    y = made(x)
+    y = (made if native else network)(x)
     y.square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
     return [tensor.detach() for tensor in seen], {"output": y.detach(), **gradients}, list(made.native)
 
 
 @pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
-@pytest.mark.parametrize("where", ["", "0", "1", "2", "3", "3.0", "3.1", "4"])
+@pytest.mark.parametrize("where", ["", "0", "1", "2", "3", "3.0", "3.1", "3.2", "4"])
 def test_hooks_see_what_they_see_in_the_network(where: str, kind: str, native: Library) -> None:
-    """A pooling may come before a ReLU, so a network with a hook between them is the reference."""
     ours, outcome_ours, names = hooked(native, where, kind)
     theirs, outcome_theirs, _ = hooked(None, where, kind)
     assert len(ours) == len(theirs) >= 1
