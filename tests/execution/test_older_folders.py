@@ -79,8 +79,9 @@ def test_an_older_folder_is_finished_to_the_tables_of_a_new_one(
     if "trained_as" in missing:
         # How the older runs were trained is not known.
         runs = read(folder / "runs.csv")
-        assert list(runs["trained_as"]) == ["", "", "", "alone"]
-        got["runs.csv"] = runs.assign(trained_as="alone").to_csv(index=False)
+        *unknown, last = runs["trained_as"]
+        assert unknown == ["", "", ""]
+        got["runs.csv"] = runs.assign(trained_as=last).to_csv(index=False)
     assert got == expected
 
 

@@ -1,7 +1,9 @@
 """`bnbench run` and `resume`."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -45,7 +47,8 @@ def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **opt
         if options[option] and not resume:
             raise UserError(f"--{option.replace('_', '-')} needs --resume")
     if dry_run:
-        print_plan(sweep, out / sweep.name, out / sweep.name, **options)
+        kernels = None if options["kernels"] == "auto" else options["kernels"]
+        print_plan(sweep, out / sweep.name, out / sweep.name, **{**options, "kernels": kernels})
     else:
         _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", options)
 
@@ -72,6 +75,8 @@ def _train(sweep: Sweep, out: Path, existing: Existing, options: dict[str, Any])
     from runner.execution.composition import shortfalls
     from runner.execution.driver import run_sweep
 
+    # Comparing needs pandas and scipy. Their import takes a second, which passes here while the workers start.
+    Thread(target=import_module, args=("runner.reporting.tables",)).start()
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
     if code in (0, 1) and not options["fail_fast"]:
         print_comparison([out / sweep.name])

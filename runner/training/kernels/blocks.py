@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from runner.training.kernels.library import Layer, Library
+from runner.training.kernels.library import Library, Sizes
 
 TOGETHER = 400_000
 """A convolution's gradients are added up over as many blocks as fit into this many bytes of a processor's cache."""
@@ -34,13 +34,13 @@ def from_blocks(library: Library, blocked: Tensor, images: int) -> Tensor:
 
 def _blocked(library: Library, images: Tensor) -> Tensor:
     blocks = images.new_empty(-(-len(images) // library.lanes), *images.shape[1:], library.lanes)
-    library.call("to_blocks", Layer(*images.shape), images.contiguous(), blocks)
+    library.call("to_blocks", Sizes(*images.shape), images.contiguous(), blocks)
     return blocks
 
 
 def _plain(library: Library, blocked: Tensor, images: int) -> Tensor:
     plain = blocked.new_empty(images, *blocked.shape[1:-1])
-    library.call("from_blocks", Layer(*plain.shape), blocked.contiguous(), plain)
+    library.call("from_blocks", Sizes(*plain.shape), blocked.contiguous(), plain)
     return plain
 
 
@@ -92,7 +92,7 @@ class Convolution:
             raise RuntimeError(f"{self.layer}: images of {rows}×{columns} are too small")
         return H, W
 
-    def _sizes(self, images: int, rows: int, columns: int, dx: bool) -> tuple[Layer, int, int]:
+    def _sizes(self, images: int, rows: int, columns: int, dx: bool) -> tuple[Sizes, int, int]:
         """The kernel's sizes, and the numbers that it needs as scratch, forward and backward."""
         C, outputs, lanes = self.layer.in_channels, self.layer.out_channels, self.library.lanes
         border = max(self.kernel - 1 - self.padding, 0) if dx else 0
@@ -101,7 +101,7 @@ class Convolution:
         padded = C * H * W * lanes if self.padding else 0
         block = padded + outputs * (H_out + 2 * border) * (W_out + 2 * border) * lanes
         group = max(1, min(-(-images // lanes), TOGETHER // (4 * block)))
-        sizes = Layer(images, C, rows, columns, outputs, self.kernel, self.padding, self.relu, self.pool, group)
+        sizes = Sizes(images, C, rows, columns, outputs, self.kernel, self.padding, self.relu, self.pool, group)
         return sizes, padded + 2 * 6 * W_out * lanes, group * block
 
 
@@ -113,16 +113,7 @@ class _Convolution(torch.autograd.Function):
         shape = len(x), sizes.outputs, *layer.output(sizes.rows, sizes.columns), x.shape[4]
         y = x.new_empty(shape)
         places = torch.empty(shape, dtype=torch.int8) if layer.relu or layer.pool else None
-        layer.library.call(
-            "convolution",
-            sizes,
-            x,
-            weight,
-            bias,
-            y,
-            places,
-            x.new_empty(scratch),
-        )
+        layer.library.call("convolution", sizes, x, weight, bias, y, places, x.new_empty(scratch))
         ctx.layer, ctx.plan = layer, plan
         ctx.save_for_backward(x, weight, places)
         return y
@@ -137,17 +128,7 @@ class _Convolution(torch.autograd.Function):
         dw, db = torch.zeros_like(weight), x.new_zeros(sizes.outputs) if ctx.needs_input_grad[2] else None
         taps = torch.empty(dw[0].numel(), dtype=torch.int64)
         ctx.layer.library.call(
-            "convolution_backward",
-            sizes,
-            x,
-            weight,
-            gradient,
-            places,
-            dw,
-            db,
-            dx,
-            taps,
-            x.new_empty(scratch),
+            "convolution_backward", sizes, x, weight, gradient, places, dw, db, dx, taps, x.new_empty(scratch)
         )
         return dx, dw, db, None, None
 
@@ -162,7 +143,7 @@ class Norm:
         layer, C = self.layer, x.shape[1]
         if layer.num_features != C:
             raise RuntimeError(f"{layer} got images of {C} channels")
-        sizes = Layer(images, *x.shape[1:4], relu=self.relu, pool=self.pool)
+        sizes = Sizes(images, *x.shape[1:4], relu=self.relu, pool=self.pool)
         mean, var = layer.running_mean, layer.running_var
         if layer.training or mean is None or var is None:
             x, count = x.contiguous(), images * x.shape[2] * x.shape[3]
@@ -200,7 +181,7 @@ class _Norm(torch.autograd.Function):
         mean: Tensor,
         inverse: Tensor,
         layer: Norm,
-        sizes: Layer,
+        sizes: Sizes,
     ) -> Tensor:
         x = x.contiguous()
         scale = inverse if gamma is None else inverse * gamma

@@ -62,7 +62,7 @@ static inline long part(long left, long largest) {  // the size of the next tile
 #define TILE(F, a, t) ([&] { static constexpr decltype(&F<1, 1>) sizes[6][4] = {TILES(F, 1), TILES(F, 2), TILES(F, 3), \
     TILES(F, 4), TILES(F, 5), TILES(F, 6)}; return sizes[(a) - 1][(t) - 1]; }())
 
-struct Layer {
+struct Sizes {
     long images, channels, rows, columns, outputs, kernel, padding, relu, pool, group, fixed;
     long step() const { return pool ? 2 : 1; }
 };
@@ -70,7 +70,7 @@ struct Layer {
 // One row of one channel; with `pool`, two rows become one: y = scale · x + shift, then the maximum, then ReLU.
 // `places` says which of the 4 values the maximum is (of equal ones the first), and 4 where ReLU gives 0.
 // Conditions are written so that NaN, which is neither larger nor smaller than anything, goes through as in torch.
-static inline void finish(const Layer *s, const float *x, long width, float scale, float shift, Ints lanes, float *y,
+static inline void finish(const Sizes *s, const float *x, long width, float scale, float shift, Ints lanes, float *y,
                           Bytes *places) {
     for (long i = 0; i < width / s->step(); i++) {
         V best = at(x, s->step() * i) * all(scale) + all(shift);
@@ -92,7 +92,7 @@ static inline void finish(const Layer *s, const float *x, long width, float scal
 }
 
 // Put the gradients of `finish`, one row, at their places in one or two rows of g, whose distance is `next`.
-static inline void spread(const Layer *s, const float *dy, const Bytes *places, long width, float *g, long next) {
+static inline void spread(const Sizes *s, const float *dy, const Bytes *places, long width, float *g, long next) {
     for (long i = 0; i < width; i++) {
         Ints place = places ? __builtin_convertvector(places[i], Ints) : Ints{};
         for (int k = 0; k < s->step() * s->step(); k++)
@@ -140,7 +140,7 @@ static void row_of(long a, const float *x, long plane, long row, long channels, 
     }
 }
 
-static void pad(const Layer *s, const float *x, float *y) {  // copy a block into the middle of y, whose border is 0
+static void pad(const Sizes *s, const float *x, float *y) {  // copy a block into the middle of y, whose border is 0
     long row = s->columns + 2 * s->padding;
     for (long c = 0; c < s->channels; c++)
         for (long r = 0; r < s->rows; r++)
@@ -148,7 +148,7 @@ static void pad(const Layer *s, const float *x, float *y) {  // copy a block int
                              x + (c * s->rows + r) * s->columns * LANES, s->columns * sizeof(V));
 }
 
-extern "C" void convolution(const Layer *s, const float *x, const float *w, const float *bias, float *y, Bytes *places,
+extern "C" void convolution(const Sizes *s, const float *x, const float *w, const float *bias, float *y, Bytes *places,
                             float *scratch) {
     long k = s->kernel, row = s->columns + 2 * s->padding, plane = (s->rows + 2 * s->padding) * row, count = s->channels * k * k;
     long width = row - k + 1, rows = (plane / row - k + 1) / s->step(), columns = width / s->step();
@@ -197,7 +197,7 @@ static void weights(const float *x, const long *taps, long x_row, long x_block, 
 
 // dw and db are 0 before. Without dx, the input's gradient is left out. It is a convolution of g, the outputs' gradient
 // with a border of 0, with every filter turned around. `group` blocks at a time share the cost of adding up lanes.
-extern "C" void convolution_backward(const Layer *s, const float *x, const float *w, const float *dy, const Bytes *places,
+extern "C" void convolution_backward(const Sizes *s, const float *x, const float *w, const float *dy, const Bytes *places,
                                      float *dw, float *db, float *dx, long *taps, float *scratch) {
     long k = s->kernel, count = s->channels * k * k, size = s->rows * s->columns;
     long x_row = s->columns + 2 * s->padding, x_plane = (s->rows + 2 * s->padding) * x_row, x_block = s->channels * x_plane;
@@ -243,7 +243,7 @@ extern "C" void convolution_backward(const Layer *s, const float *x, const float
 }
 
 // The mean and the biased variance of each channel, over all images and pixels. Block by block (Chan et al. 1983).
-extern "C" void statistics(const Layer *s, const float *x, float *mean, float *variance) {
+extern "C" void statistics(const Sizes *s, const float *x, float *mean, float *variance) {
     long size = s->rows * s->columns;
     for (long c = 0; c < s->channels; c++) {
         double middle = 0, squares = 0, count = 0;
@@ -266,7 +266,7 @@ extern "C" void statistics(const Layer *s, const float *x, float *mean, float *v
     }
 }
 
-extern "C" void normalise(const Layer *s, const float *x, const float *scale, const float *shift, float *y, Bytes *places) {
+extern "C" void normalise(const Sizes *s, const float *x, const float *scale, const float *shift, float *y, Bytes *places) {
     long rows = s->rows / s->step(), columns = s->columns / s->step();
     for (long c = 0; c < blocks_of(s->images) * s->channels; c++)
         for (long r = 0; r < rows; r++)
@@ -277,7 +277,7 @@ extern "C" void normalise(const Layer *s, const float *x, const float *scale, co
 
 // dx = scale · (g − mean(g) − x̂ · mean(g · x̂)), with x̂ = (x − mean) · inverse. With `fixed`, as in evaluation, mean
 // and inverse do not depend on x, and dx = scale · g. The last argument g is scratch for one channel of a block.
-extern "C" void normalise_backward(const Layer *s, const float *x, const float *mean, const float *inverse,
+extern "C" void normalise_backward(const Sizes *s, const float *x, const float *mean, const float *inverse,
                                    const float *scale, const float *dy, const Bytes *places, float *dgamma, float *dbeta,
                                    float *dx, float *g) {
     long rows = s->rows / s->step(), columns = s->columns / s->step(), size = s->rows * s->columns;
@@ -313,17 +313,18 @@ extern "C" void normalise_backward(const Layer *s, const float *x, const float *
     }
 }
 
-extern "C" void to_blocks(const Layer *s, const float *images, float *x) {
+extern "C" void to_blocks(const Sizes *s, const float *images, float *x) {
     long size = s->channels * s->rows * s->columns;
     for (long i = 0; i < blocks_of(s->images) * size; i++)
         for (long lane = 0, first = i / size * LANES; lane < LANES; lane++)
             x[i * LANES + lane] = first + lane < s->images ? images[(first + lane) * size + i % size] : 0;
 }
 
-extern "C" void from_blocks(const Layer *s, const float *x, float *images) {
+extern "C" void from_blocks(const Sizes *s, const float *x, float *images) {
     long size = s->channels * s->rows * s->columns;
     for (long image = 0; image < s->images; image++)
         for (long i = 0; i < size; i++) images[image * size + i] = x[(image / LANES * size + i) * LANES + image % LANES];
 }
 
 extern "C" long lanes() { return LANES; }
+extern "C" long version() { return 1; }

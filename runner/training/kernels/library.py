@@ -5,6 +5,7 @@ import hashlib
 import platform
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 
 MISSING = "bnbench was installed without kernels for this processor (the installation needs a C++ compiler)"
 
+VERSION = 1
+"""It changes, here and in kernels.cpp, with the arguments of a function or the fields of `Sizes`."""
 
 FIELDS = ("images", "channels", "rows", "columns", "outputs", "kernel", "padding", "relu", "pool", "group", "fixed")
 
 
-class Layer(ctypes.Structure):
+class Sizes(ctypes.Structure):
     """The sizes of a layer, as the kernels take them."""
 
     _fields_ = [(name, ctypes.c_long) for name in FIELDS]
@@ -42,7 +45,7 @@ class Library:
     def __str__(self) -> str:
         return f"{self.name} {self.digest[:12]}"
 
-    def call(self, function: str, *arguments: Layer | Tensor | None) -> None:
+    def call(self, function: str, *arguments: Sizes | Tensor | None) -> None:
         """Call a function of the kernels. Tensors are contiguous; None stands for a tensor that is not needed."""
         # The tensors stay in `arguments`, so that their memory is theirs until the function returns.
         getattr(self.functions, function)(*map(_passed, arguments))
@@ -72,16 +75,25 @@ def identity(kernels: Kernels) -> str:
 
 @cache
 def _load() -> Library | None:
+    """Errors: UserError where the file is damaged, or was compiled from another version of bnbench."""
     arm = platform.machine() in ("aarch64", "arm64")
-    for name in ("aarch64",) if arm else FITTING.get(torch.backends.cpu.get_cpu_capability(), ()):
-        for path in Path(__file__).parent.glob(f"{name}.*so"):
-            functions = ctypes.CDLL(str(path))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            return Library(name, digest, functions, functions.lanes())
-    return None
+    names = ("aarch64",) if arm else FITTING.get(torch.backends.cpu.get_cpu_capability(), ())
+    paths = [Path(__file__).with_name(name + EXTENSION_SUFFIXES[0]) for name in names]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return None
+    try:
+        functions = ctypes.CDLL(str(path))
+        fits = functions.version() == VERSION
+    except (OSError, AttributeError):
+        fits = False
+    if not fits:
+        raise UserError(f"{path}: damaged, or of another version; install bnbench again, or use --kernels torch")
+    name, digest = path.name.partition(".")[0], hashlib.sha256(path.read_bytes()).hexdigest()
+    return Library(name, digest, functions, functions.lanes())
 
 
-def _passed(argument: Layer | Tensor | None) -> Any:
+def _passed(argument: Sizes | Tensor | None) -> Any:
     if argument is None:
         return None
     return ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else ctypes.byref(argument)

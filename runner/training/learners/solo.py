@@ -38,7 +38,7 @@ class Solo(Learner):
         seed_dropout(network, self.keys)
         own = library_of(run, device, kernels)
         self.program = program(network, own)
-        self.how = f"alone, kernels {own}" if self.program.native else "alone"
+        self.how = f"alone, kernels {own.name}" if own and self.program.native else "alone"
         self.optimizer = make_optimizer(run, network)
         self.trainable = trainable(network)
         # What torch's optimizers call their moving averages, in the order of `State.averages`.
