@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import json
 from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -155,7 +158,7 @@ def test_the_losses_are_torchs(network: str) -> None:
 def test_trained_as_names_the_kernels(changes: dict[str, Any], how: str, native: Library) -> None:
     run = RUN.changed(epochs=1, train_samples=200, **changes)
     numbers, result, _ = events(run, "native")
-    assert result.trained_as in how.format(native).split("|")
+    assert result.trained_as in how.format(native.name).split("|")
     plain, alone, _ = events(run, "torch")
     assert alone.trained_as == "alone"
     if how == "alone":
@@ -245,7 +248,7 @@ def test_the_folder_says_which_kernels_and_a_resume_keeps_to_them(
     for kernels in BOTH:
         done = bnbench("run", config, *options, tmp_path / kernels, "--kernels", kernels)
         assert done.exit_code == 0, done.stderr
-    assert read(tmp_path / "native/small")[1:] == ({f"alone, kernels {native}"}, str(native))
+    assert read(tmp_path / "native/small")[1:] == ({f"alone, kernels {native.name}"}, str(native))
     assert read(tmp_path / "torch/small")[1:] == ({"alone"}, "torch")
     one_seed = ("--set", "grid.seed=[1]")
     for kernels in BOTH:
@@ -268,12 +271,30 @@ def test_other_kernels_are_refused_on_a_resume(bnbench: Bnbench, config: Path, t
     assert (tmp_path / "small/metrics.csv").read_bytes() == before
     done = bnbench("run", config, *options, "--resume", "--kernels", "torch", "--allow-changed")
     assert done.exit_code == 0, done.stderr
-    assert read(tmp_path / "small")[1:] == ({"alone", f"alone, kernels {native}"}, "torch")
+    assert read(tmp_path / "small")[1:] == ({"alone", f"alone, kernels {native.name}"}, "torch")
     # Now the folder is of torch's kernels.
     assert bnbench("resume", tmp_path / "small", "--executor", "inline").exit_code == 0
     refused = bnbench("resume", tmp_path / "small", "--executor", "inline", "--kernels", "native")
     assert refused.exit_code == 2
     assert f"(kernels: torch then, {native} now)" in refused.stderr
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("content", ["damaged", "an older version"])
+def test_kernels_that_do_not_fit_are_an_error(
+    content: str, bnbench: Bnbench, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (name for names in libraries.FITTING.values() for name in names):
+        (tmp_path / f"{name}{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    monkeypatch.setattr(libraries, "__file__", str(tmp_path / "library.py"))
+    if content == "an older version":
+        older = SimpleNamespace(version=lambda: libraries.VERSION - 1)
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: older)
+    monkeypatch.setattr(libraries, "_load", libraries._load.__wrapped__)
+    done = bnbench("run", config, "--executor", "inline", "--out", tmp_path, "-q")
+    assert done.exit_code == 2
+    assert done.stderr.endswith("damaged, or of another version; install bnbench again, or use --kernels torch\n")
+    assert bnbench("run", config, "--executor", "inline", "--out", tmp_path, "-q", "--kernels", "torch").exit_code == 0
 
 
 @pytest.mark.usefixtures("missing")
