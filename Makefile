@@ -2,7 +2,7 @@
 # make test         the tests
 # make check        ruff, mypy, tests
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
-# make bench        bnbench beside the documents' loops and other tools (a quarter of an hour); with a GPU, run
+# make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
 # make docs         the pages that are made from tables
 # Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
@@ -34,7 +34,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml runner/training/kernels/kernels.cpp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "bnbench needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1)
 	@echo "making $(VENV): PyTorch is large, this takes some minutes"
 	$(PYTHON) -m venv $(VENV)

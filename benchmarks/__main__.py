@@ -4,7 +4,7 @@ Prints them, and writes them to `benchmarks/results/<cores>-<processor>.json`, w
 `python -m benchmarks commands` measures one group anew, `python -m benchmarks cluster` what docs/cluster.md quotes,
 and `python -m benchmarks gpu` everything that needs a GPU (benchmarks/gpu).
 
-Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), lightning and skorch; `cluster` needs bnbench[ray] as well.
+Needs MNIST and FashionMNIST (BNBENCH_DATA_DIR), a C++ compiler, lightning and skorch; `cluster` needs bnbench[ray] too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 
-from benchmarks import cluster, commands, training
+from benchmarks import arithmetic, cluster, commands, training
 from benchmarks.gpu import run
 from runner import registry
 from runner.storage.folder import data_folder
@@ -29,7 +28,7 @@ from runner.training import environment
 from runner.training.data.datasets import load
 
 ROUNDS = 3
-OVERHEAD_ROUNDS = 7
+OVERHEAD_ROUNDS = 5
 """More: a difference of a few percent is looked for."""
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,19 +51,7 @@ def show(case: str, seconds: Mapping[str, Sequence[float]]) -> None:
     for name, values in seconds.items():
         ratios = [value / ours for value, ours in zip(values, first, strict=True)]
         spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
-        print(f"  {name:<42} {statistics.median(values):7.3f} s   ×{statistics.median(ratios):.2f} ({spread})")
-
-
-def matrix_product(threads: int) -> float:
-    """GFLOP/s of a 2048³ product in float32, the best of ten: what arithmetic can be had for."""
-    torch.set_num_threads(threads)
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    best = float("inf")
-    for _ in range(10):
-        began = perf_counter()
-        a @ b
-        best = min(best, perf_counter() - began)
-    return 2 * 2048**3 / best / 1e9
+        print(f"  {name:<57} {statistics.median(values):7.3f} s   ×{statistics.median(ratios):.2f} ({spread})")
 
 
 def whole_commands() -> dict[str, Any]:
@@ -73,7 +60,7 @@ def whole_commands() -> dict[str, Any]:
         for name, command in commands.commands(Path(folder)).items():
             seconds, memory = zip(*[commands.measure(command) for _ in range(ROUNDS)], strict=True)
             found[name] = {"seconds": seconds, "peak_mb": max(memory)}
-            print(f"{name:<44} {statistics.median(seconds):7.3f} s   {max(memory):.0f} MB", flush=True)
+            print(f"{name:<59} {statistics.median(seconds):7.3f} s   {max(memory):.0f} MB", flush=True)
     return found
 
 
@@ -102,7 +89,8 @@ def main(chosen: Sequence[str]) -> None:
     path = RESULTS / f"{described['cores']}-{described['cpu'].replace(' ', '-')}.json"
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if chosen else {}
     results["environment"] = described
-    results["gflops"] = {str(threads): matrix_product(threads) for threads in (1, 2)}
+    results["gflops_of_a_core"] = arithmetic.gflops_of_a_core()
+    results["gflop_of_an_epoch"] = {case: arithmetic.gflop_of_an_epoch(run) for case, run in training.CASES.items()}
     groups = {
         "training": (training.cpu_cases(), ROUNDS),
         "overhead": (training.overhead_cases(), OVERHEAD_ROUNDS),

@@ -1,12 +1,14 @@
 """The contestants: the documents' loops as written, other tools, a bare loop, and bnbench.
 
 A contestant is a function of the data folder that trains and returns seconds per run and epoch. bnbench's include all
-it does besides: starting workers, evaluating after every epoch, hashing weights and batch orders.
+it does besides: starting workers, evaluating after every epoch, hashing weights and batch orders. Those of a whole
+command also include starting Python and importing torch.
 """
 
 from __future__ import annotations
 
 import logging
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,68 +24,85 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 from torchvision.datasets import MNIST, FashionMNIST
 
-from runner import registry
+from benchmarks.commands import BNBENCH
+from runner.config import yaml_source
 from runner.config.jobs import StackMode, expected_stacks, job_of, stackable
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.storage.rows import RunResult
 from runner.training.data.preprocessing import RunData, prepare
-from runner.training.networks import resolve_device
-from runner.training.options import TrainingOptions
+from runner.training.networks import build_network, resolve_device
+from runner.training.options import Kernels, TrainingOptions
 
 Contestant = Callable[[Path], float]
 
 LENET = RunSpec(network="batch_norm", validate_on="test", device="cpu", epochs=1)
 MLP = LENET.changed(network="notebook_mlp", dataset="mnist", trainset="half", optimizer="sgd", lr=0.1, batch_size=64)
+CNN = MLP.changed(network="notebook_cnn", network_args={"norm": "batch"})
+
+CASES = {
+    "LeNet, FashionMNIST, batch 1000": LENET.changed(epochs=5),
+    "LeNet, FashionMNIST, batch 64": LENET.changed(epochs=5, batch_size=64),
+    "MLP, MNIST, batch 64": MLP.changed(epochs=20),
+    "CNN, MNIST, batch 64": CNN.changed(epochs=5),
+    "conv_unit, FashionMNIST, batch 1000": LENET.changed(network="conv_unit", epochs=2),
+}
+"""What all contestants train. The epochs are those of bnbench's runs: so many that start-up is a small part of them, as
+in a real sweep. The others train one epoch."""
+
+RUNS = 8
 
 
-def tutorials_loop(batch_size: int, device: str = "cpu") -> Contestant:
+def tutorials_loop(run: RunSpec) -> Contestant:
     """The tutorial's loop: torchvision's transforms, a DataLoader with one worker, Adam, torch's own thread count."""
 
     def one_epoch(root: Path) -> float:
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.2860,), (0.3530,))])
         train_set = FashionMNIST(str(root), train=True, transform=transform)
-        network = registry.network["batch_norm"]().to(device)
-        loader = DataLoader(train_set, batch_size=batch_size, num_workers=1)
+        network = build_network(run).to(run.device)
+        loader = DataLoader(train_set, batch_size=run.batch_size, num_workers=1)
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         total_loss, total_correct = 0.0, 0
         began = perf_counter()
         for batch in loader:
-            images, labels = batch[0].to(device), batch[1].to(device)
+            images, labels = batch[0].to(run.device), batch[1].to(run.device)
             preds = network(images)
             loss = F.cross_entropy(preds, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total_loss += loss.item() * batch_size
+            total_loss += loss.item() * run.batch_size
             total_correct += preds.argmax(dim=1).eq(labels).sum().item()
         return perf_counter() - began
 
     return one_epoch
 
 
-def notebooks_loop(root: Path) -> float:
+def notebooks_loop(run: RunSpec) -> Contestant:
     """The notebook's loop: numpy per sample, a shuffling DataLoader in the same process, SGD, batches of 64."""
 
     def data_tf(image: Any) -> Tensor:
         x = np.array(image, dtype="float32") / 255
-        return torch.from_numpy(((x - 0.5) / 0.5).reshape((-1,)))
+        return torch.from_numpy((x - 0.5) / 0.5).unsqueeze(0)
 
-    train_data = DataLoader(MNIST(str(root), train=True, transform=data_tf), batch_size=64, shuffle=True)
-    net = nn.Sequential(nn.Linear(784, 100), nn.ReLU(True), nn.Linear(100, 10))
-    optimizer = torch.optim.SGD(net.parameters(), 1e-1)
-    train_loss, train_acc = 0.0, 0.0
-    began = perf_counter()
-    for im, label in train_data:
-        output = net(im)
-        loss = F.cross_entropy(output, label)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        train_loss += loss.item()
-        train_acc += (output.argmax(1) == label).sum().item() / im.shape[0]
-    return perf_counter() - began
+    def one_epoch(root: Path) -> float:
+        train_data = DataLoader(MNIST(str(root), train=True, transform=data_tf), batch_size=64, shuffle=True)
+        net = build_network(run)
+        optimizer = torch.optim.SGD(net.parameters(), 1e-1)
+        train_loss, train_acc = 0.0, 0.0
+        began = perf_counter()
+        for im, label in train_data:
+            output = net(im)
+            loss = F.cross_entropy(output, label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            train_loss += loss.item()
+            train_acc += (output.argmax(1) == label).sum().item() / im.shape[0]
+        return perf_counter() - began
+
+    return one_epoch
 
 
 def resident(run: RunSpec, root: Path) -> RunData:
@@ -98,8 +117,7 @@ def bare_loop(run: RunSpec) -> Contestant:
         torch.set_num_threads(run.threads)
         torch.set_flush_denormal(True)
         began = perf_counter()
-        torch.manual_seed(run.seed)
-        network = registry.network[run.network]()
+        network = build_network(run)
         optimizer: torch.optim.Optimizer = (
             torch.optim.SGD(network.parameters(), lr=run.lr, fused=True)
             if run.optimizer == "sgd"
@@ -137,7 +155,7 @@ def lightning(run: RunSpec) -> Contestant:
         class Module(LightningModule):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
-                self.network = registry.network[run.network]()
+                self.network = build_network(run)
 
             def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
                 logits = self.network(batch[0])
@@ -180,7 +198,7 @@ def skorch(run: RunSpec) -> Contestant:
 
         data = resident(run, root).train
         classifier = NeuralNetClassifier(
-            registry.network[run.network](),
+            build_network(run),
             criterion=nn.CrossEntropyLoss,
             optimizer=torch.optim.SGD if run.optimizer == "sgd" else torch.optim.Adam,
             lr=run.lr,
@@ -197,15 +215,34 @@ def skorch(run: RunSpec) -> Contestant:
     return one_epoch
 
 
-def bnbench(run: RunSpec, runs: int, name: str, stack: StackMode = "auto", workers: int = 2) -> Contestant:
-    """A grid of runs that differ in their seed."""
+def command(run: RunSpec, kernels: Kernels) -> Contestant:
+    """`bnbench run` with two workers, from the command to its end: a sweep of runs that differ in their seed."""
+    fixed = {name: value for name, value in run.parameters.items() if name != "seed"}
+
+    def whole_sweep(root: Path) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / "sweep.yaml"
+            config.write_text(yaml_source.dump({"fixed": fixed, "grid": {"seed": {"range": RUNS}}}), "utf-8")
+            line = [BNBENCH, "run", str(config), "--out", folder, "--data-dir", str(root), "--fresh", "--quiet"]
+            began = perf_counter()
+            subprocess.run([*line, "--workers", "2", "--kernels", kernels], stdout=subprocess.DEVNULL, check=True)
+            return (perf_counter() - began) / RUNS / run.epochs
+
+    return whole_sweep
+
+
+def bnbench(
+    run: RunSpec, runs: int, name: str, stack: StackMode = "auto", workers: int = 2, kernels: Kernels = "auto"
+) -> Contestant:
+    """A grid of runs that differ in their seed, in this process, which has started already."""
 
     def whole_grid(root: Path) -> float:
         specs = [run.changed(seed=seed) for seed in range(runs)]
         began = perf_counter()
         stacks = expected_stacks(specs, stack, workers)
         jobs = [job_of(runs, "grouped" if stackable(run, stack) else None) for runs in stacks]
-        for event in executor[name](jobs, Context(TrainingOptions(root), workers=workers)):
+        options = TrainingOptions(root, kernels=kernels)
+        for event in executor[name](jobs, Context(options, workers=workers)):
             if isinstance(event, RunResult) and event.status != "ok":
                 raise SystemExit(f"a benchmark run failed: {event.error}")
         return (perf_counter() - began) / runs / run.epochs
@@ -216,40 +253,44 @@ def bnbench(run: RunSpec, runs: int, name: str, stack: StackMode = "auto", worke
 Case = dict[str, Contestant]
 
 
+def contestants(run: RunSpec) -> Case:
+    """All that train this network. The first one is what the ratios are to."""
+    whole = f"bnbench, {RUNS} runs of {run.epochs} epochs, 2 workers"
+    documents: Case = (
+        {"the notebook's loop": notebooks_loop(run)}
+        if run.dataset == "mnist"
+        else {"the tutorial's loop": tutorials_loop(run)}
+    )
+    return {
+        f"{whole}, native kernels": command(run, "native"),
+        f"{whole}, torch's kernels": command(run, "torch"),
+        "bare loop, 2 threads": bare_loop(run.changed(threads=2)),
+        "skorch": skorch(run),
+        "Lightning": lightning(run),
+    } | documents
+
+
 def cpu_cases() -> dict[str, Case]:
-    """The first contestant of each is what the ratios are to."""
-    found: dict[str, Case] = {}
-    for name, run, epochs, loop, said in (
-        ("LeNet, FashionMNIST, batch 1000", LENET, 5, tutorials_loop(1000), "the tutorial's loop"),
-        ("LeNet, FashionMNIST, batch 64", LENET.changed(batch_size=64), 5, tutorials_loop(64), "the tutorial's loop"),
-        ("MLP, MNIST, batch 64", MLP, 20, notebooks_loop, "the notebook's loop"),
-    ):
-        found[name] = {
-            f"bnbench, 8 runs of {epochs} epochs, 2 workers": bnbench(run.changed(epochs=epochs), 8, "process"),
-            "bnbench, 1 run, 2 threads": bnbench(run.changed(threads=2), 1, "inline"),
-            "bare loop, 2 threads": bare_loop(run.changed(threads=2)),
-            "skorch": skorch(run),
-            "Lightning": lightning(run),
-            said: loop,
-        }
-    return found
+    return {name: contestants(run) for name, run in CASES.items()}
 
 
 def overhead_cases() -> dict[str, Case]:
-    """One run on one thread beside the bare loop; both evaluate once."""
+    """One run on one thread beside the bare loop; all evaluate once."""
     return {
-        name: {"bare loop, 1 thread": bare_loop(run), "bnbench, 1 run, 1 thread": bnbench(run, 1, "inline")}
-        for name, run in (
-            ("LeNet, FashionMNIST, batch 1000", LENET),
-            ("LeNet, FashionMNIST, batch 64", LENET.changed(batch_size=64)),
-            ("MLP, MNIST, batch 64", MLP),
-        )
+        name: {
+            "bare loop": bare_loop(run),
+            "bnbench, torch's kernels": bnbench(run, 1, "inline", kernels="torch"),
+            "bnbench, native kernels": bnbench(run, 1, "inline", kernels="native"),
+        }
+        for name, run in ((name, run.changed(epochs=1)) for name, run in CASES.items())
+        if run.network in ("batch_norm", "notebook_mlp")
     }
 
 
 def run_count_cases() -> dict[str, Case]:
     """What a run costs against how many there are, in worker processes and in one stack."""
     run = MLP.changed(epochs=2)
-    processes: Case = {f"{n} runs, 2 workers": bnbench(run, n, "process") for n in (16, 8, 4, 2, 1)}
-    stacks: Case = {f"{n} runs, one stack, 1 thread": bnbench(run, n, "inline", "on", 1) for n in (16, 8, 4, 2, 1)}
+    counts = {n: f"{n} run{'s' if n > 1 else ''}" for n in (16, 8, 4, 2, 1)}
+    processes: Case = {f"{said}, 2 workers": bnbench(run, n, "process") for n, said in counts.items()}
+    stacks: Case = {f"{said}, one stack, 1 thread": bnbench(run, n, "inline", "on", 1) for n, said in counts.items()}
     return {"MLP, MNIST, batch 64, 2 epochs": processes | stacks}

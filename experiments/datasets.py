@@ -7,6 +7,7 @@ functions, because listing and planning do not need it.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import socket
 import sys
 from collections.abc import Mapping
@@ -57,18 +58,20 @@ def digits(root: Path, download: bool) -> DataSet:  # noqa: ARG001
     They are enlarged by nearest neighbour, as in the unit-order notes. scikit-learn has no split: here the test set is
     the first 297 images of a fixed permutation.
     """
+    import numpy
     import torch
-    from sklearn.datasets import load_digits
     from torch.nn import functional as F
 
     from runner.training.data.datasets import DataSet, Split
     from runner.training.data.seeding import stream
 
-    bunch = load_digits()
+    # Importing scikit-learn takes a second, and its file is a plain table: 64 pixels and a label in each line.
+    file = importlib.metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = torch.from_numpy(numpy.loadtxt(str(file), delimiter=","))
     # [N, 1, 8, 8], values 0..16
-    small = torch.from_numpy(bunch.images).float().unsqueeze(1)
+    small = table[:, :64].float().reshape(-1, 1, 8, 8)
     images = (F.interpolate(small, size=(28, 28), mode="nearest") * (255 / 16)).round().to(torch.uint8)
-    labels = torch.from_numpy(bunch.target).long()
+    labels = table[:, 64].long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream(0, "digits")))
     data = Split(images, labels)
     digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()

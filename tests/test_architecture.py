@@ -156,6 +156,7 @@ def test_test_files_are_short() -> None:
         (["networks"], ("torch", "pandas")),
         (["watch", "results/reference/tutorial"], ("torch", "pandas", "scipy")),
         (["compare", "results/reference/tutorial"], ("torch",)),
+        (["claims"], ("torch", "scipy.stats", "statsmodels")),
     ],
 )
 def test_commands_that_train_nothing_import_nothing_heavy(arguments: list[str], unwanted: tuple[str, ...]) -> None:

@@ -53,7 +53,7 @@ def loops(setting: Setting, record: Record) -> None:
     """Seconds per epoch of the tutorial's loop and of Lightning, with torch's own settings."""
     for batch_size in setting.batch_sizes:
         run = setting.run.changed(batch_size=batch_size)
-        tools = {"the tutorial's loop": training.tutorials_loop(batch_size, run.device)}
+        tools = {"the tutorial's loop": training.tutorials_loop(run)}
         if find_spec("lightning"):
             tools["Lightning"] = training.lightning(run)
         else:

@@ -6,7 +6,6 @@ import csv
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from benchmarks.commands import BNBENCH
 from benchmarks.gpu.setting import Record, Row, Setting
 from runner.config import yaml_source
 from runner.storage.folder import CHECKPOINTS, METRICS, RUNS
 
-BNBENCH = str(Path(sys.executable).parent / "bnbench")
 TIMING = ("epoch_duration", "run_duration")
 
 MEMORY_RUNS = 32

@@ -187,7 +187,8 @@ def _at(result: Results, metric: str, at: At) -> pd.Series:
     if at != "last":
         metrics = metrics[metrics["epoch"] <= at]
     # groupby().last() would skip NaN. A run that ended in NaN has no last value.
-    last = metrics.sort_values("epoch").drop_duplicates("run", keep="last").set_index("run")
+    newest = metrics.groupby("run")["epoch"].transform("max")
+    last = metrics[metrics["epoch"] == newest].drop_duplicates("run", keep="last").set_index("run")
     if at != "last":
         # A diverged run keeps the value that it ended with. Any other run needs to have got to this epoch.
         diverged = result.runs.loc[result.runs["status"] == "diverged", "run"]

@@ -1,8 +1,7 @@
 """Which runs are pairs. Plans and comparisons use the same rule."""
 
-import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -34,27 +33,28 @@ def pairs(sweep: Sweep) -> list[list[int]]:
     partners: list[list[int]] = [[] for _ in sweep.runs]
     if sweep.axis is None:
         return partners
-    parameters = [run.parameters for run in sweep.runs]
+    # All parameters that are not in a grid have one value.
+    keys = sorted(sweep.grid_keys)
+    runs = [{key: values[key] for key in keys if key in values} for values in (run.parameters for run in sweep.runs)]
     arms: dict[str, list[int]] = defaultdict(list)
-    for index, run in enumerate(parameters):
-        arms[json.dumps(run.get(sweep.axis))].append(index)
-    has = {arm: {name for index in arms[arm] for name in parameters[index]} for arm in arms}
-    baseline = next(arm for arm in arms if parameters[arms[arm][0]].get(sweep.axis) == sweep.baseline)
+    for index, run in enumerate(runs):
+        arms[repr(run.get(sweep.axis))].append(index)
+    has = {arm: {name for index in arms[arm] for name in runs[index]} for arm in arms}
+    baseline = next(arm for arm in arms if runs[arms[arm][0]].get(sweep.axis) == sweep.baseline)
     for arm in arms.keys() - {baseline}:
-        # All parameters that are not in a grid have one value.
-        names = must_agree(sorted(sweep.grid_keys), sweep.axis, has[arm], has[baseline])
-        cells = _groups(parameters, arms[baseline], names)
-        for key, indices in _groups(parameters, arms[arm], names).items():
+        names = must_agree(keys, sweep.axis, has[arm], has[baseline])
+        cells = _groups(runs, arms[baseline], names)
+        for key, indices in _groups(runs, arms[arm], names).items():
             for index, other in product(indices, cells.get(key, [])):
                 partners[index].append(other + 1)
                 partners[other].append(index + 1)
     return [sorted(numbers) for numbers in partners]
 
 
-def _groups(parameters: Any, indices: Iterable[int], names: Iterable[str]) -> dict[str, list[int]]:
+def _groups(runs: Sequence[Mapping[str, Any]], indices: Iterable[int], names: Iterable[str]) -> dict[str, list[int]]:
     """The runs with these indices, grouped by their values of `names`."""
     groups: dict[str, list[int]] = defaultdict(list)
     for index in indices:
-        run = parameters[index]
-        groups[json.dumps([(name, run[name]) for name in names if name in run])].append(index)
+        run = runs[index]
+        groups[repr([(name, run[name]) for name in names if name in run])].append(index)
     return groups

@@ -85,17 +85,19 @@ class RunSpec(Strict, frozen=True):
         """Every parameter by its config name: the fields in order, `network.<kwarg>` right after `network`."""
         arguments = {f"network.{key}": value for key, value in self.network_args.items()}
         # model_dump() would take most of the time of a plan of 100,000 runs.
-        return {"network": self.network, **arguments, **{name: getattr(self, name) for name in PARAMETERS[1:]}}
+        values = {"network": self.network, **arguments, **vars(self)}
+        del values["network_args"]
+        values.pop("run_id", None)  # It is there once it has been computed.
+        return values
 
     @cached_property
     def run_id(self) -> str:
         """A hash of what is trained: 12 hex digits. Equal ids mean equal runs, in any sweep, folder or order."""
-        hashed = dict(self.parameters)
+        hashed = self.parameters
         for name, default in LATER.items():
             if hashed[name] == default:
                 del hashed[name]
-        canonical = json.dumps(hashed, sort_keys=True, default=list)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return hashlib.sha256(_canonical(hashed).encode()).hexdigest()[:12]
 
     @property
     def on_cuda(self) -> bool:
@@ -121,6 +123,8 @@ class RunSpec(Strict, frozen=True):
 
 
 PARAMETERS = tuple(name for name in RunSpec.model_fields if name != "network_args")
+
+_canonical = json.JSONEncoder(sort_keys=True, default=list).encode
 
 LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic",)}
 """Run parameters that were added after sweeps were published, with their defaults.

@@ -65,5 +65,5 @@ def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:
 
 def _findings(run: RunSpec, data: DataSet) -> list[Finding]:
     network = build_network(run)
-    images, labels = data.train.at(slice(SAMPLES))
-    return findings(network, images.float() / 255, labels)
+    few = data.train[:SAMPLES]
+    return findings(network, few.images.float() / 255, few.labels)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_cluster import Cluster, RayContext, connected
 from runner.execution.executors.registry import executor
+from runner.execution.executors.server import Server
 from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
 from runner.monitoring.trackers.guarded import Guarded
@@ -47,7 +48,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
-    with sole_writer(folder), connection as cluster:
+    with sole_writer(folder), connection as cluster, _server(options) as server:
         # Print this now, because importing torch takes some seconds.
         if not options.quiet:
             epochs = sum(run.epochs for run in sweep.runs)
@@ -55,6 +56,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
         sweep, store, context = _prepare(sweep, folder, options, cluster)
+        context = replace(context, server=server)
         tracked_sweep = tracked(sweep, folder)
         tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
         try:
@@ -66,6 +68,11 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             for tracker in tracking:
                 tracker.close()
         return code or _conclude(folder, options)
+
+
+def _server(options: Options) -> AbstractContextManager[Server | None]:
+    """The server of the sweep's workers. It imports torch while this process does the same."""
+    return closing(Server()) if options.executor == "process" else nullcontext()
 
 
 def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None) -> tuple[Sweep, Store, Context]:

@@ -62,6 +62,8 @@ def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Ite
     if asked := " and ".join(f"{value:g} {name}" for name, value in resources.items() if value is not None):
         yield f"{len(waiting)} jobs, each asks for {asked}"
     seconds = epoch_seconds(measured)
+    if not seconds:
+        return
     estimates = [sum(_run_seconds(run, seconds) for run in stack) for stack in waiting]
     known = [estimate for estimate in estimates if not math.isnan(estimate)]
     if known:

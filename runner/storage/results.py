@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import pandas as pd
 from runner.config import grid
 from runner.config.run_spec import LATER
 from runner.errors import UserError
-from runner.storage.files import read_text
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.tables import ADDED, FIELDS, RUN_FIELDS, complete_lines, read_header
+
+TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "layer"), str)
+"""Columns that hold texts. A hash such as "12e45678" must not become a number."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ class Results:
     smallest_effect: float | None = None
 
 
-def load(folder: Path) -> Results:
+def load(folder: Path, *, whole: bool = True) -> Results:
     """Read a sweep's folder. The sweep may still be running, or be the RunManager's, which has no config.
 
+    With `whole=False`, `metrics` has no run parameters. `runs` has them as well, and a large table is read three times
+    as fast.
     Errors: UserError where the folder holds no sweep, or a damaged one.
     """
     fields, header = list(FIELDS[METRICS]), read_header(folder / METRICS)
@@ -51,13 +55,13 @@ def load(folder: Path) -> Results:
     columns = tuple(header[len(fields) : -1])
     # RUNS is read first: the writer of a running sweep writes a run's epochs before its result.
     runs = _runs(folder / RUNS)
-    metrics = _metrics(folder / METRICS)
+    metrics = _metrics(folder / METRICS, whole)
     _check_whole(folder, metrics, runs)
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
     if (folder / CONFIG).exists():
         config = read_config(folder / CONFIG)
-        metrics = _with_added(metrics, LATER)
+        metrics = _with_added(metrics, LATER) if whole else metrics
         columns += tuple(column for column in LATER if column not in columns)
         contrast, name = config.get("contrast") or {}, config["name"]
         grids = config.get("grids") or [config.get("grid") or {}]
@@ -98,8 +102,11 @@ def _value(parameters: dict[str, Any], name: str) -> Any:
     return json.dumps(value) if value is None or isinstance(value, list) else value
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    metrics = _read(path)
+def _metrics(path: Path, whole: bool) -> pd.DataFrame:
+    # As a category, the id that all rows of a run share is stored once. (pandas refuses a row with too many cells only
+    # where it reads all columns. Here such a row has another id, unless the cells are behind the id, and
+    # `_check_whole` misses the row.)
+    metrics = _read(path) if whole else _read(path, [*FIELDS[METRICS], "run_id"], {"run_id": "category"})
     for name in FIELDS[METRICS]:
         numbers = pd.to_numeric(metrics[name], errors="coerce")
         wrong = metrics.loc[numbers.isna() & metrics[name].notna(), name]
@@ -111,12 +118,14 @@ def _metrics(path: Path) -> pd.DataFrame:
 def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
     """Errors: UserError where a run that ended lacks an epoch, or where its row says something else than the last."""
     ended = runs[runs["status"].isin(["ok", "diverged"])].drop_duplicates("run_id").set_index("run_id")
-    epochs = metrics.drop_duplicates(["run_id", "epoch"]).sort_values("epoch")
-    last = epochs.drop_duplicates("run_id", keep="last").set_index("run_id").reindex(ended.index)
-    counts = epochs["run_id"].value_counts().reindex(ended.index, fill_value=0)
+    compared = ["train_accuracy", "valid_accuracy"]
+    epochs = metrics[["run_id", "epoch", *compared]].drop_duplicates(["run_id", "epoch"])
+    by_run = epochs.groupby("run_id", observed=True)["epoch"]
+    last = epochs[epochs["epoch"] == by_run.transform("max")].set_index("run_id").reindex(ended.index)
+    counts = by_run.count().reindex(ended.index, fill_value=0)
     trained = pd.to_numeric(ended["epochs_trained"], errors="coerce")
     wrong = (counts != trained) | (last["epoch"] != trained)
-    for name in ("train_accuracy", "valid_accuracy"):
+    for name in compared:
         wrong |= (last[name] != ended[name]) & ~(last[name].isna() & ended[name].isna())
     if wrong.any():
         run = ended.loc[wrong, "run"].iloc[0]
@@ -135,12 +144,11 @@ def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
     return table.assign(**{name: ADDED[name] for name in wanted if name in ADDED and name not in table})
 
 
-def _read(path: Path) -> pd.DataFrame:
-    # A hash such as "12e45678" must not become a number.
-    texts = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "layer"), str)
-    lines = io.StringIO(complete_lines(read_text(path)))
+def _read(path: Path, columns: list[str] | None = None, types: Mapping[str, Any] = TEXTS) -> pd.DataFrame:
+    """The complete lines of a table, with these columns or all. Errors: UserError where it cannot be read."""
     try:
-        return pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=texts)
-    except ValueError as error:
+        lines = io.TextIOWrapper(io.BytesIO(complete_lines(path.read_bytes())), encoding="utf-8")
+        return pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=types, usecols=columns)
+    except (OSError, ValueError) as error:
         # pandas' parser errors are ValueErrors.
         raise UserError(f"{path}: cannot be read as a table of bnbench: {error}") from None

@@ -16,7 +16,7 @@ from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Shortfall, Status
 from runner.training.data.batches import Batches, batch_order
-from runner.training.data.preprocessing import prepare
+from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import means
 from runner.training.learners.cuda_graph import on_device
 from runner.training.learners.learner import Learner, State
@@ -27,6 +27,7 @@ from runner.training.optimizers import learning_rate
 from runner.training.options import TrainingOptions
 from runner.training.probes.probe import Look
 from runner.training.probes.registry import probe_values
+from runner.training.warm_up import warm_up
 
 TrainingState = dict[str, Any]
 """The state of a job's runs after an epoch, by the names that a checkpoint's file uses (`checkpoints.STATE`)."""
@@ -46,10 +47,9 @@ class TrainingLoop:
         self.job, self.runs, self.options = job, job.runs, options
         self.run = run = job.runs[0]
         self.device = resolve_device(run.device)
-        self.data = prepare(
-            run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, self.device
-        )
-        # The clock starts after the data are read, because they are read once for all runs of a process.
+        self.data = data_of(run, options.data_dir, self.device)
+        warm_up(self.device)
+        # The clock starts now: the data are read, and torch is prepared, once for all runs of a process.
         self.began = perf_counter()
         self.networks = [_build(run) for run in self.runs]
         self.weights_hashes = [weights_hash(network) for network in self.networks]

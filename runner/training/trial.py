@@ -8,7 +8,7 @@ from torch import nn
 from runner.config.jobs import Trial
 from runner.errors import strict
 from runner.storage.rows import StackPlan
-from runner.training.data.preprocessing import prepare
+from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import BATCH
 from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle, other_settings
 from runner.training.learners.tuning import tune
@@ -45,7 +45,7 @@ def _other_networks(trial: Trial) -> Iterator[nn.Module]:
 def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     run = trial.runs[0]
     device = resolve_device(run.device)
-    data = prepare(run.dataset, options.data_dir, run.trainset, run.validate_on, run.train_samples, device)
+    data = data_of(run, options.data_dir, device)
     try:
         network = build_network(run)
     except (Exception, SystemExit) as error:

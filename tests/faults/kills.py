@@ -68,19 +68,16 @@ def table(folder: Path) -> pd.DataFrame:
     return rows.drop(columns=["epoch_duration", "run_duration"])
 
 
-def workers(driver: int) -> list[int]:
+def children(process: int) -> list[int]:
     try:
-        children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+        return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
     except OSError:
         return []
-    return [int(child) for child in children if "spawn_main" in _command(int(child))]
 
 
-def _command(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
+def workers(driver: int) -> list[int]:
+    """The workers are forked by a server, which the driver has started."""
+    return [worker for server in children(driver) for worker in children(server)]
 
 
 def strike(process: subprocess.Popen[bytes], target: str, draw: random.Random) -> bool:

@@ -28,6 +28,8 @@ TABLES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "a row is missing": ("metrics.csv", lambda text: text[: text.rstrip().rfind("\n") + 1], "disagree on run 4"),
     "a torn end": ("metrics.csv", lambda text: text[:-1], "disagree on run 4"),
     "a word for a number": ("metrics.csv", lambda text: text.replace("\n1,1,", "\n1,one,"), "epoch is 'one'"),
+    "an empty epoch": ("metrics.csv", lambda text: text.replace("\n1,1,", "\n1,,"), "disagree on run 1"),
+    "a cell too many": ("metrics.csv", lambda text: text.replace("\n1,1,", "\n1,1,1,"), "disagree on run 1"),
     "a value changed": ("runs.csv", lambda text: text.replace("ok,2,", "ok,1,", 1), "disagree on run 1"),
     "a word in runs": ("runs.csv", lambda text: text.replace("ok,2,", "ok,two,", 1), "disagree on run 1"),
     "not text": ("metrics.csv", lambda text: "\udcff" + text, "metrics.csv"),

@@ -17,6 +17,7 @@ from torch import nn
 
 import runner
 from runner.errors import UserError
+from runner.storage import results
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "results/reference"
@@ -37,6 +38,8 @@ def test_what_is_loaded_is_what_compare_prints(bnbench: Bnbench) -> None:
     ).stdout.removesuffix("\n")
     frame = sweep.compare().frame
     assert sweep.metrics["deterministic"].all()  # the table is older than this parameter
+    measured = results.load(REFERENCE / "tutorial", whole=False).metrics
+    pd.testing.assert_frame_equal(sweep.metrics[[*measured]], measured.astype({"run_id": str}))
     written = sweep.metrics.drop(columns="deterministic")
     pd.testing.assert_frame_equal(written, pd.read_csv(REFERENCE / "tutorial/metrics.csv"), check_dtype=False)
     assert frame.loc[1, "difference"] == pytest.approx(

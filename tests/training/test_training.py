@@ -24,15 +24,15 @@ from runner.training.evaluation import evaluate
 from runner.training.kernels.library import library
 from runner.training.networks import build_network, is_norm, resolve_device, weights_hash
 from runner.training.optimizers import learning_rate, make_optimizer
-from runner.training.options import TrainingOptions
+from runner.training.options import Kernels, TrainingOptions
 from runner.training.settings import settings_of
 from runner.training.train import train
 
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
 
 
-def rows_of(run: RunSpec, root: Path = Path()) -> tuple[list[EpochRow], RunResult]:
-    *rows, result = train(Job((run,)), TrainingOptions(root))
+def rows_of(run: RunSpec, root: Path = Path(), kernels: Kernels = "auto") -> tuple[list[EpochRow], RunResult]:
+    *rows, result = train(Job((run,)), TrainingOptions(root, kernels=kernels))
     assert isinstance(result, RunResult)
     assert all(isinstance(row, EpochRow) for row in rows)
     return [row for row in rows if isinstance(row, EpochRow)], result
@@ -62,7 +62,7 @@ def _settings() -> Iterator[None]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_is_the_plain_loop(name: str) -> None:
     run = SPECS[name]
-    rows, result = rows_of(run)
+    rows, result = rows_of(run, kernels="torch")
     data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
     torch.manual_seed(run.seed)
     network = registry.network["batch_norm"]()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
-from statsmodels.stats.proportion import proportion_confint
 
 from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values, finite
 
@@ -78,6 +77,8 @@ def wilson_interval(count: int, n: int) -> Interval:
     >>> interval.estimate, round(interval.high, 3)
     (0.0, 0.278)
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"{count} of {n} is not a share")
     low, high = proportion_confint(count, n, alpha=ALPHA, method="wilson")

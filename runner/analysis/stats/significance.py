@@ -7,10 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import ttost_paired
 
 from runner.analysis.stats.values import Values, finite, positive, spread
 
@@ -83,13 +79,15 @@ def welch_p(values: Values, baseline: Values) -> float:
     p is 1 or 0 where both samples are without spread.
     Errors: ValueError where a sample has fewer than two values, or one that is not finite.
     """
+    from scipy.stats import ttest_ind_from_stats
+
     values, baseline = finite(values, at_least=2), finite(baseline, at_least=2)
     a, b = spread(values), spread(baseline)
     mean, other = float(values.mean()), float(baseline.mean())
     if a == b == 0:
         return 1.0 if np.isclose(mean, other, rtol=1e-9, atol=0) else 0.0
     # ttest_ind would warn about a sample without spread.
-    test = stats.ttest_ind_from_stats(mean, a, len(values), other, b, len(baseline), equal_var=False)
+    test = ttest_ind_from_stats(mean, a, len(values), other, b, len(baseline), equal_var=False)
     return float(test.pvalue)
 
 
@@ -102,6 +100,8 @@ def equivalence_p(differences: Values, margin: float) -> float:
     >>> equivalence_p([0.001, -0.001, 0.002, -0.002], margin=0.01) < 0.05
     True
     """
+    from statsmodels.stats.weightstats import ttost_paired
+
     differences, margin = finite(differences, at_least=2), positive("the margin", margin)
     if spread(differences) == 0:
         return 0.0 if abs(float(differences.mean())) < margin else 1.0
@@ -117,6 +117,8 @@ def mcnemar_p(events: Events, baseline: Events) -> float:
     >>> mcnemar_p([True] * 6, [False] * 6)
     0.03125
     """
+    from statsmodels.stats.contingency_tables import mcnemar
+
     arm, other = np.asarray(events, dtype=bool), np.asarray(baseline, dtype=bool)
     if arm.shape != other.shape or arm.ndim != 1 or not len(arm):
         raise ValueError(f"needs one pair or more, got {arm.shape} and {other.shape}")
@@ -133,6 +135,8 @@ def holm(p: Values) -> Values:
     >>> holm(np.array([0.01, 0.25]))
     array([0.02, 0.25])
     """
+    from statsmodels.stats.multitest import multipletests
+
     return np.asarray(multipletests(_probabilities(p), method="holm")[1])
 
 
@@ -145,7 +149,9 @@ def benjamini_hochberg(p: Values) -> Values:
     >>> benjamini_hochberg(np.array([0.01, 0.25]))
     array([0.02, 0.25])
     """
-    return np.asarray(stats.false_discovery_control(_probabilities(p)))
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(_probabilities(p)))
 
 
 def adjusted(p: Sequence[float | None], adjust: Callable[[Values], Values]) -> list[float | None]:

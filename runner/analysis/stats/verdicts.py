@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from statsmodels.stats.power import TTestPower
-
 from runner.analysis.stats.significance import equivalence_p
 from runner.analysis.stats.values import ALPHA, Values, finite, positive, spread
 
@@ -26,6 +24,8 @@ def power(effect: float, n: int, alpha: float = ALPHA / 2) -> float:
     `TTestPower` with one side, because its two-sided power is NaN from about 6 SDs on.
     Errors: ValueError for an effect that is below 0 or NaN, and for fewer than two pairs.
     """
+    from statsmodels.stats.power import TTestPower
+
     if not effect >= 0 or n < 2:
         raise ValueError(f"needs an effect of 0 or more and 2 or more pairs, got {effect} and {n}")
     # Above 1,000 SDs statsmodels gives NaN, and the power is 1.

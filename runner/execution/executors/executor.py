@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.ray_cluster import RayContext
+from runner.execution.executors.server import Server
 from runner.storage.rows import Event
 from runner.training.options import TrainingOptions
 
@@ -21,8 +22,9 @@ class Context:
 
     At most `workers` tasks are worked on at a time. `checkpoints` maps a run's id to the file that the run continues
     from. `finished` are the runs that have their result already: a stack trains them again with its other runs. `gpus`
-    are the names of GPUs for CUDA_VISIBLE_DEVICES: each worker process sees one of them. Only the executor `ray` uses
-    `ray`.
+    are the names of GPUs for CUDA_VISIBLE_DEVICES: each worker process sees one of them. `server`
+    starts the workers of the executor `process`; where it is None, the executor has a server of its own. Only the
+    executor `ray` uses `ray`.
     """
 
     training: TrainingOptions
@@ -31,6 +33,7 @@ class Context:
     finished: Collection[str] = ()
     gpus: Sequence[str] = ()
     ray: RayContext | None = None
+    server: Server | None = None
 
 
 def checkpoint_of(task: Task, checkpoints: Mapping[str, Path]) -> Path | None:

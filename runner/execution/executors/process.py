@@ -1,12 +1,14 @@
 """The executor `process`: worker processes on this machine."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from multiprocessing.connection import wait
 
 from runner.config.jobs import Task
 from runner.execution.executors.executor import Context, checkpoint_of
+from runner.execution.executors.server import Server
 from runner.execution.executors.worker import Worker
-from runner.storage.rows import Event
+from runner.storage.rows import Event, Note
 
 
 def process(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
@@ -14,8 +16,14 @@ def process(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
 
     A worker has a number, from 0. The number decides which GPU it sees, so a new worker takes the GPU of the dead one.
     """
+    with nullcontext(context.server) if context.server else closing(Server()) as server:
+        yield from _in_workers(tasks, context, server)
+
+
+def _in_workers(tasks: Sequence[Task], context: Context, server: Server) -> Iterator[Event]:
     waiting = list(reversed(tasks))
     workers: dict[int, Worker] = {}
+    notes = set[Note]()
 
     def start_next_task(worker: Worker) -> None:
         task = waiting.pop()
@@ -26,14 +34,21 @@ def process(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
             for number in range(context.workers):
                 if waiting and number not in workers:
                     gpu = context.gpus[number % len(context.gpus)] if context.gpus else None
-                    workers[number] = Worker(context.training, gpu=gpu)
+                    run = waiting[-1].runs[0]
+                    workers[number] = Worker(server, context.training, run, gpu=gpu)
                     start_next_task(workers[number])
             # An hour at most, because `wait` does not take infinity.
             timeout = min(3600.0, *(worker.seconds_left() for worker in workers.values()))
             ready = wait([worker.pipe for worker in workers.values()], timeout)
             for number, worker in list(workers.items()):
                 if worker.pipe in ready:
-                    yield from worker.receive()
+                    for event in worker.receive():
+                        if isinstance(event, Note):
+                            # Several workers can say the same.
+                            if event in notes:
+                                continue
+                            notes.add(event)
+                        yield event
                 elif worker.seconds_left() <= 0:
                     yield from worker.time_out()
                 if worker.idle and waiting and not worker.dead:

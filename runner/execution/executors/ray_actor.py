@@ -7,6 +7,7 @@ from time import monotonic, sleep
 
 from runner.config.jobs import Task
 from runner.errors import UserError
+from runner.execution.executors.server import Server
 from runner.execution.executors.worker import Worker
 from runner.execution.executors.worker_process import NodeCheck
 from runner.storage.checkpoints import SUFFIX
@@ -50,6 +51,7 @@ class RayActor:
             files[-1].write_bytes(content)
         self.training = replace(options.training, plugins=tuple(map(str, files)))
         self.node = options.node
+        self.server = Server()
         self.worker: Worker | None = None
 
     def next_events(self, task: Task | None = None, checkpoint: Path | bytes | None = None) -> Answer:
@@ -59,7 +61,7 @@ class RayActor:
             file.write_bytes(checkpoint)
             checkpoint = file
         if task and (self.worker is None or self.worker.dead):
-            self.worker = Worker(self.training, self.node)
+            self.worker = Worker(self.server, self.training, task.runs[0], self.node)
         if self.worker is None:
             return Answer()
         try:

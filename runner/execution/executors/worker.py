@@ -1,10 +1,6 @@
 """A worker: a process that trains jobs. `Worker` is the driver's end of it; `worker_process` is the other end."""
 
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -13,44 +9,44 @@ from time import monotonic
 from typing import Literal
 
 from runner.config.jobs import Task, Trial
+from runner.config.run_spec import RunSpec
 from runner.errors import UserError
+from runner.execution.executors.server import Server
 from runner.execution.executors.worker_process import NodeCheck
 from runner.storage import checkpoints
 from runner.storage.rows import EpochRow, RunResult, Single, Status
 from runner.training.options import TrainingOptions
 
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
-"""glibc reads these when a process starts. It then keeps freed activations instead of mapping them anew, which took a
-third of a training step at batch size 1000."""
-
 TRIAL_SECONDS = 120.0
 """A trial may take this long even if `--run-timeout` is shorter: the first one loads CUDA's libraries."""
 
-_PROGRAM = "from runner.execution.executors.worker_process import main; main()"
+TO_END = 5.0
+"""Seconds that a worker gets to end by itself."""
 
 
 class Worker:
-    """A worker process. It starts when the object is made.
+    """A worker process of a server. It starts when the object is made.
 
-    `node` is for a worker on a node of a cluster. `gpu` names the only GPU that the worker sees; None for all.
+    `run` is one of those that the worker will train. `node` is for a worker on a node of a cluster. `gpu` names the
+    only GPU that the worker sees; None for all.
     """
 
-    def __init__(self, options: TrainingOptions, node: NodeCheck | None = None, gpu: str | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        options: TrainingOptions,
+        run: RunSpec,
+        node: NodeCheck | None = None,
+        gpu: str | None = None,
+    ) -> None:
+        self.server = server
         self.pipe, other_end = Pipe()
-        # The worker imports from where this process does (-P: and from nowhere else).
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        # A program of its own: a fork would inherit torch's threads and the sweep's lock, and multiprocessing's spawn
-        # would run the user's script again. The worker ends when its standard input does, that is, with the driver.
-        # Variables that the user has set win over `_MALLOC`.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, str(other_end.fileno())],
-            stdin=subprocess.PIPE,
-            pass_fds=[other_end.fileno()],
-            env={**_MALLOC, **os.environ, "PYTHONPATH": path} | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
-        )
-        # The worker now has the only other end, so the pipe ends when the worker dies.
-        other_end.close()
-        self.pipe.send((options, node))
+        # The worker gets the only other end, so the pipe ends when the worker dies.
+        with other_end:
+            self.number = server.start_worker(other_end, run, options.data_dir, gpu)
+        # A worker that has died is found when its next event is received.
+        with suppress(ConnectionError):
+            self.pipe.send((options, node))
         self.run_timeout = options.run_timeout
         # The rows of the job's unfinished runs.
         self.rows: dict[str, list[EpochRow]] = {}
@@ -67,7 +63,6 @@ class Worker:
         self.seconds = math.inf if self.run_timeout is None else self.run_timeout * len(task.runs)
         if isinstance(task, Trial):
             self.seconds = max(self.seconds, TRIAL_SECONDS)
-        # A worker that has died is found when its next event is received.
         with suppress(ConnectionError):
             self.pipe.send((task, checkpoint))
 
@@ -103,11 +98,7 @@ class Worker:
 
     def _died(self) -> Iterator[RunResult]:
         # Its end of the pipe closes before the process has ended and has an exit code.
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=5)
-        self.kill()
-        code = self.process.returncode
-        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        cause = self._end(TO_END)
         return self._results("failed", f"the worker process died ({cause})")
 
     def time_out(self) -> Iterator[RunResult]:
@@ -122,14 +113,15 @@ class Worker:
     def stop(self) -> None:
         """Let the worker end."""
         self.pipe.close()
-        self._wait()
+        self._end(TO_END)
 
     def kill(self) -> None:
-        self.dead, self.idle, self.deadline = True, True, math.inf
-        self.process.kill()
-        self._wait()
+        self._end(0)
 
-    def _wait(self) -> None:
-        assert self.process.stdin is not None
-        self.process.wait()
-        self.process.stdin.close()
+    def _end(self, seconds: float) -> str:
+        """End the process, if it has not ended yet. Returns how it ended."""
+        self.idle, self.deadline = True, math.inf
+        if self.dead:
+            return ""
+        self.dead = True
+        return self.server.end_worker(self.number, seconds)

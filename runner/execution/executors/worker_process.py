@@ -1,15 +1,12 @@
-"""The program of a worker process: it gets jobs and sends events, until the driver closes the pipe or dies."""
+"""What a worker process does: it gets jobs and sends events, until the driver closes the pipe or dies."""
 
 import importlib
 import os
-import signal
 import socket
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
@@ -26,23 +23,24 @@ class NodeCheck:
     versions: dict[str, Any]
 
 
-def main() -> None:
-    """Work until the driver is gone. The program's argument is the file descriptor of its end of the pipe."""
-    descriptor = int(sys.argv[1])
-    os.set_inheritable(descriptor, False)
-    # Ctrl-C reaches the whole group; the driver decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_driver, args=(os.dup(0),), daemon=True).start()
-    # A network that reads its standard input gets nothing, and does not wait.
-    with Path(os.devnull).open() as nothing:
-        os.dup2(nothing.fileno(), 0)
+def main(pipe: Connection, lifeline: Connection, gpu: str | None, note: str) -> None:
+    """Work until the driver closes its end of the pipe or dies. The lifeline ends when it dies."""
+    import numpy
+
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    # A fork begins with the state of its parent's generator. Python reseeds its own generator, numpy does not.
+    numpy.random.seed()
+    threading.Thread(target=_end_with_driver, args=(lifeline.fileno(),), daemon=True).start()
     with suppress(EOFError, ConnectionError):
-        _work(Connection(descriptor))
+        if note:
+            pipe.send(Note(note))
+        _work(pipe)
 
 
-def _end_with_driver(standard_input: int) -> None:
+def _end_with_driver(lifeline: int) -> None:
     """End at once when the driver dies, also in the middle of an epoch."""
-    while os.read(standard_input, 1):
+    while os.read(lifeline, 1):
         pass
     os._exit(1)
 
@@ -51,7 +49,11 @@ def _work(pipe: Connection) -> None:
     options, node = pipe.recv()
     for package in node.packages if node else ():
         importlib.import_module(package)
-    load_plugins(options.plugins)
+    try:
+        load_plugins(options.plugins)
+    except UserError as error:
+        pipe.send(error)
+        return
 
     from runner.training.data.datasets import load
     from runner.training.networks import DeviceLostError

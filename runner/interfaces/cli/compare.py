@@ -61,7 +61,7 @@ def print_comparison(folders: Sequence[Path], style: Any = "table", **selection:
     # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
     console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
-    comparison = compare([load(folder) for folder in folders], **selection)
+    comparison = compare([load(folder, whole=False) for folder in folders], **selection)
     click.echo(render(comparison, style, color=color), color=color or None)
 
 

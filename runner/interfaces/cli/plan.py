@@ -64,7 +64,8 @@ def print_plan(
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
     stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
     layers = plans.describe_kernels(sweep, kernels) if kernels else ()
-    for line in chain(plans.describe(sweep), stacks, _cuda_lines(sweep, data_dir), layers, time):
+    click.echo("\n".join(plans.describe(sweep)))
+    for line in chain(stacks, _cuda_lines(sweep, data_dir), layers, time):
         click.echo(line)
 
 

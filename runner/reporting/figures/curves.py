@@ -30,23 +30,25 @@ def curves(study: Study, quantity: Literal["accuracy", "loss"]) -> list[Panel]:
     columns = (f"valid_{quantity}", f"train_{quantity}")
     known = [column for column in columns if study.results.metrics[column].notna().any()]
     tables = {column: study.by_epoch(column).to_numpy() for column in known}
+    epochs = np.sort(study.results.metrics["epoch"].unique()).astype(float)
+    seconds = study.by_epoch("run_duration").to_numpy()
     return [
-        _curve_panel(study, cell, column, values, by_epoch)
+        _curve_panel(study, cell, column, values, epochs, clock)
         for cell in range(len(study.cells))
         for column, values in tables.items()
-        for by_epoch in (True, False)
+        for clock in (None, seconds)
     ]
 
 
-def _curve_panel(study: Study, cell: int, column: str, values: Values, by_epoch: bool) -> Panel:
+def _curve_panel(study: Study, cell: int, column: str, values: Values, epochs: Values, seconds: Values | None) -> Panel:
+    """`values` [runs, epochs] against the epochs or, where they are given, against `seconds` [runs, epochs]."""
     values = np.where(np.isfinite(values), values, np.nan)
     values = 100 * values if is_share(column) else values
-    epochs = np.sort(study.results.metrics["epoch"].unique()).astype(float)
-    seconds = study.by_epoch("run_duration").to_numpy()
+    by_epoch = seconds is None
     lines: list[Line] = []
     ends = []
     for number, (line, runs) in enumerate(study.groups(cell)):
-        x = epochs if by_epoch else mean_band(seconds[runs])[0]
+        x = epochs if seconds is None else mean_band(seconds[runs])[0]
         if by_epoch and len(epochs) == 1:
             x = x + 0.1 * number  # dots side by side, so that they do not hide one another
         lines.append((line, x, values[runs]))

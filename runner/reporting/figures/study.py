@@ -92,7 +92,17 @@ def study(folder: Path, where: Where = None, target: float | None = None) -> Stu
 
     Errors: UserError where there is no sweep, or no run or parameter of `where`.
     """
-    results = _only(tables.load(folder), where or {})
+    return _study(_only(tables.load(folder, whole=False), where or {}), target)
+
+
+def timed_study(folder: Path, where: Where = None, target: float | None = None) -> Study:
+    """A `study` with a target: the one given, or else `default_target`, where there is one."""
+    found = study(folder, where, target)
+    default = default_target(found.comparison) if target is None else None
+    return found if default is None else _study(found.results, default)
+
+
+def _study(results: Results, target: float | None) -> Study:
     metric = "valid_accuracy"
     # The tutorial's loop does not validate.
     if results.metrics[metric].isna().all() and results.metrics["train_accuracy"].notna().any():
@@ -116,13 +126,6 @@ def study(folder: Path, where: Where = None, target: float | None = None) -> Stu
         line=np.argsort(order)[line],
         lines=series([names[code] for code in order], baseline_first=comparison.axis is not None),
     )
-
-
-def timed_study(folder: Path, where: Where = None, target: float | None = None) -> Study:
-    """A `study` with a target: the one given, or else `default_target`, where there is one."""
-    found = study(folder, where, target)
-    default = default_target(found.comparison) if target is None else None
-    return found if default is None else study(folder, where, default)
 
 
 def default_target(comparison: Comparison) -> float | None:

@@ -33,9 +33,9 @@ class Split:
     def __getitem__(self, index: Tensor | slice) -> "Split":
         return Split(self.images[index], self.labels[index])
 
-    def at(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """The images and labels at these positions."""
-        return self.images[index], self.labels[index]
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The images and labels at these positions. (`index_select` takes half the time of `images[index]`.)"""
+        return self.images.index_select(0, index), self.labels.index_select(0, index)
 
 
 @dataclass(frozen=True)

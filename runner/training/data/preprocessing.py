@@ -50,6 +50,11 @@ def prepare(
     return RunData(ready(train), valid, test, data.classes, train, mean, std)
 
 
+def data_of(run: RunSpec, root: Path, device: torch.device) -> RunData:
+    """The data of a run, from the data folder `root`, on a device."""
+    return prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
+
+
 def scaling(images: Tensor, trainset: str) -> tuple[float, float]:
     """(mean, std) that normalise pixels in 0..1, for `trainset: normal | not_normal | half`.
 

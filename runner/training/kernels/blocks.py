@@ -1,10 +1,9 @@
 """Layers whose activations are blocks of images: [blocks, C, H, W, lanes] (kernels.cpp has a picture).
 
-Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows
-and W columns of the inputs. Lanes without an image hold finite numbers, and their gradients are 0.
+Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows,
+W columns. Lanes without an image hold finite numbers, and their gradients are 0.
 """
 
-import ctypes
 from functools import cache
 from typing import Any
 
@@ -13,26 +12,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from runner.training.kernels.library import Library, aligned
+from runner.training.kernels.library import Layer, Library
 
 TOGETHER = 400_000
 """A convolution's gradients are added up over as many blocks as fit into this many bytes of a processor's cache."""
-
-
-def _fields(names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_long) for name in names.split()]
-
-
-class ConvolutionSizes(ctypes.Structure):
-    """The struct `Convolution` of the kernels."""
-
-    _fields_ = _fields("images channels rows columns outputs kernel padding relu pool group")
-
-
-class NormSizes(ctypes.Structure):
-    """The struct `Norm` of the kernels."""
-
-    _fields_ = _fields("images channels rows columns relu pool fixed")
 
 
 def to_blocks(library: Library, images: Tensor) -> Tensor:
@@ -50,17 +33,14 @@ def from_blocks(library: Library, blocked: Tensor, images: int) -> Tensor:
 
 
 def _blocked(library: Library, images: Tensor) -> Tensor:
-    images = images.contiguous()
-    count, size = len(images), images[0].numel()
-    blocks = images.new_empty(-(-count // library.lanes), *images.shape[1:], library.lanes)
-    library.call("to_blocks", images, count, size, blocks)
+    blocks = images.new_empty(-(-len(images) // library.lanes), *images.shape[1:], library.lanes)
+    library.call("to_blocks", Layer(*images.shape), images.contiguous(), blocks)
     return blocks
 
 
 def _plain(library: Library, blocked: Tensor, images: int) -> Tensor:
-    blocked = aligned(blocked)
     plain = blocked.new_empty(images, *blocked.shape[1:-1])
-    library.call("from_blocks", blocked, images, plain[0].numel(), plain)
+    library.call("from_blocks", Layer(*plain.shape), blocked.contiguous(), plain)
     return plain
 
 
@@ -112,7 +92,7 @@ class Convolution:
             raise RuntimeError(f"{self.layer}: images of {rows}×{columns} are too small")
         return H, W
 
-    def _sizes(self, images: int, rows: int, columns: int, dx: bool) -> tuple[ConvolutionSizes, int, int]:
+    def _sizes(self, images: int, rows: int, columns: int, dx: bool) -> tuple[Layer, int, int]:
         """The kernel's sizes, and the numbers that it needs as scratch, forward and backward."""
         C, outputs, lanes = self.layer.in_channels, self.layer.out_channels, self.library.lanes
         border = max(self.kernel - 1 - self.padding, 0) if dx else 0
@@ -121,9 +101,7 @@ class Convolution:
         padded = C * H * W * lanes if self.padding else 0
         block = padded + outputs * (H_out + 2 * border) * (W_out + 2 * border) * lanes
         group = max(1, min(-(-images // lanes), TOGETHER // (4 * block)))
-        sizes = ConvolutionSizes(
-            images, C, rows, columns, outputs, self.kernel, self.padding, self.relu, self.pool, group
-        )
+        sizes = Layer(images, C, rows, columns, outputs, self.kernel, self.padding, self.relu, self.pool, group)
         return sizes, padded + 2 * 6 * W_out * lanes, group * block
 
 
@@ -131,7 +109,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Convolution, plan: Any) -> Tensor:
         sizes, scratch, _ = plan
-        x, weight, bias = aligned(x), weight.contiguous(), None if bias is None else bias.contiguous()
+        x, weight, bias = x.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
         shape = len(x), sizes.outputs, *layer.output(sizes.rows, sizes.columns), x.shape[4]
         y = x.new_empty(shape)
         places = torch.empty(shape, dtype=torch.int8) if layer.relu or layer.pool else None
@@ -154,7 +132,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight, places = ctx.saved_tensors
         sizes, _, scratch = ctx.plan
-        gradient = aligned(gradient)
+        gradient = gradient.contiguous()
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         dw, db = torch.zeros_like(weight), x.new_zeros(sizes.outputs) if ctx.needs_input_grad[2] else None
         taps = torch.empty(dw[0].numel(), dtype=torch.int64)
@@ -184,10 +162,10 @@ class Norm:
         layer, C = self.layer, x.shape[1]
         if layer.num_features != C:
             raise RuntimeError(f"{layer} got images of {C} channels")
-        sizes = NormSizes(images, *x.shape[1:4], self.relu, self.pool)
+        sizes = Layer(images, *x.shape[1:4], relu=self.relu, pool=self.pool)
         mean, var = layer.running_mean, layer.running_var
         if layer.training or mean is None or var is None:
-            x, count = aligned(x), images * x.shape[2] * x.shape[3]
+            x, count = x.contiguous(), images * x.shape[2] * x.shape[3]
             if count == 1:
                 raise ValueError(f"Expected more than 1 value per channel when training; {layer} got one")
             mean, var = x.new_empty(2, C)
@@ -222,9 +200,9 @@ class _Norm(torch.autograd.Function):
         mean: Tensor,
         inverse: Tensor,
         layer: Norm,
-        sizes: NormSizes,
+        sizes: Layer,
     ) -> Tensor:
-        x = aligned(x)
+        x = x.contiguous()
         scale = inverse if gamma is None else inverse * gamma
         shift = -mean * scale if beta is None else beta - mean * scale
         step = 2 if layer.pool else 1
@@ -242,7 +220,7 @@ class _Norm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, mean, inverse, scale, places = ctx.saved_tensors
-        gradient, dx = aligned(gradient), torch.empty_like(x)
+        gradient, dx = gradient.contiguous(), torch.empty_like(x)
         dgamma, dbeta = x.new_empty(2, x.shape[1])
         ctx.layer.library.call(
             "normalise_backward",

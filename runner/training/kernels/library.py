@@ -20,8 +20,14 @@ FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 
 MISSING = "bnbench was installed without kernels for this processor (the installation needs a C++ compiler)"
 
-ALIGNMENT = 64
-"""The kernels read a vector at an address that is divisible by this many bytes. torch allocates memory so."""
+
+FIELDS = ("images", "channels", "rows", "columns", "outputs", "kernel", "padding", "relu", "pool", "group", "fixed")
+
+
+class Layer(ctypes.Structure):
+    """The sizes of a layer, as the kernels take them."""
+
+    _fields_ = [(name, ctypes.c_long) for name in FIELDS]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Library:
     def __str__(self) -> str:
         return f"{self.name} {self.digest[:12]}"
 
-    def call(self, function: str, *arguments: ctypes.Structure | Tensor | int | None) -> None:
+    def call(self, function: str, *arguments: Layer | Tensor | None) -> None:
         """Call a function of the kernels. Tensors are contiguous; None stands for a tensor that is not needed."""
         # The tensors stay in `arguments`, so that their memory is theirs until the function returns.
         getattr(self.functions, function)(*map(_passed, arguments))
@@ -75,13 +81,7 @@ def _load() -> Library | None:
     return None
 
 
-def aligned(tensor: Tensor) -> Tensor:
-    """The tensor, contiguous and at an aligned address; a copy where it is not."""
-    tensor = tensor.contiguous()
-    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
-
-
-def _passed(argument: ctypes.Structure | Tensor | int | None) -> Any:
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else ctypes.c_long(argument or 0)
+def _passed(argument: Layer | Tensor | None) -> Any:
+    if argument is None:
+        return None
+    return ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else ctypes.byref(argument)

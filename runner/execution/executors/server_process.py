@@ -1,0 +1,118 @@
+"""The program of a server: it imports torch and reads data once, and starts workers, until the driver is gone."""
+
+import gc
+import importlib
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+
+from runner.config.run_spec import RunSpec
+from runner.execution.executors import worker_process
+from runner.registry import load_plugins
+
+FORKS = sys.platform == "linux"
+"""Whether workers are forked. Python does not trust a fork on macOS, because the system's libraries start threads."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a worker. The descriptor of its pipe follows. `gpu` names the only GPU that it sees; None for all."""
+
+    number: int
+    run: RunSpec
+    data_dir: Path
+    gpu: str | None
+
+
+@dataclass(frozen=True)
+class End:
+    """Give a worker some seconds to end by itself, then kill it. The answer is its exit code; None if it is unknown."""
+
+    number: int
+    seconds: float
+
+
+def main() -> None:
+    """Serve the driver. The program's argument is the file descriptor of its end of the pipe."""
+    requests = Connection(int(sys.argv[1]))
+    os.set_inheritable(requests.fileno(), False)
+    # Ctrl-C reaches the whole group; the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if FORKS:
+        # Only the server may have its end of the pipe, so that the pipe ends when the server dies.
+        os.register_at_fork(after_in_child=requests.close)
+        _import_everything()
+    workers: dict[int, BaseProcess] = {}
+    with suppress(EOFError, ConnectionError), Connection(os.dup(0), writable=False) as lifeline:
+        while True:
+            request: Start | End = requests.recv()
+            if isinstance(request, Start):
+                with Connection(recv_handle(requests)) as pipe:
+                    workers[request.number] = _start(request, pipe, lifeline)
+            else:
+                worker = workers.pop(request.number, None)
+                requests.send(worker and _end(worker, request.seconds))
+
+
+def _import_everything() -> None:
+    load_plugins()
+    # torch imports torch._dynamo when a process makes its first optimizer.
+    for module in ("torch._dynamo", "runner.training.train"):
+        importlib.import_module(module)
+
+
+def _start(request: Start, pipe: Connection, lifeline: Connection) -> BaseProcess:
+    obstacle = ""
+    if FORKS:
+        _read(request.run, request.data_dir)
+        obstacle = _obstacle()
+    context = get_context("fork") if FORKS and not obstacle else get_context("spawn")
+    note = f"this worker was started as a program, not forked, because {obstacle}" if obstacle else ""
+    worker = context.Process(target=worker_process.main, args=(pipe, lifeline, request.gpu, note))
+    # The garbage collection of a worker would write to, and so copy, the memory that it shares.
+    gc.freeze()
+    worker.start()
+    return worker
+
+
+def _read(run: RunSpec, data_dir: Path) -> None:
+    """Read a run's data, so that workers share their memory. torch has one thread here, so that it starts none."""
+    import torch
+
+    from runner.training.data.datasets import load
+    from runner.training.data.preprocessing import data_of
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    # An error in the data is not reported here. The worker reads the data again, and reports it. It also reads the data
+    # that are not known here, because a plugin of the config registers them.
+    with suppress(Exception):
+        if run.device == "cpu":
+            data_of(run, data_dir, torch.device("cpu"))
+        else:
+            load(run.dataset, data_dir)
+    torch.set_num_threads(threads)
+
+
+def _obstacle() -> str:
+    """Why this process must not be forked; empty where it may be."""
+    import torch
+
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads > 1:
+        return f"the process that forks has {threads} threads (is OPENBLAS_NUM_THREADS set?)"
+    return "the process that forks uses CUDA" if torch.cuda.is_initialized() else ""
+
+
+def _end(worker: BaseProcess, seconds: float) -> int | None:
+    worker.join(seconds)
+    worker.kill()
+    worker.join()
+    return worker.exitcode
