@@ -195,6 +195,20 @@ def test_norm_layers_are_torchs_in_float64(number: int, training: bool, native: 
     check(network, x, native, training=training)
 
 
+def test_nothing_is_read_before_it_is_written(native: Library) -> None:
+    """torch fills new memory with NaN here, the kernels' scratch too."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        for case in CASES[::6]:
+            check(nn.Sequential(case.layer, *layers_of(case.after)), case.x, native, exact=True)
+            norm = nn.Sequential(nn.Conv2d(case.channels, 2, 2, padding=2), nn.BatchNorm2d(2), *layers_of(case.after))
+            made = outcome(norm, case.x, native)
+            assert all(value.isfinite().all() for value in made.values())
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_several_steps_move_the_averages_like_torchs(native: Library) -> None:
     for momentum in (None, 0.1, 0.0):
         norm = nn.BatchNorm2d(3, momentum=momentum)
