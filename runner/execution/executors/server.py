@@ -24,6 +24,9 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+TO_EXIT = 5.0
+"""Seconds that a server whose pipe has ended gets to exit."""
+
 _PROGRAM = "from runner.execution.executors.server_process import main; main()"
 
 
@@ -35,6 +38,8 @@ class Server:
 
     def __init__(self) -> None:
         self.numbers = count()
+        # How the server before this one ended, and the number of the first worker after it.
+        self.earlier, self.first = "", 0
         self._launch()
 
     def _launch(self) -> None:
@@ -58,14 +63,20 @@ class Server:
 
         This does not wait for the worker. If none can be started, the pipe ends.
         """
+        number = next(self.numbers)
         if self.process.poll() is not None:
             self.close()
+            self.earlier, self.first = _cause(self.process.returncode), number
             self._launch()
-        number = next(self.numbers)
-        # A server that has died closes the pipe.
-        with suppress(ConnectionError):
-            self.requests.send(Start(number, run, data_dir, gpu))
-            send_handle(self.requests, pipe.fileno(), self.process.pid)
+        try:
+            # A server that has died closes the pipe.
+            with suppress(ConnectionError):
+                self.requests.send(Start(number, run, data_dir, gpu))
+                send_handle(self.requests, pipe.fileno(), self.process.pid)
+        except BaseException:
+            # The server would take the next request for the missing half of this one.
+            self.close()
+            raise
         return number
 
     def end_worker(self, number: int, seconds: float) -> str:
@@ -73,12 +84,17 @@ class Server:
 
         Errors: UserError where no worker can be started, for example because torch cannot be imported.
         """
+        if number < self.first:
+            return f"with the process that started it: {self.earlier}"
         code: int | None = None
         try:
             if self.process.poll() is None:
                 self.requests.send(End(number, seconds))
                 code = self.requests.recv()
         except (EOFError, ConnectionError):
+            # It is ending, and its exit code says why.
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(TO_EXIT)
             self.close()
         except BaseException:
             # The answer to an interrupted question would be taken for the next one's.
@@ -86,9 +102,11 @@ class Server:
             raise
         if code is not None:
             return _cause(code)
-        if self.process.returncode and self.process.returncode > 0:
+        if self.process.returncode is None:
+            return "it could not be started; the error is above"
+        if self.process.returncode > 0:
             raise UserError("no worker can be started: the error of the process that starts them is above")
-        return f"with the process that started it: {_cause(self.process.returncode or 0)}"
+        return f"with the process that started it: {_cause(self.process.returncode)}"
 
     def close(self) -> None:
         """End the server, and the workers that it still has."""
@@ -100,4 +118,9 @@ class Server:
 
 
 def _cause(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    # Real-time signals have no name.
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"

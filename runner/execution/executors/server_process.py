@@ -5,6 +5,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -49,16 +50,32 @@ def main() -> None:
         # Only the server may have its end of the pipe, so that the pipe ends when the server dies.
         os.register_at_fork(after_in_child=requests.close)
         _import_everything()
+    try:
+        _serve(requests)
+    except (EOFError, ConnectionError):
+        # The driver is gone.
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        # Not `sys.exit`: multiprocessing would wait for the workers, and the driver for this process.
+        os._exit(1)
+
+
+def _serve(requests: Connection) -> None:
     workers: dict[int, BaseProcess] = {}
-    with suppress(EOFError, ConnectionError), Connection(os.dup(0), writable=False) as lifeline:
+    with Connection(os.dup(0), writable=False) as lifeline:
         while True:
             request: Start | End = requests.recv()
-            if isinstance(request, Start):
-                with Connection(recv_handle(requests)) as pipe:
-                    workers[request.number] = _start(request, pipe, lifeline)
-            else:
+            if isinstance(request, End):
                 worker = workers.pop(request.number, None)
                 requests.send(worker and _end(worker, request.seconds))
+                continue
+            with Connection(recv_handle(requests)) as pipe:
+                try:
+                    workers[request.number] = _start(request, pipe, lifeline)
+                except OSError as error:
+                    # The pipe ends, so the driver learns it. There may be too many processes, or too little memory.
+                    print(f"a worker cannot be started: {error}", file=sys.stderr)
 
 
 def _import_everything() -> None:

@@ -6,7 +6,8 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from runner.errors import UserError
@@ -24,24 +25,28 @@ class NodeCheck:
 
 
 def main(pipe: Connection, lifeline: Connection, gpu: str | None, note: str) -> None:
-    """Work until the driver closes its end of the pipe or dies. The lifeline ends when it dies."""
+    """Work until the driver closes its end of the pipe, or until the driver or the server dies.
+
+    The lifeline ends when the driver dies.
+    """
     import numpy
 
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # A fork begins with the state of its parent's generator. Python reseeds its own generator, numpy does not.
     numpy.random.seed()
-    threading.Thread(target=_end_with_driver, args=(lifeline.fileno(),), daemon=True).start()
+    threading.Thread(target=_end_with_others, args=(lifeline,), daemon=True).start()
     with suppress(EOFError, ConnectionError):
         if note:
             pipe.send(Note(note))
         _work(pipe)
 
 
-def _end_with_driver(lifeline: int) -> None:
-    """End at once when the driver dies, also in the middle of an epoch."""
-    while os.read(lifeline, 1):
-        pass
+def _end_with_others(lifeline: Connection) -> None:
+    """End at once when the driver or the server dies, also in the middle of an epoch."""
+    server = parent_process()
+    assert server is not None
+    wait([lifeline, server.sentinel])
     os._exit(1)
 
 

@@ -1,9 +1,7 @@
 """`bnbench run` and `resume`."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import click
@@ -75,8 +73,6 @@ def _train(sweep: Sweep, out: Path, existing: Existing, options: dict[str, Any])
     from runner.execution.composition import shortfalls
     from runner.execution.driver import run_sweep
 
-    # Comparing needs pandas and scipy. Their import takes a second, which passes here while the workers start.
-    Thread(target=import_module, args=("runner.reporting.tables",)).start()
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
     if code in (0, 1) and not options["fail_fast"]:
         print_comparison([out / sweep.name])

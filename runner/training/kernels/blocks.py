@@ -1,10 +1,10 @@
 """Layers whose activations are blocks of images: [blocks, C, H, W, lanes] (kernels.cpp has a picture).
 
-Each has a class that knows the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows,
+Each has a class that holds the torch layer, and an `autograd.Function` that calls the kernels. C is channels, H rows,
 W columns. Lanes without an image hold finite numbers, and their gradients are 0.
 """
 
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,57 +15,40 @@ from torch.nn import functional as F
 from runner.training.kernels.library import Library, Sizes
 
 TOGETHER = 400_000
-"""A convolution's gradients are added up over as many blocks as fit into this many bytes of a processor's cache."""
+"""The backward pass handles as many blocks at once as fit into this many bytes, a part of a core's L2 cache."""
+
+TILE_ROWS = 6
+"""The most outputs of a tile (`MAX_A` in kernels.cpp)."""
 
 
-def to_blocks(library: Library, images: Tensor) -> Tensor:
-    """Images [N, C, H, W] as blocks."""
+def to_blocks(images: Tensor, lanes: int) -> Tensor:
+    """Images [N, C, H, W] as blocks.
+
+    >>> from_blocks(to_blocks(torch.ones(20, 3, 4, 5), lanes=16), images=20).shape
+    torch.Size([20, 3, 4, 5])
+    """
     if images.dim() != 4 or images.dtype != torch.float32:
         raise RuntimeError(f"a convolution of float32 images [N, C, H, W] got {images.dtype} {list(images.shape)}")
-    blocked: Tensor = _ToBlocks.apply(images, library)
+    # Zeros in place of the images that the last block lacks.
+    full = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -len(images) % lanes))
+    blocked: Tensor = full.unflatten(0, (-1, lanes)).movedim(1, -1).contiguous()
     return blocked
 
 
-def from_blocks(library: Library, blocked: Tensor, images: int) -> Tensor:
+def from_blocks(blocked: Tensor, images: int) -> Tensor:
     """Blocks as this many images [N, C, H, W]."""
-    plain: Tensor = _FromBlocks.apply(blocked, images, library)
-    return plain
+    return blocked.movedim(-1, 1).flatten(0, 1)[:images]
 
 
-def _blocked(library: Library, images: Tensor) -> Tensor:
-    blocks = images.new_empty(-(-len(images) // library.lanes), *images.shape[1:], library.lanes)
-    library.call("to_blocks", Sizes(*images.shape), images.contiguous(), blocks)
-    return blocks
+@dataclass(frozen=True)
+class _Plan:
+    """The sizes of a convolution, the size of its outputs, and how many numbers of scratch it needs in each pass."""
 
-
-def _plain(library: Library, blocked: Tensor, images: int) -> Tensor:
-    plain = blocked.new_empty(images, *blocked.shape[1:-1])
-    library.call("from_blocks", Sizes(*plain.shape), blocked.contiguous(), plain)
-    return plain
-
-
-class _ToBlocks(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, library: Library) -> Tensor:
-        ctx.library, ctx.images = library, len(images)
-        return _blocked(library, images)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _plain(ctx.library, gradient, ctx.images), None
-
-
-class _FromBlocks(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, blocked: Tensor, images: int, library: Library) -> Tensor:
-        ctx.library = library
-        return _plain(library, blocked, images)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _blocked(ctx.library, gradient), None, None
+    sizes: Sizes
+    rows: int
+    columns: int
+    forward: int
+    backward: int
 
 
 class Convolution:
@@ -73,47 +56,39 @@ class Convolution:
 
     def __init__(self, library: Library, layer: nn.Conv2d, relu: bool, pool: bool) -> None:
         self.library, self.layer, self.relu, self.pool = library, layer, relu, pool
-        self.kernel, self.padding = layer.kernel_size[0], padding_of(layer)
-        self.sizes = cache(self._sizes)
+        self.filter, self.padding = layer.kernel_size[0], padding_of(layer)
 
     def __call__(self, x: Tensor, images: int) -> Tensor:
         if x.shape[1] != self.layer.in_channels:
             raise RuntimeError(f"{self.layer} got images of {x.shape[1]} channels")
-        y: Tensor = _Convolution.apply(
-            x, self.layer.weight, self.layer.bias, self, self.sizes(images, *x.shape[2:4], x.requires_grad)
-        )
+        plan = self._plan(images, x.shape[2], x.shape[3], x.requires_grad)
+        y: Tensor = _Convolution.apply(x, self.layer.weight, self.layer.bias, self, plan)
         return y
 
-    def output(self, rows: int, columns: int) -> tuple[int, int]:
-        """The height and width of the outputs."""
-        step = 2 if self.pool else 1
-        H, W = ((size + 2 * self.padding - self.kernel + 1) // step for size in (rows, columns))
-        if min(H, W) < 1:
-            raise RuntimeError(f"{self.layer}: images of {rows}×{columns} are too small")
-        return H, W
-
-    def _sizes(self, images: int, rows: int, columns: int, dx: bool) -> tuple[Sizes, int, int]:
-        """The kernel's sizes, and the numbers that it needs as scratch, forward and backward."""
+    def _plan(self, images: int, rows: int, columns: int, dx: bool) -> _Plan:
+        """dx: whether the gradient of the input is needed."""
         C, outputs, lanes = self.layer.in_channels, self.layer.out_channels, self.library.lanes
-        border = max(self.kernel - 1 - self.padding, 0) if dx else 0
         H, W = rows + 2 * self.padding, columns + 2 * self.padding
-        H_out, W_out = H - self.kernel + 1, W - self.kernel + 1
+        H_out, W_out, stride = H - self.filter + 1, W - self.filter + 1, 2 if self.pool else 1
+        if min(H_out, W_out) < stride:
+            raise RuntimeError(f"{self.layer}: images of {rows}×{columns} are too small")
+        border = max(self.filter - 1 - self.padding, 0) if dx else 0
         padded = C * H * W * lanes if self.padding else 0
         block = padded + outputs * (H_out + 2 * border) * (W_out + 2 * border) * lanes
         group = max(1, min(-(-images // lanes), TOGETHER // (4 * block)))
-        sizes = Sizes(images, C, rows, columns, outputs, self.kernel, self.padding, self.relu, self.pool, group)
-        return sizes, padded + 2 * 6 * W_out * lanes, group * block
+        sizes = Sizes(images, C, rows, columns, outputs, self.filter, self.padding, self.relu, self.pool, group)
+        forward = padded + 2 * TILE_ROWS * W_out * lanes
+        return _Plan(sizes, H_out // stride, W_out // stride, forward, group * block)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Convolution, plan: Any) -> Tensor:
-        sizes, scratch, _ = plan
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Convolution, plan: _Plan) -> Tensor:
         x, weight, bias = x.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
-        shape = len(x), sizes.outputs, *layer.output(sizes.rows, sizes.columns), x.shape[4]
+        shape = len(x), plan.sizes.outputs, plan.rows, plan.columns, x.shape[4]
         y = x.new_empty(shape)
         places = torch.empty(shape, dtype=torch.int8) if layer.relu or layer.pool else None
-        layer.library.call("convolution", sizes, x, weight, bias, y, places, x.new_empty(scratch))
+        layer.library.call("convolution", plan.sizes, x, weight, bias, y, places, x.new_empty(plan.forward))
         ctx.layer, ctx.plan = layer, plan
         ctx.save_for_backward(x, weight, places)
         return y
@@ -122,14 +97,12 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight, places = ctx.saved_tensors
-        sizes, _, scratch = ctx.plan
-        gradient = gradient.contiguous()
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dw, db = torch.zeros_like(weight), x.new_zeros(sizes.outputs) if ctx.needs_input_grad[2] else None
-        taps = torch.empty(dw[0].numel(), dtype=torch.int64)
-        ctx.layer.library.call(
-            "convolution_backward", sizes, x, weight, gradient, places, dw, db, dx, taps, x.new_empty(scratch)
-        )
+        plan, needs = ctx.plan, ctx.needs_input_grad
+        dx = torch.empty_like(x) if needs[0] else None
+        dw, db = torch.zeros_like(weight), x.new_zeros(plan.sizes.outputs) if needs[2] else None
+        scratch, gradient = x.new_empty(plan.backward), gradient.contiguous()
+        call = ctx.layer.library.call
+        call("convolution_backward", plan.sizes, x, weight, gradient, places, dw, db, dx, scratch)
         return dx, dw, db, None, None
 
 

@@ -2,23 +2,27 @@
 // calls these functions through ctypes.
 //
 // Images are kept in blocks of LANES. The same pixel of all images of a block is one vector V, so that one instruction
-// treats LANES images at once, whatever the size of an image or a kernel is:
+// treats LANES images at once, whatever the size of an image or a filter is:
 //
 //     float x[blocks][channels][rows][columns][LANES]
 //
 //     block 0, channel 0, row 0:   | pixel 0 of images 0..15 | pixel 1 of images 0..15 | ...   one |...| is one V
 //
-// In the last block, lanes can be without an image. Outputs are 0 there, and gradients must be 0 there.
+// In the last block, lanes can be without an image. Inputs must be finite there, and gradients must be 0.
 //
-// A tile is a small rectangle of results, A down and T across, that stays in registers while it is summed up. So each
-// value that is loaded serves several multiplications. The compiler makes one fused multiply-add of `sum += a * b`.
+// A tile is A outputs × T neighbouring pixels (or taps). Its sums stay in registers, so that each value that is loaded
+// serves several multiplications. The compiler makes one fused multiply-add of `sum += a * b`. A tap is one of the
+// filter × filter positions of a filter.
 #include <stdint.h>
+
+#include <algorithm>
 
 #if defined(__AVX512F__)  // 32 registers of 16 numbers
 constexpr long LANES = 16, MAX_A = 6, MAX_T = 4;
-#else  // AVX2: 16 registers of 8 numbers
+#else  // AVX2: 16 registers of 8 numbers (ARM: 32 of 4)
 constexpr long LANES = 8, MAX_A = 4, MAX_T = 3;
 #endif
+static_assert(MAX_A <= 6 && MAX_T <= 4, "TILE has functions up to this size, and blocks.py makes room for 6 rows");
 
 typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
@@ -26,23 +30,14 @@ typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
 
 static inline V &at(float *x, long i) { return ((V *)x)[i]; }
 static inline const V &at(const float *x, long i) { return ((const V *)x)[i]; }
-static inline const Bytes *from(const Bytes *places, long i) { return places ? places + i : nullptr; }
-static inline V all(float value) { return value - V{}; }
-static inline long least(long a, long b) { return a < b ? a : b; }
-static inline long most(long a, long b) { return a > b ? a : b; }
-static inline long blocks_of(long images) { return (images + LANES - 1) / LANES; }
 
-static inline float sum(V v) {  // add the halves, then the quarters, ...
-    typedef float Half __attribute__((vector_size(LANES * 2)));
+static inline float sum(V v) {
     typedef float Quarter __attribute__((vector_size(LANES)));
-    Half halves[2];
-    Quarter quarters[2];
-    __builtin_memcpy(halves, &v, sizeof v);
-    halves[0] += halves[1];
-    __builtin_memcpy(quarters, halves, sizeof quarters);
-    quarters[0] += quarters[1];
+    Quarter quarters[4];
+    __builtin_memcpy(quarters, &v, sizeof v);
+    Quarter four = quarters[0] + quarters[2] + (quarters[1] + quarters[3]);
     float total = 0;
-    for (long i = 0; i < LANES / 4; i++) total += quarters[0][i];
+    for (long i = 0; i < LANES / 4; i++) total += four[i];
     return total;
 }
 
@@ -52,7 +47,7 @@ static inline Ints occupied(long block, long images) {  // the lanes of a block 
     return lanes;
 }
 
-static inline long part(long left, long largest) {  // the size of the next tile, so that all have nearly the same size
+static inline long part(long left, long largest) {  // the size of the next tile: tiles of a row are about equal
     long tiles = (left + largest - 1) / largest;
     return (left + tiles - 1) / tiles;
 }
@@ -63,20 +58,21 @@ static inline long part(long left, long largest) {  // the size of the next tile
     TILES(F, 4), TILES(F, 5), TILES(F, 6)}; return sizes[(a) - 1][(t) - 1]; }())
 
 struct Sizes {
-    long images, channels, rows, columns, outputs, kernel, padding, relu, pool, group, fixed;
-    long step() const { return pool ? 2 : 1; }
+    long images, channels, rows, columns, outputs, filter, padding, relu, pool, group, fixed;
+    long stride() const { return pool ? 2 : 1; }
+    long blocks() const { return (images + LANES - 1) / LANES; }
 };
 
 // One row of one channel; with `pool`, two rows become one: y = scale · x + shift, then the maximum, then ReLU.
 // `places` says which of the 4 values the maximum is (of equal ones the first), and 4 where ReLU gives 0.
 // Conditions are written so that NaN, which is neither larger nor smaller than anything, goes through as in torch.
 static inline void finish(const Sizes *s, const float *x, long width, float scale, float shift, Ints lanes, float *y,
-                          Bytes *places) {
-    for (long i = 0; i < width / s->step(); i++) {
-        V best = at(x, s->step() * i) * all(scale) + all(shift);
+                          Bytes *places, long to) {
+    for (long i = 0; i < width / s->stride(); i++) {
+        V best = at(x, s->stride() * i) * scale + shift;
         Ints place = {};
         for (int k = 1; s->pool && k < 4; k++) {
-            V value = at(x, k / 2 * width + 2 * i + k % 2) * all(scale) + all(shift);
+            V value = at(x, k / 2 * width + 2 * i + k % 2) * scale + shift;
             Ints larger = (value > best) | (value != value);
             best = larger ? value : best;
             place = larger ? Ints{} + k : place;
@@ -86,47 +82,48 @@ static inline void finish(const Sizes *s, const float *x, long width, float scal
             best = none ? V{} : best;
             place = none ? Ints{} + 4 : place;
         }
-        at(y, i) = lanes ? best : V{};
-        if (places) places[i] = __builtin_convertvector(place, Bytes);
+        at(y, to + i) = lanes ? best : V{};
+        if (places) places[to + i] = __builtin_convertvector(place, Bytes);
     }
 }
 
-// Put the gradients of `finish`, one row, at their places in one or two rows of g, whose distance is `next`.
-static inline void spread(const Sizes *s, const float *dy, const Bytes *places, long width, float *g, long next) {
+// Write one row of dy to its places in g. With `pool` this fills two rows of g, `next` pixels apart.
+static inline void spread(const Sizes *s, const float *dy, const Bytes *places, long from, long width, float *g, long next) {
     for (long i = 0; i < width; i++) {
-        Ints place = places ? __builtin_convertvector(places[i], Ints) : Ints{};
-        for (int k = 0; k < s->step() * s->step(); k++)
-            at(g, k / 2 * next + s->step() * i + k % 2) = place == k ? at(dy, i) : V{};
+        Ints place = places ? __builtin_convertvector(places[from + i], Ints) : Ints{};
+        for (int k = 0; k < s->stride() * s->stride(); k++)
+            at(g, k / 2 * next + s->stride() * i + k % 2) = place == k ? at(dy, from + i) : V{};
     }
 }
 
-// Weights by distances: between two results, between two channels that are summed, between two taps of a filter.
+// Weights, and how far apart in memory two results, two channels that are summed, and two taps are.
 struct Weights {
     const float *first;
     long result, summed, tap;
 };
 
-// What one row of windows covers: rows `first` to `last` and columns `left` to `right` of images; all else is 0.
+// The part of a row of windows that lies on the image: rows `first` to `last` of the filter, and columns `left` to
+// `right`. Everything else is 0 and is left out.
 struct Cover {
-    long kernel, first, last, left, right;
+    long filter, first, last, left, right;
 };
 
-static inline Cover cover(long kernel, long edge, long row, long rows, long columns) {
-    return {kernel, most(0, edge - row), least(kernel, edge + rows - row), edge, edge + columns};
+static inline Cover cover(long filter, long edge, long row, long rows, long columns) {
+    return {filter, std::max(0L, edge - row), std::min(filter, edge + rows - row), edge, edge + columns};
 }
 
 // y[a][t] = Σ w[a][channel][k][j] · x[channel][k][i + j + t], for A results and T neighbouring pixels (or columns).
 template <int A, int T>
 static void products(const float *x, long plane, long row, long channels, Cover c, long i, Weights w, float *y, long y_plane) {
     V sums[A][T] = {};
-    long start = most(0, c.left - i - T + 1), end = least(c.kernel, c.right - i);
+    long start = std::max(0L, c.left - i - T + 1), end = std::min(c.filter, c.right - i);
     for (long channel = 0; channel < channels; channel++)
         for (long k = c.first; k < c.last; k++)
             for (long j = start; j < end; j++) {
                 const float *pixel = x + channel * plane + (k * row + i + j) * LANES;
-                const float *weight = w.first + channel * w.summed + (k * c.kernel + j) * w.tap;
+                const float *weight = w.first + channel * w.summed + (k * c.filter + j) * w.tap;
                 for (int a = 0; a < A; a++)
-                    for (int t = 0; t < T; t++) sums[a][t] += all(weight[a * w.result]) * at(pixel, t);
+                    for (int t = 0; t < T; t++) sums[a][t] += weight[a * w.result] * at(pixel, t);
             }
     for (int a = 0; a < A; a++)
         for (int t = 0; t < T; t++) at(y + a * y_plane, i + t) = sums[a][t];
@@ -140,40 +137,34 @@ static void row_of(long a, const float *x, long plane, long row, long channels, 
     }
 }
 
-static void pad(const Sizes *s, const float *x, float *y) {  // copy a block into the middle of y, whose border is 0
-    long row = s->columns + 2 * s->padding;
-    for (long c = 0; c < s->channels; c++)
+// A block with a border of 0: x itself if there is no padding; otherwise a copy in the middle of y, whose border is 0.
+static const float *pad(const Sizes *s, const float *x, float *y) {
+    long row = s->columns + 2 * s->padding, edge = s->padding * (row + 1);
+    for (long c = 0; s->padding && c < s->channels; c++)
         for (long r = 0; r < s->rows; r++)
-            __builtin_memcpy(y + ((c * (s->rows + 2 * s->padding) + r + s->padding) * row + s->padding) * LANES,
+            __builtin_memcpy(y + ((c * (s->rows + 2 * s->padding) + r) * row + edge) * LANES,
                              x + (c * s->rows + r) * s->columns * LANES, s->columns * sizeof(V));
+    return s->padding ? y : x;
 }
 
 extern "C" void convolution(const Sizes *s, const float *x, const float *w, const float *bias, float *y, Bytes *places,
                             float *scratch) {
-    long k = s->kernel, row = s->columns + 2 * s->padding, plane = (s->rows + 2 * s->padding) * row, count = s->channels * k * k;
-    long width = row - k + 1, rows = (plane / row - k + 1) / s->step(), columns = width / s->step();
-    float *sums = scratch + (s->padding ? s->channels * plane * LANES : 0);
-    if (s->padding) __builtin_memset(scratch, 0, s->channels * plane * sizeof(V));
-    for (long b = 0; b < blocks_of(s->images); b++) {
-        const float *images = x + b * s->channels * s->rows * s->columns * LANES;
-        if (s->padding) {
-            pad(s, images, scratch);
-            images = scratch;
-        }
+    long k = s->filter, row = s->columns + 2 * s->padding, plane = (s->rows + 2 * s->padding) * row, count = s->channels * k * k;
+    long width = row - k + 1, rows = (plane / row - k + 1) / s->stride(), columns = width / s->stride();
+    float *padded = scratch + 2 * MAX_A * width * LANES;
+    if (s->padding) __builtin_memset(padded, 0, s->channels * plane * sizeof(V));
+    for (long b = 0; b < s->blocks(); b++) {
+        const float *images = pad(s, x + b * s->channels * s->rows * s->columns * LANES, padded);
         for (long o = 0, a; o < s->outputs; o += a) {
             a = part(s->outputs - o, MAX_A);
             for (long r = 0; r < rows; r++) {
-                for (long i = 0; i < s->step(); i++) {
-                    long top = r * s->step() + i;
-                    row_of(a, images + top * row * LANES, plane * LANES, row, s->channels,
-                           cover(k, s->padding, top, s->rows, s->columns), {w + o * count, count, k * k, 1},
-                           sums + i * width * LANES, 2 * width * LANES, width);
-                }
-                for (long i = 0; i < a; i++) {
-                    long to = ((b * s->outputs + o + i) * rows + r) * columns;
-                    finish(s, sums + i * 2 * width * LANES, width, 1, bias ? bias[o + i] : 0, occupied(b, s->images),
-                           y + to * LANES, (Bytes *)from(places, to));
-                }
+                for (long i = 0; i < s->stride(); i++)
+                    row_of(a, images + (r * s->stride() + i) * row * LANES, plane * LANES, row, s->channels,
+                           cover(k, s->padding, r * s->stride() + i, s->rows, s->columns), {w + o * count, count, k * k, 1},
+                           scratch + i * width * LANES, 2 * width * LANES, width);
+                for (long i = 0; i < a; i++)
+                    finish(s, scratch + i * 2 * width * LANES, width, 1, bias ? bias[o + i] : 0, occupied(b, s->images), y,
+                           places, ((b * s->outputs + o + i) * rows + r) * columns);
             }
         }
     }
@@ -195,30 +186,29 @@ static void weights(const float *x, const long *taps, long x_row, long x_block, 
         for (int t = 0; t < T; t++) dw[a * dw_row + t] += sum(sums[a][t]);
 }
 
-// dw and db are 0 before. Without dx, the input's gradient is left out. It is a convolution of g, the outputs' gradient
-// with a border of 0, with every filter turned around. `group` blocks at a time share the cost of adding up lanes.
+// dw and db are 0 before the call. If dx is null, it is not computed. dx is a convolution of g with reversed filters, and
+// g is dy at its places, with a border of 0. The lanes of `group` blocks are summed together, because that takes time.
 extern "C" void convolution_backward(const Sizes *s, const float *x, const float *w, const float *dy, const Bytes *places,
-                                     float *dw, float *db, float *dx, long *taps, float *scratch) {
-    long k = s->kernel, count = s->channels * k * k, size = s->rows * s->columns;
+                                     float *dw, float *db, float *dx, float *scratch) {
+    long k = s->filter, count = s->channels * k * k, size = s->rows * s->columns;
     long x_row = s->columns + 2 * s->padding, x_plane = (s->rows + 2 * s->padding) * x_row, x_block = s->channels * x_plane;
-    long height = x_plane / x_row - k + 1, width = x_row - k + 1, rows = height / s->step(), columns = width / s->step();
-    long edge = k - 1 - s->padding, border = dx ? most(0, edge) : 0, g_row = width + 2 * border;
+    long height = x_plane / x_row - k + 1, width = x_row - k + 1, rows = height / s->stride(), columns = width / s->stride();
+    long edge = k - 1 - s->padding, border = dx ? std::max(0L, edge) : 0, g_row = width + 2 * border;
     long g_plane = (height + 2 * border) * g_row, g_block = s->outputs * g_plane;
     float *inner = scratch + border * (g_row + 1) * LANES, *padded = scratch + s->group * g_block * LANES;
     __builtin_memset(scratch, 0, s->group * (g_block + (s->padding ? x_block : 0)) * sizeof(V));
-    for (long t = 0; t < count; t++) taps[t] = t / (k * k) * x_plane + t / k % k * x_row + t % k;
-    for (long first = 0; first < blocks_of(s->images); first += s->group) {
-        long blocks = least(s->group, blocks_of(s->images) - first);
+    for (long first = 0; first < s->blocks(); first += s->group) {
+        long blocks = std::min(s->group, s->blocks() - first);
         const float *images = s->padding ? padded : x + first * x_block * LANES;
         for (long b = 0; b < blocks; b++) {
-            if (s->padding) pad(s, x + (first + b) * s->channels * size * LANES, padded + b * x_block * LANES);
+            pad(s, x + (first + b) * s->channels * size * LANES, padded + b * x_block * LANES);
             for (long o = 0; o < s->outputs; o++) {
                 V total = {};
                 for (long r = 0; r < rows; r++) {
                     long pooled = (((first + b) * s->outputs + o) * rows + r) * columns;
-                    float *g = inner + (b * g_block + o * g_plane + r * s->step() * g_row) * LANES;
-                    spread(s, dy + pooled * LANES, from(places, pooled), columns, g, g_row);
-                    for (long i = 0; i < columns * s->step(); i++) total += at(g, i) + (s->pool ? at(g, g_row + i) : V{});
+                    float *g = inner + (b * g_block + o * g_plane + r * s->stride() * g_row) * LANES;
+                    spread(s, dy, places, pooled, columns, g, g_row);
+                    for (long i = 0; i < columns * s->stride(); i++) total += at(g, i) + (s->pool ? at(g, g_row + i) : V{});
                 }
                 if (db) db[o] += sum(total);
             }
@@ -227,8 +217,10 @@ extern "C" void convolution_backward(const Sizes *s, const float *x, const float
             a = part(s->outputs - o, MAX_A);
             for (long tap = 0, t; tap < count; tap += t) {
                 t = part(count - tap, MAX_T);
-                TILE(weights, a, t)(images, taps + tap, x_row, x_block, inner + o * g_plane * LANES, g_plane, g_row, g_block,
-                                    rows * s->step(), columns * s->step(), blocks, dw + o * count + tap, count);
+                long taps[MAX_T];
+                for (long i = 0, n = tap; i < t; i++, n++) taps[i] = n / (k * k) * x_plane + n / k % k * x_row + n % k;
+                TILE(weights, a, t)(images, taps, x_row, x_block, inner + o * g_plane * LANES, g_plane, g_row, g_block,
+                                    rows * s->stride(), columns * s->stride(), blocks, dw + o * count + tap, count);
             }
         }
         for (long b = 0; dx && b < blocks; b++)
@@ -242,19 +234,19 @@ extern "C" void convolution_backward(const Sizes *s, const float *x, const float
     }
 }
 
-// The mean and the biased variance of each channel, over all images and pixels. Block by block (Chan et al. 1983).
+// The mean and the biased variance of each channel over all images and pixels, block by block (Chan et al. 1983).
 extern "C" void statistics(const Sizes *s, const float *x, float *mean, float *variance) {
     long size = s->rows * s->columns;
     for (long c = 0; c < s->channels; c++) {
         double middle = 0, squares = 0, count = 0;
-        for (long b = 0; b < blocks_of(s->images); b++) {
+        for (long b = 0; b < s->blocks(); b++) {
             const float *values = x + (b * s->channels + c) * size * LANES;
-            double more = least(LANES, s->images - b * LANES) * size;
+            double more = std::min(LANES, s->images - b * LANES) * size;
             V total = {}, squared = {};
             for (long i = 0; i < size; i++) total += occupied(b, s->images) ? at(values, i) : V{};
             double own = sum(total) / more, apart = own - middle;
             for (long i = 0; i < size; i++) {
-                V difference = occupied(b, s->images) ? at(values, i) - all(own) : V{};
+                V difference = occupied(b, s->images) ? at(values, i) - float(own) : V{};
                 squared += difference * difference;
             }
             squares += sum(squared) + apart * apart * count * more / (count + more);
@@ -267,12 +259,11 @@ extern "C" void statistics(const Sizes *s, const float *x, float *mean, float *v
 }
 
 extern "C" void normalise(const Sizes *s, const float *x, const float *scale, const float *shift, float *y, Bytes *places) {
-    long rows = s->rows / s->step(), columns = s->columns / s->step();
-    for (long c = 0; c < blocks_of(s->images) * s->channels; c++)
+    long rows = s->rows / s->stride(), columns = s->columns / s->stride();
+    for (long c = 0; c < s->blocks() * s->channels; c++)
         for (long r = 0; r < rows; r++)
-            finish(s, x + (c * s->rows + r * s->step()) * s->columns * LANES, s->columns, scale[c % s->channels],
-                   shift[c % s->channels], occupied(c / s->channels, s->images), y + (c * rows + r) * columns * LANES,
-                   (Bytes *)from(places, (c * rows + r) * columns));
+            finish(s, x + (c * s->rows + r * s->stride()) * s->columns * LANES, s->columns, scale[c % s->channels],
+                   shift[c % s->channels], occupied(c / s->channels, s->images), y, places, (c * rows + r) * columns);
 }
 
 // dx = scale · (g − mean(g) − x̂ · mean(g · x̂)), with x̂ = (x − mean) · inverse. With `fixed`, as in evaluation, mean
@@ -280,51 +271,38 @@ extern "C" void normalise(const Sizes *s, const float *x, const float *scale, co
 extern "C" void normalise_backward(const Sizes *s, const float *x, const float *mean, const float *inverse,
                                    const float *scale, const float *dy, const Bytes *places, float *dgamma, float *dbeta,
                                    float *dx, float *g) {
-    long rows = s->rows / s->step(), columns = s->columns / s->step(), size = s->rows * s->columns;
+    long rows = s->rows / s->stride(), columns = s->columns / s->stride(), size = s->rows * s->columns;
     double count = double(s->images) * size;
     __builtin_memset(g, 0, size * sizeof(V));
     for (long c = 0; c < s->channels; c++) {
         double gradients = 0, with_x = 0;
         for (int pass = 0; pass < 2; pass++)  // first the sums, then dx
-            for (long b = 0; b < blocks_of(s->images); b++) {
+            for (long b = 0; b < s->blocks(); b++) {
                 long channel = b * s->channels + c;
-                for (long r = 0; r < rows; r++) {
-                    long pooled = (channel * rows + r) * columns;
-                    spread(s, dy + pooled * LANES, from(places, pooled), columns, g + r * s->step() * s->columns * LANES,
+                for (long r = 0; r < rows; r++)
+                    spread(s, dy, places, (channel * rows + r) * columns, columns, g + r * s->stride() * s->columns * LANES,
                            s->columns);
-                }
                 V total = {}, total_x = {};
-                V mean_g = all(s->fixed ? 0 : gradients / count), mean_x = all(s->fixed ? 0 : with_x / count);
+                float mean_g = s->fixed ? 0 : gradients / count, mean_x = s->fixed ? 0 : with_x / count;
                 for (long i = 0; i < size; i++) {
-                    V standard = (at(x, channel * size + i) - all(mean[c])) * all(inverse[c]);
+                    V standard = (at(x, channel * size + i) - mean[c]) * inverse[c];
                     if (pass == 0) {
                         total += at(g, i);
                         total_x += at(g, i) * standard;
                     } else {
-                        V result = (at(g, i) - mean_g - standard * mean_x) * all(scale[c]);
+                        V result = (at(g, i) - mean_g - standard * mean_x) * scale[c];
                         at(dx, channel * size + i) = occupied(b, s->images) ? result : V{};
                     }
                 }
-                gradients += sum(total);  // nothing in the second pass
-                with_x += sum(total_x);
+                if (pass == 0) {
+                    gradients += sum(total);
+                    with_x += sum(total_x);
+                }
             }
         dgamma[c] = with_x;
         dbeta[c] = gradients;
     }
 }
 
-extern "C" void to_blocks(const Sizes *s, const float *images, float *x) {
-    long size = s->channels * s->rows * s->columns;
-    for (long i = 0; i < blocks_of(s->images) * size; i++)
-        for (long lane = 0, first = i / size * LANES; lane < LANES; lane++)
-            x[i * LANES + lane] = first + lane < s->images ? images[(first + lane) * size + i % size] : 0;
-}
-
-extern "C" void from_blocks(const Sizes *s, const float *x, float *images) {
-    long size = s->channels * s->rows * s->columns;
-    for (long image = 0; image < s->images; image++)
-        for (long i = 0; i < size; i++) images[image * size + i] = x[(image / LANES * size + i) * LANES + image % LANES];
-}
-
 extern "C" long lanes() { return LANES; }
-extern "C" long version() { return 1; }
+extern "C" long version() { return 2; }

@@ -21,10 +21,10 @@ FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 
 MISSING = "bnbench was installed without kernels for this processor (the installation needs a C++ compiler)"
 
-VERSION = 1
+VERSION = 2
 """It changes, here and in kernels.cpp, with the arguments of a function or the fields of `Sizes`."""
 
-FIELDS = ("images", "channels", "rows", "columns", "outputs", "kernel", "padding", "relu", "pool", "group", "fixed")
+FIELDS = ("images", "channels", "rows", "columns", "outputs", "filter", "padding", "relu", "pool", "group", "fixed")
 
 
 class Sizes(ctypes.Structure):
@@ -47,7 +47,7 @@ class Library:
 
     def call(self, function: str, *arguments: Sizes | Tensor | None) -> None:
         """Call a function of the kernels. Tensors are contiguous; None stands for a tensor that is not needed."""
-        # The tensors stay in `arguments`, so that their memory is theirs until the function returns.
+        # `arguments` keeps the tensors alive until the function returns.
         getattr(self.functions, function)(*map(_passed, arguments))
 
 

@@ -1,7 +1,7 @@
-"""A network as the steps that compute it fast on a CPU, with the values that it has as it is written.
+"""The steps that compute a network. They give what the network itself gives, except for rounding.
 
-A step is a function of the step before's output. Most are the network's own layers. Layers of an `nn.Sequential` that
-bnbench's own kernels can compute are one step, so that activations stay in blocks from one layer to the next.
+A step is a function of the output of the step before it. Most steps are the network's own layers. Layers of an
+`nn.Sequential` that native kernels can compute are one step, so that activations stay in blocks between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from runner.training.kernels.library import Library
 from runner.training.learners.learner import has_hooks, named_tensors
 from runner.training.learners.max_pooling import halves, may_come_first
 
-LARGEST_KERNEL = 7
+LARGEST_FILTER = 7
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus)
 """Layers that can work on blocks, because they treat each number by itself."""
@@ -43,10 +43,10 @@ class Native:
     layers: list[BlockLayer] = field(default_factory=list)
 
     def __call__(self, images: Tensor) -> Tensor:
-        x = to_blocks(self.library, images)
+        x = to_blocks(images, self.library.lanes)
         for layer in self.layers:
             x = layer(x, len(images))
-        return from_blocks(self.library, x, len(images))
+        return from_blocks(x, len(images))
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,23 @@ def program(network: nn.Module, library: Library | None) -> Program:
         relu, pooling = layers[second - 1 : second + 1]
         if may_come_first(pooling.layer, relu.layer) and not has_hooks(relu.layer) and not has_hooks(pooling.layer):
             layers[second - 1 : second + 1] = pooling, relu
+    if library is None:
+        return Program([each.layer for each in layers], [], list(map(str, layers)))
     steps: list[Callable[[Tensor], Tensor]] = []
     native: list[str] = []
     others: list[str] = []
     while layers:
-        blocks = steps[-1] if steps and isinstance(steps[-1], Native) else None
-        block_layer, count = _block_layer(library, layers, blocks is not None) if library else (None, 1)
-        if library and block_layer:
-            if not blocks:
-                blocks = Native(library)
-                steps.append(blocks)
-            blocks.layers.append(block_layer)
-        else:
+        last = steps[-1] if steps else None
+        block_layer, count = _block_layer(library, layers, isinstance(last, Native))
+        if block_layer is None:
             steps.append(layers[0].layer)
-        (native if block_layer else others).extend(map(str, layers[:count]))
+            others.append(str(layers[0]))
+        else:
+            if not isinstance(last, Native):
+                last = Native(library)
+                steps.append(last)
+            last.layers.append(block_layer)
+            native += map(str, layers[:count])
         del layers[:count]
     return Program(steps, native, others)
 
@@ -106,13 +109,16 @@ def _block_layer(library: Library, layers: Sequence[Named], blocked: bool) -> tu
     first, *others = [each.layer for each in layers[:3]]
     if has_hooks(first):
         return None, 1
-    pool = bool(others) and halves(others[0]) and not has_hooks(others[0])
-    after = others[1:] if pool else others
-    relu = bool(after) and type(after[0]) is nn.ReLU and not has_hooks(after[0])
+    count = 1
+    if pool := bool(others) and halves(others[0]) and not has_hooks(others[0]):
+        count += 1
+        del others[0]
+    if relu := bool(others) and type(others[0]) is nn.ReLU and not has_hooks(others[0]):
+        count += 1
     if type(first) is nn.Conv2d and _is_plain(first):
-        return Convolution(library, first, relu, pool), 1 + pool + relu
+        return Convolution(library, first, relu, pool), count
     if blocked and type(first) is nn.BatchNorm2d and _is_float32(first):
-        return Norm(library, first, relu, pool), 1 + pool + relu
+        return Norm(library, first, relu, pool), count
     if blocked and type(first) is nn.AvgPool2d and _averages_by_two(first):
         return average_pool, 1
     if blocked and type(first) in ELEMENTWISE:
@@ -124,7 +130,7 @@ def _is_plain(layer: nn.Conv2d) -> bool:
     """Whether the kernels can compute a convolution."""
     return (
         len({*layer.kernel_size}) == 1
-        and layer.kernel_size[0] <= LARGEST_KERNEL
+        and layer.kernel_size[0] <= LARGEST_FILTER
         and (isinstance(layer.padding, str) or len({*layer.padding}) == 1)
         and (layer.padding != "same" or layer.kernel_size[0] % 2 == 1)
         and (*layer.stride, *layer.dilation, layer.groups) == (1, 1, 1, 1, 1)

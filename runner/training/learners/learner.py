@@ -48,8 +48,8 @@ def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its `forward`. (torch has no public way to ask.)"""
-    forward = module._forward_hooks or module._forward_pre_hooks
+    """Whether a call of the module is more than its class's `forward`. (torch has no public way to ask.)"""
+    forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
