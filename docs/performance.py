@@ -35,7 +35,7 @@ LeNet is the tutorial's network `batch_norm`. MLP and CNN are the notebook's net
 the CNN has `nn.BatchNorm2d`. `conv_unit` is the CNN of the unit-order notes, also with `nn.BatchNorm2d`. The tutorial's
 loop trains LeNet and `conv_unit`, and the notebook's loop trains MLP and CNN.
 
-**Arithmetic alone** is a lower limit: the time that two cores need for the arithmetic of an epoch, if they do nothing
+**Arithmetic alone** is the time that two cores need for the arithmetic of an epoch, if they do nothing
 but multiply-adds in float32. `benchmarks/multiply_add.cpp` measures in the same benchmark how many of these a core can
 do. How many an epoch has follows from the layers (`benchmarks/arithmetic.py`): each convolution and each linear layer
 computes its outputs, its weight gradient and its input gradient. The first layer computes no input gradient, because
@@ -55,7 +55,8 @@ A kernel is the code that computes a layer. bnbench has kernels of its own for s
   gives blocks. ReLU and pooling are computed together with the layer before them.
 - **When they are used.** They compute float32 on one thread of a CPU, for runs that train alone. Stacks, runs with
   several threads, other precisions and CUDA use torch's kernels. So do all other layers, such as linear layers, and
-  also convolutions with a stride, a dilation or groups, and those whose kernel is not square or is larger than 7×7.
+  also convolutions with a stride, a dilation or groups, those whose filter is not square or is larger than 7×7, and
+  layers with hooks.
   Only layers that stand directly in an `nn.Sequential` are found. `bnbench plan CONFIG --kernels native` lists which
   layers use which kernels. A network without a convolution, such as the MLP, uses torch's kernels only.
 - **What they change.** They add up the same products in another order, so results differ by rounding. These differences
@@ -63,8 +64,9 @@ A kernel is the code that computes a layer. bnbench has kernels of its own for s
   in `runs.csv` names the kernels. A resumed sweep goes on with the kernels that it began with. `--kernels torch` uses
   torch's kernels.
 - **Where they come from.** They are compiled when bnbench is installed, if there is a C++ compiler. If there is none,
-  or if the processor has no AVX2, bnbench uses torch's kernels. `bnbench --version` names the kernels, and
-  `bnbench plan CONFIG --kernels auto` says why there are none. `--kernels native` is then an error.
+  or if the processor has neither AVX2 nor ARM's vectors, bnbench uses torch's kernels. `bnbench --version` names the
+  kernels, and `bnbench plan CONFIG --kernels auto` says why there are none. Without native kernels, `--kernels native`
+  is an error.
 
 ### Why torch's kernels are slow for few channels
 
@@ -80,9 +82,9 @@ The following did not help in trials by hand, which are not a part of `make benc
 HOW = """\
 ## Why bnbench is fast
 
-- **What the seconds include.** A whole command starts three processes, and each of them needs time to import what it
-  uses. In a short sweep, this is most of the time: see the table by number of runs. (In that table, the driver has
-  started already, and stacks train in its process.) The other tools use the normal memory settings of the system, not
+- **What the seconds include.** A whole command starts the driver and the process that forks the workers. Both import
+  torch, at the same time. In a short sweep, this is most of the time: see the table by number of runs. (In that table,
+  the driver has started already, and stacks train in its process.) The other tools use the normal memory settings of the system, not
   those of bnbench's workers (see **CPU** below). At batch 1000, these settings explain a part of bnbench's advantage.
 - **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
   finish more epochs per second than a single process with two threads. When a worker frees memory, the memory stays

@@ -1,7 +1,7 @@
 """A sweep from its config to its tables. The driver is the only writer; executors only yield events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from runner.config.jobs import longest_first, stackable
+from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
+from runner.errors import UserError
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
@@ -18,6 +20,7 @@ from runner.execution.executors.registry import executor
 from runner.execution.executors.server import Server
 from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
+from runner.execution.plan import programs
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
@@ -89,7 +92,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
-    kernels = _kernels(folder, options)
+    kernels = _kernels(folder, runs, options)
     described = environment.describe(datasets, data_dir, sweep.plugins, kernels)
 
     finished, checkpoints = set[str](), dict[str, Path]()
@@ -115,22 +118,41 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 
 
-def _kernels(folder: Path, options: Options) -> Kernels:
+def _kernels(folder: Path, runs: Sequence[RunSpec], options: Options) -> Kernels:
     """The kernels of this machine that the sweep trains with: "native" or "torch".
 
-    A sweep that began with torch's kernels goes on with them, unless others are asked for.
-    Errors: UserError where native kernels are asked for and missing.
+    A sweep that began with torch's kernels goes on with them.
+    Errors: UserError where native kernels are asked for and missing, or where the sweep began with other kernels.
     """
-    from runner.training.kernels.library import MISSING, library
+    from runner.training.kernels.library import identity
 
     asked = options.training.kernels
-    if asked == "auto" and options.existing == "resume" and recorded(folder, "kernels") == "torch":
+    before = recorded(folder, "kernels") if options.existing == "resume" else None
+    if asked == "auto" and before == "torch":
         return "torch"
-    if library(asked):
-        return "native"
-    if asked == "auto" and not options.quiet:
-        click.echo(f"torch's kernels are used, and training is slower: {MISSING}", err=True)
-    return "torch"
+    now = identity(asked)
+    if before not in (None, now) and not options.allow_changed:
+        remedy = "install bnbench again as it was" if asked == "auto" else "leave out --kernels"
+        message = f"this sweep began with kernels {before}, not {now}; {remedy}, or use --allow-changed"
+        raise UserError(f"{folder}: {message}")
+    if not options.quiet:
+        for line in _about_kernels(runs, asked, now):
+            click.echo(line, err=True)
+    return "torch" if now == "torch" else "native"
+
+
+def _about_kernels(runs: Sequence[RunSpec], asked: Kernels, now: str) -> Iterator[str]:
+    """What a user may not expect of the kernels that were asked for."""
+    from runner.training.kernels.library import MISSING, NEEDS, fits_native
+
+    if asked == "auto" and now == "torch":
+        yield f"torch's kernels are used, and training is slower: {MISSING}"
+    if asked == "native":
+        if others := sum(not fits_native(run, run.device) for run in runs):
+            yield f"{others} of {len(runs)} runs use torch's kernels: {NEEDS}"
+        for name, program in programs(runs, asked).items():
+            if not program.native:
+                yield f"native kernels compute no layer of network {name}"
 
 
 def _report_waiting(folder: Path, runs: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ DEFAULT_TRAINING = TrainingOptions(checkpoint_every=EVERY_MINUTE)
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a sweep. No option changes the numbers of a run, except for rounding when runs are stacked.
+    """How to run a sweep. No option changes the numbers of a run, except for the rounding of stacks and of kernels.
 
     out:            The sweep's folder is `out`/NAME.
     executor:       The name of a registered executor: inline, process or ray.

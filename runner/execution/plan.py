@@ -1,7 +1,10 @@
 """What a sweep will do: every run, its arm, the runs that it is paired with, and the runs that train together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner import registry
 from runner.config.contrast import pairs
@@ -13,6 +16,9 @@ from runner.storage import stacks as stack_file
 from runner.storage.folder import STACKS, data_folder
 from runner.storage.stacks import Stacks
 from runner.training.options import Kernels
+
+if TYPE_CHECKING:
+    from runner.training.kernels.program import Program
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
@@ -69,24 +75,34 @@ def describe_kernels(sweep: Sweep, kernels: Kernels) -> Iterator[str]:
     >>> print(*describe_kernels(sweep, "torch"))
     kernels: torch's
     """
-    from runner.training.kernels.library import MISSING, library, library_of
+    from runner.training.kernels.library import MISSING, NEEDS, library
+
+    own = library(kernels)
+    if not own:
+        yield "kernels: torch's" + (f", because {MISSING}" if kernels == "auto" else "")
+        return
+    yield f"kernels: native, {own}, where a run trains alone"
+    found = programs(sweep.runs, kernels)
+    for name, program in found.items():
+        yield f"network {name}: native: {', '.join(program.native) or 'no layer'}"
+        yield f"network {name}: torch's: {', '.join(program.others) or 'no layer'}"
+    if not found:
+        yield f"all runs use torch's kernels: {NEEDS}"
+
+
+def programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program]:
+    """The program of each network whose runs fit native kernels, by the network's name and arguments. Imports torch."""
+    from runner.training.kernels.library import fits_native, library
     from runner.training.kernels.program import program
     from runner.training.networks import build_network, resolve_device
 
-    if not library(kernels):
-        yield "kernels: torch's" + (f", because {MISSING}" if kernels == "auto" else "")
-        return
-    names = set()
-    for run in sweep.runs:
-        own = library_of(run, resolve_device(run.device), kernels)
+    found: dict[str, Program] = {}
+    for run in runs:
         name = " ".join([run.network, *(f"{key}={value}" for key, value in run.network_args.items())])
-        if own and name not in names:
-            names.add(name)
-            layers = program(build_network(run), own)
-            yield f"network {name}: kernels {own}: {', '.join(layers.native) or 'no layer'}"
-            yield f"network {name}: torch's kernels: {', '.join(layers.others) or 'no layer'}"
-    if not names:
-        yield "kernels: torch's, because no run trains in float32 on one thread of a CPU"
+        fits = not run.on_cuda and fits_native(run, resolve_device(run.device).type)
+        if fits and name not in found:
+            found[name] = program(build_network(run), library(kernels))
+    return found
 
 
 def _decided(sweep: Sweep, stacks: Stacks) -> list[str]:

@@ -267,7 +267,7 @@ def test_other_kernels_are_refused_on_a_resume(bnbench: Bnbench, config: Path, t
     before = (tmp_path / "small/metrics.csv").read_bytes()
     done = bnbench("run", config, *options, "--resume", "--kernels", "torch")
     assert done.exit_code == 2
-    assert f"(kernels: {native} then, torch now)" in done.stderr
+    assert f"this sweep began with kernels {native}, not torch; leave out --kernels, or" in done.stderr
     assert (tmp_path / "small/metrics.csv").read_bytes() == before
     done = bnbench("run", config, *options, "--resume", "--kernels", "torch", "--allow-changed")
     assert done.exit_code == 0, done.stderr
@@ -276,7 +276,7 @@ def test_other_kernels_are_refused_on_a_resume(bnbench: Bnbench, config: Path, t
     assert bnbench("resume", tmp_path / "small", "--executor", "inline").exit_code == 0
     refused = bnbench("resume", tmp_path / "small", "--executor", "inline", "--kernels", "native")
     assert refused.exit_code == 2
-    assert f"(kernels: torch then, {native} now)" in refused.stderr
+    assert f"this sweep began with kernels torch, not {native}; leave out --kernels, or" in refused.stderr
 
 
 @pytest.mark.usefixtures("native")
@@ -304,34 +304,37 @@ def test_an_installation_without_kernels_says_so(bnbench: Bnbench, config: Path,
         done = bnbench(command, config, *(("-q", *options) if command == "run" else ()), "--kernels", "native")
         assert done.exit_code == 2
         (line,) = done.stderr.splitlines()
-        assert "--kernels native: bnbench was installed without kernels for this processor" in line
+        assert "--kernels native: there are no native kernels for this processor" in line
         assert "allowed here: auto, torch" in line
     assert not (tmp_path / "small").exists()
     done = bnbench("run", config, *options)
     assert done.exit_code == 0
-    assert done.stderr.count("torch's kernels are used, and training is slower: bnbench was installed without") == 1
+    assert done.stderr.count("torch's kernels are used, and training is slower: there are no native kernels") == 1
     assert read(tmp_path / "small")[1:] == ({"alone"}, "torch")
     again = bnbench("resume", tmp_path / "small", "--executor", "inline")
     assert again.exit_code == 0
     assert "slower" not in bnbench("run", config, "--kernels", "torch", *options, "--fresh").stderr
     plan = bnbench("plan", config, "--kernels", "auto").stdout
-    assert "kernels: torch's, because bnbench was installed without kernels" in plan
+    assert "kernels: torch's, because there are no native kernels" in plan
     assert "kernels torch" in bnbench("--version").stdout
 
 
 def test_the_plan_names_layers(bnbench: Bnbench, write: Write, config: Path, native: Library) -> None:
     lines = bnbench("plan", config, "--kernels", "native").stdout.splitlines()
-    layers = "0 Conv2d, 2 MaxPool2d, 1 ReLU, 3 BatchNorm2d, 4 Conv2d, 6 MaxPool2d, 5 ReLU"
-    (named,) = (line for line in lines if line.startswith(f"network batch_norm: kernels {native}: "))
-    assert named.startswith(f"network batch_norm: kernels {native}: {layers}")
-    (others,) = (line for line in lines if line.startswith("network batch_norm: torch's kernels: "))
-    assert "7 Flatten" in others
+    assert f"kernels: native, {native}, where a run trains alone" in lines
+    layers = "0 Conv2d, 1 ReLU, 2 MaxPool2d, 3 BatchNorm2d, 4 Conv2d, 5 ReLU, 6 MaxPool2d"
+    assert f"network batch_norm: native: {layers}" in lines
+    (others,) = (line for line in lines if line.startswith("network batch_norm: torch's: 7 Flatten"))
     assert "Conv2d" not in others
     assert f"kernels {native}" in bnbench("--version").stdout
     assert "kernels: torch's\n" in bnbench("plan", config, "--kernels", "torch").stdout
     threads = write("threads.yaml", CONFIG.replace("epochs: 2", "threads: 2"))
     plan = bnbench("plan", threads, "--kernels", "native").stdout
-    assert "kernels: torch's, because no run trains in float32 on one thread of a CPU" in plan
+    assert "all runs use torch's kernels: native kernels compute float32, on one thread of a CPU" in plan
+    # Without a GPU, the plan is as complete as with one.
+    assert bnbench("plan", config, "--kernels", "native", "--device", "cuda").exit_code == 0
+    run = bnbench("run", threads, "--kernels", "native", "--executor", "inline", "--out", threads.parent)
+    assert "runs use torch's kernels: native kernels compute float32, on one thread of a CPU" in run.stderr
     wrong = bnbench("run", config, "--kernels", "fast")
     assert wrong.exit_code == 2
     assert "'auto', 'native', 'torch'" in wrong.stderr

@@ -27,6 +27,9 @@ _ENVIRONMENT = {
 TO_EXIT = 5.0
 """Seconds that a server whose pipe has ended gets to exit."""
 
+TO_ANSWER = 60.0
+"""Seconds that a server gets to answer. It answers nothing while it reads data."""
+
 _PROGRAM = "from runner.execution.executors.server_process import main; main()"
 
 
@@ -90,7 +93,11 @@ class Server:
         try:
             if self.process.poll() is None:
                 self.requests.send(End(number, seconds))
-                code = self.requests.recv()
+                if self.requests.poll(seconds + TO_ANSWER):
+                    code = self.requests.recv()
+                else:
+                    # It has stopped, or reads data that take very long.
+                    self.close()
         except (EOFError, ConnectionError):
             # It is ending, and its exit code says why.
             with suppress(subprocess.TimeoutExpired):

@@ -44,6 +44,10 @@ def main() -> None:
     """Serve the driver. The program's argument is the file descriptor of its end of the pipe."""
     requests = Connection(int(sys.argv[1]))
     os.set_inheritable(requests.fileno(), False)
+    lifeline = Connection(os.dup(0), writable=False)
+    # A network that reads its standard input gets nothing, and does not wait.
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
     # Ctrl-C reaches the whole group; the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if FORKS:
@@ -51,7 +55,7 @@ def main() -> None:
         os.register_at_fork(after_in_child=requests.close)
         _import_everything()
     try:
-        _serve(requests)
+        _serve(requests, lifeline)
     except (EOFError, ConnectionError):
         # The driver is gone.
         os._exit(0)
@@ -61,21 +65,20 @@ def main() -> None:
         os._exit(1)
 
 
-def _serve(requests: Connection) -> None:
+def _serve(requests: Connection, lifeline: Connection) -> None:
     workers: dict[int, BaseProcess] = {}
-    with Connection(os.dup(0), writable=False) as lifeline:
-        while True:
-            request: Start | End = requests.recv()
-            if isinstance(request, End):
-                worker = workers.pop(request.number, None)
-                requests.send(worker and _end(worker, request.seconds))
-                continue
-            with Connection(recv_handle(requests)) as pipe:
-                try:
-                    workers[request.number] = _start(request, pipe, lifeline)
-                except OSError as error:
-                    # The pipe ends, so the driver learns it. There may be too many processes, or too little memory.
-                    print(f"a worker cannot be started: {error}", file=sys.stderr)
+    while True:
+        request: Start | End = requests.recv()
+        if isinstance(request, End):
+            worker = workers.pop(request.number, None)
+            requests.send(worker and _end(worker, request.seconds))
+            continue
+        with Connection(recv_handle(requests)) as pipe:
+            try:
+                workers[request.number] = _start(request, pipe, lifeline)
+            except OSError as error:
+                # There may be too many processes, or too little memory. The pipe ends, so the driver learns it.
+                print(f"a worker cannot be started: {error}", file=sys.stderr)
 
 
 def _import_everything() -> None:

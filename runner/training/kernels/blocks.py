@@ -56,13 +56,17 @@ class Convolution:
 
     def __init__(self, library: Library, layer: nn.Conv2d, relu: bool, pool: bool) -> None:
         self.library, self.layer, self.relu, self.pool = library, layer, relu, pool
+        self.shape = layer.out_channels, layer.in_channels, *layer.kernel_size
         self.filter, self.padding = layer.kernel_size[0], padding_of(layer)
 
     def __call__(self, x: Tensor, images: int) -> Tensor:
+        weight, bias = self.layer.weight, self.layer.bias
+        if weight.shape != self.shape or (bias is not None and bias.shape != self.shape[:1]):
+            raise RuntimeError(f"{self.layer} has weights {list(weight.shape)}, which do not fit")
         if x.shape[1] != self.layer.in_channels:
             raise RuntimeError(f"{self.layer} got images of {x.shape[1]} channels")
         plan = self._plan(images, x.shape[2], x.shape[3], x.requires_grad)
-        y: Tensor = _Convolution.apply(x, self.layer.weight, self.layer.bias, self, plan)
+        y: Tensor = _Convolution.apply(x, weight, bias, self, plan)
         return y
 
     def _plan(self, images: int, rows: int, columns: int, dx: bool) -> _Plan:
@@ -136,10 +140,13 @@ class Norm:
     def _update(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the layer's averages towards a batch's mean and biased variance [C] over `count` values."""
         layer = self.layer
-        if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
+        if layer.running_mean is None or layer.running_var is None:
             return
-        layer.num_batches_tracked.add_(1)
-        weight = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+        batches = layer.num_batches_tracked
+        if batches is not None:
+            batches.add_(1)
+        plain_mean = 0.0 if batches is None else 1 / float(batches)
+        weight = plain_mean if layer.momentum is None else layer.momentum
         layer.running_mean.lerp_(mean, weight)
         layer.running_var.lerp_(var * (count / (count - 1)), weight)
 

@@ -19,7 +19,9 @@ from runner.training.options import Kernels
 FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 """The variants of the kernels that a processor can run, by what torch says of it; the best first."""
 
-MISSING = "bnbench was installed without kernels for this processor (the installation needs a C++ compiler)"
+MISSING = "there are no native kernels for this processor (install a C++ compiler, then install bnbench again)"
+
+NEEDS = "native kernels compute float32, on one thread of a CPU"
 
 VERSION = 2
 """It changes, here and in kernels.cpp, with the arguments of a function or the fields of `Sizes`."""
@@ -63,9 +65,14 @@ def library(kernels: Kernels) -> Library | None:
     return found
 
 
+def fits_native(run: RunSpec, device: str) -> bool:
+    """Whether native kernels can compute a run on a device of this type."""
+    return device == "cpu" and run.threads == 1 and run.precision == "fp32"
+
+
 def library_of(run: RunSpec, device: torch.device, kernels: Kernels) -> Library | None:
-    """The kernels of a run that trains alone; None for torch's. Native kernels compute float32 on one thread."""
-    return library(kernels) if device.type == "cpu" and run.threads == 1 and run.precision == "fp32" else None
+    """The kernels of a run that trains alone; None for torch's."""
+    return library(kernels) if fits_native(run, device.type) else None
 
 
 def identity(kernels: Kernels) -> str:

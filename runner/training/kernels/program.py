@@ -76,29 +76,28 @@ def program(network: nn.Module, library: Library | None) -> Program:
     True
     """
     layers = [each for each in _layers(network) if has_hooks(each.layer) or type(each.layer) is not nn.Identity]
+    names = list(map(str, layers))
     for second in range(1, len(layers)):
         relu, pooling = layers[second - 1 : second + 1]
         if may_come_first(pooling.layer, relu.layer) and not has_hooks(relu.layer) and not has_hooks(pooling.layer):
             layers[second - 1 : second + 1] = pooling, relu
     if library is None:
-        return Program([each.layer for each in layers], [], list(map(str, layers)))
+        return Program([each.layer for each in layers], [], names)
     steps: list[Callable[[Tensor], Tensor]] = []
-    native: list[str] = []
-    others: list[str] = []
+    others: set[str] = set()
     while layers:
         last = steps[-1] if steps else None
         block_layer, count = _block_layer(library, layers, isinstance(last, Native))
         if block_layer is None:
             steps.append(layers[0].layer)
-            others.append(str(layers[0]))
+            others.add(str(layers[0]))
         else:
             if not isinstance(last, Native):
                 last = Native(library)
                 steps.append(last)
             last.layers.append(block_layer)
-            native += map(str, layers[:count])
         del layers[:count]
-    return Program(steps, native, others)
+    return Program(steps, [name for name in names if name not in others], [name for name in names if name in others])
 
 
 def _block_layer(library: Library, layers: Sequence[Named], blocked: bool) -> tuple[BlockLayer | None, int]:
@@ -117,7 +116,7 @@ def _block_layer(library: Library, layers: Sequence[Named], blocked: bool) -> tu
         count += 1
     if type(first) is nn.Conv2d and _is_plain(first):
         return Convolution(library, first, relu, pool), count
-    if blocked and type(first) is nn.BatchNorm2d and _is_float32(first):
+    if blocked and type(first) is nn.BatchNorm2d and _is_float32(first) and _has_a_number_per_channel(first):
         return Norm(library, first, relu, pool), count
     if blocked and type(first) is nn.AvgPool2d and _averages_by_two(first):
         return average_pool, 1
@@ -135,8 +134,13 @@ def _is_plain(layer: nn.Conv2d) -> bool:
         and (layer.padding != "same" or layer.kernel_size[0] % 2 == 1)
         and (*layer.stride, *layer.dilation, layer.groups) == (1, 1, 1, 1, 1)
         and layer.padding_mode == "zeros"
+        and layer.weight.shape == (layer.out_channels, layer.in_channels, *layer.kernel_size)
         and _is_float32(layer)
     )
+
+
+def _has_a_number_per_channel(norm: nn.BatchNorm2d) -> bool:
+    return all(parameter.shape == (norm.num_features,) for parameter in norm.parameters())
 
 
 def _averages_by_two(layer: nn.AvgPool2d) -> bool:
@@ -145,7 +149,9 @@ def _averages_by_two(layer: nn.AvgPool2d) -> bool:
 
 
 def _is_float32(layer: nn.Module) -> bool:
-    return all(tensor.dtype == torch.float32 for _, tensor in named_tensors(layer) if tensor.is_floating_point())
+    tensors = dict(named_tensors(layer))
+    tensors.pop("num_batches_tracked", None)
+    return all(tensor.dtype == torch.float32 for tensor in tensors.values())
 
 
 def _layers(network: nn.Module, name: str = "") -> list[Named]:

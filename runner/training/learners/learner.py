@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
@@ -49,8 +50,9 @@ def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module is more than its class's `forward`. (torch has no public way to ask.)"""
-    forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
+    replaced = not {"forward", "_conv_forward"}.isdisjoint(vars(module))
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(replaced or forward or module._backward_hooks or module._backward_pre_hooks or _has_any_global_hook())
 
 
 def out_of_memory(error: BaseException) -> bool:

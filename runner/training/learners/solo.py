@@ -1,4 +1,4 @@
-"""One run: its network as it was written, and torch's own optimizer."""
+"""One run that trains alone: its network as a program, and torch's own optimizer."""
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,10 @@ class Solo(Learner):
         # The key of the dropout masks at this step.
         self.keys = epoch_keys([run.seed], 0).to(device)
         seed_dropout(network, self.keys)
-        own = library_of(run, device, kernels)
-        self.program = program(network, own)
-        self.how = f"alone, kernels {own.name}" if own and self.program.native else "alone"
+        self.library = library_of(run, device, kernels)
+        self.program = program(network, self.library)
+        native = self.library if self.program.native else None
+        self.how = f"alone, kernels {native.name}" if native else "alone"
         self.optimizer = make_optimizer(run, network)
         self.trainable = trainable(network)
         # What torch's optimizers call their moving averages, in the order of `State.averages`.
@@ -54,6 +55,8 @@ class Solo(Learner):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.run, epoch)
         self.network.train()
+        # A network may have changed since the last epoch: a hook, a layer, a setting of a layer.
+        self.program = program(self.network, self.library)
 
     def step(self, batch: Batch) -> None:
         images, labels = self.data.train.at(batch[0]) if isinstance(batch, Tensor) else batch
