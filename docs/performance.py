@@ -83,9 +83,10 @@ HOW = """\
 ## Why bnbench is fast
 
 - **What the seconds include.** A whole command starts the driver and the process that forks the workers. Both import
-  torch, at the same time. In a short sweep, this is most of the time: see the table by number of runs. (In that table,
-  the driver has started already, and stacks train in its process.) The other tools use the normal memory settings of
-  the system, not those of bnbench's workers (see **CPU** below). At batch 1000, these settings explain a part of bnbench's advantage.
+  torch, at the same time. In a short sweep, this is most of the time: see the table by number of runs. (In that
+  table, the driver has started already, and stacks train in its process.) The other tools use the normal memory
+  settings of the system, not those of bnbench's workers (see **CPU** below). At batch 1000, these settings explain a
+  part of bnbench's advantage.
 - **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
   finish more epochs per second than a single process with two threads. When a worker frees memory, the memory stays
   with its process and is used again (`MALLOC_MMAP_THRESHOLD_`). Without this setting, at batch 1000, a third of the
