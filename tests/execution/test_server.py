@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ import pytest
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
+from runner.execution.executors import server
 from runner.execution.executors.executor import Context
 from runner.execution.executors.process import process
+from runner.execution.executors.server import Server
+from runner.execution.executors.worker import Worker
+from runner.execution.executors.worker_process import NodeCheck
 from runner.registry import load_plugins
 from runner.storage.rows import Event, Note, RunResult
+from runner.training import environment
 from runner.training.options import TrainingOptions
 
 Write = Callable[[str, str], Path]
@@ -46,6 +52,9 @@ class Mortal(nn.Linear):
                 os._exit(7)
             if self.end in ("SIGKILL", "SIGABRT"):
                 os.kill(os.getpid(), getattr(signal, self.end))
+            if self.end == "stop":
+                os.kill(os.getppid(), signal.SIGSTOP)
+                os._exit(7)
             if self.end == "server" and not (HERE / "killed").exists():
                 (HERE / "killed").touch()
                 os.kill(os.getppid(), signal.SIGKILL)
@@ -55,9 +64,24 @@ class Mortal(nn.Linear):
 def mortal(*, end: str):
     with open(HERE / "seen.jsonl", "a") as file:
         seen = {"end": end, "worker": os.getpid(), "server": os.getppid(), "misses": prepare.cache_info().misses}
-        seen["read"] = sys.stdin.read()
+        seen["read"] = sys.stdin.read() + os.read(0, 1).decode()
         file.write(json.dumps(seen) + "\\n")
     return Mortal(end)
+"""
+
+
+FIRST_FORK_FAILS = """\
+import os
+
+fork, calls = os.fork, []
+
+def fail_once():
+    calls.append(1)
+    if len(calls) == 1:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+
+os.fork = fail_once
 """
 
 
@@ -119,6 +143,22 @@ def test_a_server_that_is_killed_costs_what_its_workers_train_and_there_is_a_new
     assert lines["server"]["server"] == lines["hang"]["server"]
 
 
+def test_a_server_that_has_stopped_is_given_up(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TO_ANSWER", 0.5)
+    results, _ = train(plugin, ["stop", "late"], workers=1)
+    assert results["stop"].error.startswith("the worker process died (with the process that started it: killed by")
+    assert results["late"].status == "ok"
+
+
+def test_a_worker_that_cannot_be_forked_fails_its_job_only(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The server forks workers in a program that fails at the first fork.
+    (plugin.parent / "sitecustomize.py").write_text(FIRST_FORK_FAILS)
+    monkeypatch.setattr(sys, "path", [str(plugin.parent), *sys.path])
+    results, _ = train(plugin, ["never", "late"], workers=1)
+    assert results["never"].error == "the worker process died (it could not be started; the error is above)"
+    assert results["late"].status == "ok"
+
+
 def test_server_and_workers_die_with_the_driver(plugin: Path, tmp_path: Path) -> None:
     config = tmp_path / "hang.yaml"
     config.write_text(
@@ -163,6 +203,16 @@ def test_a_server_that_has_threads_starts_programs_and_says_so(
     notes = [event.text for event in events if isinstance(event, Note)]
     assert len(notes) == 1
     assert "not forked, because the process that forks has 2 threads" in notes[0]
+
+
+def test_a_node_with_other_kernels_is_refused(tmp_path: Path) -> None:
+    run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
+    versions = environment.versions(["digits"], tmp_path, "torch") | {"kernels": "x86_64_v4 0123456789ab"}
+    with closing(Server()) as started:
+        worker = Worker(started, TrainingOptions(tmp_path, kernels="torch"), run, NodeCheck((), versions))
+        worker.start(Job((run,)))
+        with pytest.raises(UserError, match="kernels x86_64_v4 0123456789ab there, torch here"):
+            list(worker.receive())
 
 
 @pytest.mark.cuda
