@@ -64,6 +64,11 @@ def whole_commands() -> dict[str, Any]:
     return found
 
 
+def save(results: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
 def on_a_cluster() -> None:
     """A file of its own: it needs an extra, and is measured apart."""
     described = environment.describe([], data_folder(None))
@@ -103,10 +108,11 @@ def main(chosen: Sequence[str]) -> None:
         for case, contestants in cases.items():
             results[group][case] = measure(contestants, root, rounds)
             show(f"{group}: {case}", results[group][case])
+            # After each case, so that an interruption loses only the case that is measured.
+            save(results, path)
     if not chosen or "commands" in chosen:
         results["commands"] = whole_commands()
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save(results, path)
     print(f"written to {path}", file=sys.stderr)
 
 

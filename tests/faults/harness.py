@@ -32,12 +32,14 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
 from runner.storage.rows import Checkpoint, EpochRow, Event, EventBatch, RunResult
+from runner.training import kernels
 from runner.training.options import TrainingOptions
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
-# The driver imports these two inside its functions; they would load torch.
+# The driver imports these inside its functions; they would load torch.
 for package, name, module in (
+    (kernels, "library", types.SimpleNamespace(identity=lambda *_: "torch")),
     (execution, "preflight", types.SimpleNamespace(check=lambda sweep, *_: sweep)),
     (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):
