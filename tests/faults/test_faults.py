@@ -288,14 +288,19 @@ def test_no_worker_outlives_a_killed_driver(write: Write, tmp_path: Path) -> Non
         assert process.stderr is not None
         while "epoch 1/" not in process.stderr.readline():
             assert process.poll() is None
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert len(children) >= 2
+        # The server, and its two workers.
+        children = [child for parent in _children(str(process.pid)) for child in (parent, *_children(parent))]
+        assert len(children) >= 3
         process.kill()
         process.stderr.close()
     began = time.monotonic()
     while alive := [child for child in children if _running(child)]:
         assert time.monotonic() - began < 5, alive
         time.sleep(0.05)
+
+
+def _children(process: str) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 def _running(process: str) -> bool:

@@ -148,8 +148,8 @@ def test_the_losses_are_torchs(network: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "how"),
     [
-        ({}, "alone, kernels {}"),
-        ({"network": "notebook_mlp"}, "alone, kernels {}|alone"),
+        ({}, "alone with kernels {}"),
+        ({"network": "notebook_mlp"}, "alone with kernels {}|alone"),
         ({"threads": 2}, "alone"),
         ({"precision": "bf16"}, "alone"),
     ],
@@ -248,7 +248,7 @@ def test_the_folder_says_which_kernels_and_a_resume_keeps_to_them(
     for kernels in BOTH:
         done = bnbench("run", config, *options, tmp_path / kernels, "--kernels", kernels)
         assert done.exit_code == 0, done.stderr
-    assert read(tmp_path / "native/small")[1:] == ({f"alone, kernels {native.name}"}, str(native))
+    assert read(tmp_path / "native/small")[1:] == ({f"alone with kernels {native.name}"}, str(native))
     assert read(tmp_path / "torch/small")[1:] == ({"alone"}, "torch")
     one_seed = ("--set", "grid.seed=[1]")
     for kernels in BOTH:
@@ -271,7 +271,7 @@ def test_other_kernels_are_refused_on_a_resume(bnbench: Bnbench, config: Path, t
     assert (tmp_path / "small/metrics.csv").read_bytes() == before
     done = bnbench("run", config, *options, "--resume", "--kernels", "torch", "--allow-changed")
     assert done.exit_code == 0, done.stderr
-    assert read(tmp_path / "small")[1:] == ({"alone", f"alone, kernels {native.name}"}, "torch")
+    assert read(tmp_path / "small")[1:] == ({"alone", f"alone with kernels {native.name}"}, "torch")
     # Now the folder is of torch's kernels.
     assert bnbench("resume", tmp_path / "small", "--executor", "inline").exit_code == 0
     refused = bnbench("resume", tmp_path / "small", "--executor", "inline", "--kernels", "native")

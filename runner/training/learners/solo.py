@@ -39,7 +39,7 @@ class Solo(Learner):
         self.library = library_of(run, device, kernels)
         self.program = program(network, self.library)
         native = self.library if self.program.native else None
-        self.how = f"alone, kernels {native.name}" if native else "alone"
+        self.how = f"alone with kernels {native.name}" if native else "alone"
         self.optimizer = make_optimizer(run, network)
         self.trainable = trainable(network)
         # What torch's optimizers call their moving averages, in the order of `State.averages`.
