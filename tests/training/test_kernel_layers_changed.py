@@ -95,9 +95,11 @@ def test_hooks_on_all_modules_see_every_layer(seen: list[str], native: Library) 
 def test_averages_without_a_count_move_as_in_torch(momentum: float | None, native: Library) -> None:
     ours, theirs = network(), network()
     for net in (ours, theirs):
-        net[1].num_batches_tracked = None
-        net[1].momentum = momentum
+        norm = net[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.num_batches_tracked = None
+        norm.momentum = momentum
     program(ours, native)(images())
     theirs(images())
-    assert torch.allclose(ours[1].running_mean, theirs[1].running_mean, atol=1e-6)
-    assert torch.allclose(ours[1].running_var, theirs[1].running_var, atol=1e-6)
+    for (name, moved), (_, expected) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
+        assert torch.allclose(moved, expected, atol=1e-6), name
