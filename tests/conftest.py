@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from runner import registry
 from runner.interfaces.cli.main import main
+from runner.training.kernels.library import Library, library
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +48,16 @@ def real_data() -> Path:
     if not (folder / "FashionMNIST/raw/train-images-idx3-ubyte").exists():
         pytest.skip("MNIST and FashionMNIST are not here; set BNBENCH_DATA_DIR")
     return folder
+
+
+@pytest.fixture(scope="session")
+def native() -> Library:
+    """The native kernels. The installation leaves them out without a word if they do not compile: here it is told."""
+    found = library("auto")
+    if found is None:
+        assert not shutil.which("c++"), "there is a C++ compiler, but the native kernels are not compiled"
+        pytest.skip("there is no C++ compiler, so there are no native kernels")
+    return found
 
 
 @pytest.fixture(autouse=True)

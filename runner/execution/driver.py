@@ -92,7 +92,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
-    kernels = _kernels(folder, runs, options)
+    kernels = _kernels(folder, options)
     described = environment.describe(datasets, data_dir, sweep.plugins, kernels)
 
     finished, checkpoints = set[str](), dict[str, Path]()
@@ -107,6 +107,10 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
+    for line in _about_kernels(runs, options, kernels):
+        store.log(line)
+        if not options.quiet:
+            click.echo(line, err=True)
 
     ray = None
     if cluster:
@@ -118,7 +122,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 
 
-def _kernels(folder: Path, runs: Sequence[RunSpec], options: Options) -> Kernels:
+def _kernels(folder: Path, options: Options) -> Kernels:
     """The kernels of this machine that the sweep trains with: "native" or "torch".
 
     A sweep that began with torch's kernels goes on with them.
@@ -135,23 +139,22 @@ def _kernels(folder: Path, runs: Sequence[RunSpec], options: Options) -> Kernels
         remedy = "install bnbench again as it was" if asked == "auto" else "leave out --kernels"
         message = f"this sweep began with kernels {before}, not {now}; {remedy}, or use --allow-changed"
         raise UserError(f"{folder}: {message}")
-    if not options.quiet:
-        for line in _about_kernels(runs, asked, now):
-            click.echo(line, err=True)
     return "torch" if now == "torch" else "native"
 
 
-def _about_kernels(runs: Sequence[RunSpec], asked: Kernels, now: str) -> Iterator[str]:
-    """What a user may not expect of the kernels that were asked for."""
-    from runner.training.kernels.library import MISSING, NEEDS, fits_native
+def _about_kernels(runs: Sequence[RunSpec], options: Options, kernels: Kernels) -> Iterator[str]:
+    """What a user may not expect of the kernels that the sweep trains with."""
+    from runner.training.kernels.library import MISSING, NEEDS, fits_native, library
 
-    if asked == "auto" and now == "torch":
+    asked = options.training.kernels
+    if asked == "auto" and not library("auto"):
         yield f"torch's kernels are used, and training is slower: {MISSING}"
     if asked == "native":
-        if others := sum(not fits_native(run, run.device) for run in runs):
-            yield f"{others} of {len(runs)} runs use torch's kernels: {NEEDS}"
-        for name, program in programs(runs, asked).items():
-            if not program.native:
+        others = [run for run in runs if stackable(run, options.stack) or not fits_native(run, run.device)]
+        if others:
+            yield f"{len(others)} of {len(runs)} runs use torch's kernels: {NEEDS}"
+        for name, program in programs(runs, kernels).items():
+            if program and not program.native:
                 yield f"native kernels compute no layer of network {name}"
 
 

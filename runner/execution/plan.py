@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,24 +85,32 @@ def describe_kernels(sweep: Sweep, kernels: Kernels) -> Iterator[str]:
     yield f"kernels: native, {own}, where a run trains alone"
     found = programs(sweep.runs, kernels)
     for name, program in found.items():
+        if program is None:
+            yield f"network {name}: it cannot be built, so its runs will fail"
+            continue
         yield f"network {name}: native: {', '.join(program.native) or 'no layer'}"
         yield f"network {name}: torch's: {', '.join(program.others) or 'no layer'}"
     if not found:
         yield f"all runs use torch's kernels: {NEEDS}"
 
 
-def programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program]:
-    """The program of each network whose runs fit native kernels, by the network's name and arguments. Imports torch."""
+def programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program | None]:
+    """The program of each network whose runs fit native kernels, by the network's name and arguments. Imports torch.
+
+    It is None for a network that cannot be built.
+    """
     from runner.training.kernels.library import fits_native, library
     from runner.training.kernels.program import program
     from runner.training.networks import build_network, resolve_device
 
-    found: dict[str, Program] = {}
+    found: dict[str, Program | None] = {}
     for run in runs:
         name = " ".join([run.network, *(f"{key}={value}" for key, value in run.network_args.items())])
         fits = not run.on_cuda and fits_native(run, resolve_device(run.device).type)
         if fits and name not in found:
-            found[name] = program(build_network(run), library(kernels))
+            found[name] = None
+            with suppress(Exception, SystemExit):
+                found[name] = program(build_network(run), library(kernels))
     return found
 
 

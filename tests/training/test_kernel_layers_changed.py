@@ -9,16 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from runner.training.kernels.library import Library, library
+from runner.training.kernels.library import Library
 from runner.training.kernels.program import program
-
-
-@pytest.fixture(scope="module")
-def native() -> Library:
-    found = library("auto")
-    if found is None:
-        pytest.skip("this installation has no compiled kernels")
-    return found
 
 
 def network() -> nn.Sequential:

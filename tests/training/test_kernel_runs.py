@@ -27,7 +27,7 @@ from runner.storage.checkpoints import Every, to_bytes
 from runner.storage.rows import Checkpoint, EpochRow, RunResult
 from runner.training.data.preprocessing import prepare
 from runner.training.kernels import library as libraries
-from runner.training.kernels.library import Library, library
+from runner.training.kernels.library import Library
 from runner.training.kernels.program import program
 from runner.training.learners.solo import Solo
 from runner.training.networks import build_network
@@ -45,14 +45,6 @@ BOTH: tuple[Kernels, ...] = ("native", "torch")
 RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=100, epochs=2)
 
 TIMING = ["epoch_duration", "run_duration"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def native() -> Library:
-    found = library("auto")
-    if found is None:
-        pytest.skip("this installation has no compiled kernels")
-    return found
 
 
 # Every network with every norm layer
@@ -330,11 +322,11 @@ def test_the_plan_names_layers(bnbench: Bnbench, write: Write, config: Path, nat
     assert "kernels: torch's\n" in bnbench("plan", config, "--kernels", "torch").stdout
     threads = write("threads.yaml", CONFIG.replace("epochs: 2", "threads: 2"))
     plan = bnbench("plan", threads, "--kernels", "native").stdout
-    assert "all runs use torch's kernels: native kernels compute float32, on one thread of a CPU" in plan
+    assert "all runs use torch's kernels: native kernels are for runs that train alone" in plan
     # Without a GPU, the plan is as complete as with one.
     assert bnbench("plan", config, "--kernels", "native", "--device", "cuda").exit_code == 0
     run = bnbench("run", threads, "--kernels", "native", "--executor", "inline", "--out", threads.parent)
-    assert "runs use torch's kernels: native kernels compute float32, on one thread of a CPU" in run.stderr
+    assert "runs use torch's kernels: native kernels are for runs that train alone" in run.stderr
     wrong = bnbench("run", config, "--kernels", "fast")
     assert wrong.exit_code == 2
     assert "'auto', 'native', 'torch'" in wrong.stderr
@@ -354,3 +346,36 @@ def test_a_processor_gets_no_variant_that_it_cannot_run(
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     arm = libraries._load.__wrapped__()
     assert arm is None or arm.name == "aarch64"
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--stack", "on"), "2 of 2 runs use torch's kernels: native kernels are for runs that train alone"),
+        (("--set", "fixed.network=notebook_mlp"), "native kernels compute no layer of network notebook_mlp"),
+    ],
+    ids=["stack", "no convolution"],
+)
+def test_native_kernels_that_are_not_used_are_told(
+    option: tuple[str, str], said: str, bnbench: Bnbench, config: Path, tmp_path: Path
+) -> None:
+    done = bnbench("run", config, "--kernels", "native", "--executor", "inline", "--out", tmp_path, *option)
+    assert done.exit_code == 0
+    assert said in done.stderr
+    assert said in (tmp_path / "small/run.log").read_text()
+
+
+@pytest.mark.usefixtures("native")
+def test_a_network_that_cannot_be_built_is_a_failed_run_with_any_kernels(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    @registry.network("no_network")
+    def no_network() -> nn.Module:
+        raise ValueError("no layers")
+
+    broken = write("broken.yaml", CONFIG.replace("batch_norm", "no_network"))
+    done = bnbench("run", broken, "--kernels", "native", "--executor", "inline", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "ValueError: no layers" in done.stderr
+    assert "network no_network: it cannot be built" in bnbench("plan", broken, "--kernels", "native").stdout

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from runner.training.kernels.library import Library, library
+from runner.training.kernels.library import Library
 from runner.training.kernels.program import program
 from runner.training.learners.learner import named_tensors
 from runner.training.learners.max_pooling import quicken
@@ -25,14 +25,6 @@ BATCHES = (1, 5, 7, 8, 15, 16, 17, 33, 64, 1000)
 AFTER = ("", "relu", "pool", "relu pool", "pool relu")
 
 Outcome = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def native() -> Library:
-    found = library("auto")
-    if found is None:
-        pytest.skip("this installation has no compiled kernels")
-    return found
 
 
 def layers_of(words: str) -> list[nn.Module]:

@@ -21,7 +21,7 @@ FITTING = {"AVX512": ("x86_64_v4", "x86_64_v3"), "AVX2": ("x86_64_v3",)}
 
 MISSING = "there are no native kernels for this processor (install a C++ compiler, then install bnbench again)"
 
-NEEDS = "native kernels compute float32, on one thread of a CPU"
+NEEDS = "native kernels are for runs that train alone, in float32, on one thread of a CPU"
 
 VERSION = 2
 """It changes, here and in kernels.cpp, with the arguments of a function or the fields of `Sizes`."""
