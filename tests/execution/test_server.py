@@ -56,6 +56,8 @@ class Mortal(nn.Linear):
                 os.kill(os.getppid(), signal.SIGSTOP)
                 os._exit(7)
             if self.end == "server" and not (HERE / "killed").exists():
+                while '"hang"' not in (HERE / "seen.jsonl").read_text():
+                    time.sleep(0.01)
                 (HERE / "killed").touch()
                 os.kill(os.getppid(), signal.SIGKILL)
         return super().forward(images.flatten(1))
