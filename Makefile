@@ -19,13 +19,13 @@ quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
 
 test: $(TESTS)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300
 
 check: $(TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 faults: $(TESTS)
 	$(BIN)/python -m pytest -q -s -m faults tests/faults

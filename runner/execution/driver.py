@@ -1,7 +1,7 @@
 """A sweep from its config to its tables. The driver is the only writer; executors only yield events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,7 @@ from pathlib import Path
 import click
 
 from runner.config.jobs import longest_first, stackable
-from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import UserError
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
@@ -20,17 +18,14 @@ from runner.execution.executors.registry import executor
 from runner.execution.executors.server import Server
 from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
-from runner.execution.plan import programs
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
 from runner.storage.checkpoints import folder_at
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
-from runner.storage.resume import recorded
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
-from runner.training.options import Kernels
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -81,7 +76,7 @@ def _server(options: Options) -> AbstractContextManager[Server | None]:
 def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None) -> tuple[Sweep, Store, Context]:
     """Check the sweep, then start its folder or resume it. Returns the sweep with its devices."""
     # These modules import torch.
-    from runner.execution import preflight
+    from runner.execution import kernels, preflight
     from runner.training import environment
 
     data_dir = options.training.data_dir
@@ -92,8 +87,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
-    kernels = _kernels(folder, options)
-    described = environment.describe(datasets, data_dir, sweep.plugins, kernels)
+    chosen = kernels.choose(folder, options)
+    described = environment.describe(datasets, data_dir, sweep.plugins, chosen)
 
     finished, checkpoints = set[str](), dict[str, Path]()
     if options.existing == "resume" and (folder / CONFIG).exists():
@@ -107,55 +102,19 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
-    for line in _about_kernels(runs, options, kernels):
+    for line in kernels.shortfalls(runs, options, chosen):
         store.log(line)
         if not options.quiet:
             click.echo(line, err=True)
 
     ray = None
     if cluster:
-        versions = environment.versions(datasets, data_dir, kernels)
+        versions = environment.versions(datasets, data_dir, chosen)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights, kernels=kernels)
+    training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights, kernels=chosen)
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
-
-
-def _kernels(folder: Path, options: Options) -> Kernels:
-    """The kernels of this machine that the sweep trains with: "native" or "torch".
-
-    A sweep that began with torch's kernels goes on with them.
-    Errors: UserError where native kernels are asked for and missing, or where the sweep began with other kernels.
-    """
-    from runner.training.kernels.library import identity
-
-    asked = options.training.kernels
-    before = recorded(folder, "kernels") if options.existing == "resume" else None
-    if asked == "auto" and before == "torch":
-        return "torch"
-    now = identity(asked)
-    if before not in (None, now) and not options.allow_changed:
-        remedy = "install bnbench again as it was" if asked == "auto" else "leave out --kernels"
-        message = f"this sweep began with kernels {before}, not {now}; {remedy}, or use --allow-changed"
-        raise UserError(f"{folder}: {message}")
-    return "torch" if now == "torch" else "native"
-
-
-def _about_kernels(runs: Sequence[RunSpec], options: Options, kernels: Kernels) -> Iterator[str]:
-    """What a user may not expect of the kernels that the sweep trains with."""
-    from runner.training.kernels.library import MISSING, NEEDS, fits_native, library
-
-    asked = options.training.kernels
-    if asked == "auto" and not library("auto"):
-        yield f"torch's kernels are used, and training is slower: {MISSING}"
-    if asked == "native":
-        others = [run for run in runs if stackable(run, options.stack) or not fits_native(run, run.device)]
-        if others:
-            yield f"{len(others)} of {len(runs)} runs use torch's kernels: {NEEDS}"
-        for name, program in programs(runs, kernels).items():
-            if program and not program.native:
-                yield f"native kernels compute no layer of network {name}"
 
 
 def _report_waiting(folder: Path, runs: Sequence[str]) -> None:

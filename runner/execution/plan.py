@@ -1,11 +1,7 @@
 """What a sweep will do: every run, its arm, the runs that it is paired with, and the runs that train together."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runner import registry
 from runner.config.contrast import pairs
@@ -16,10 +12,6 @@ from runner.errors import UserError
 from runner.storage import stacks as stack_file
 from runner.storage.folder import STACKS, data_folder
 from runner.storage.stacks import Stacks
-from runner.training.options import Kernels
-
-if TYPE_CHECKING:
-    from runner.training.kernels.program import Program
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
@@ -66,52 +58,6 @@ def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder:
     alone = len(sweep.runs) - sum(map(len, stacks))
     if alone:
         yield f"{alone} run{'s' if alone > 1 else ''} alone"
-
-
-def describe_kernels(sweep: Sweep, kernels: Kernels) -> Iterator[str]:
-    """Which layers of each network native kernels compute where a run trains alone on a CPU. Imports torch.
-
-    >>> from runner.config.reader import from_mapping
-    >>> sweep = from_mapping({"name": "small", "fixed": {"network": "notebook_mlp", "device": "cpu"}})
-    >>> print(*describe_kernels(sweep, "torch"))
-    kernels: torch's
-    """
-    from runner.training.kernels.library import MISSING, NEEDS, library
-
-    own = library(kernels)
-    if not own:
-        yield "kernels: torch's" + (f", because {MISSING}" if kernels == "auto" else "")
-        return
-    yield f"kernels: native, {own}, where a run trains alone"
-    found = programs(sweep.runs, kernels)
-    for name, program in found.items():
-        if program is None:
-            yield f"network {name}: it cannot be built, so its runs will fail"
-            continue
-        yield f"network {name}: native: {', '.join(program.native) or 'no layer'}"
-        yield f"network {name}: torch's: {', '.join(program.others) or 'no layer'}"
-    if not found:
-        yield f"all runs use torch's kernels: {NEEDS}"
-
-
-def programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program | None]:
-    """The program of each network whose runs fit native kernels, by the network's name and arguments. Imports torch.
-
-    It is None for a network that cannot be built.
-    """
-    from runner.training.kernels.library import fits_native, library
-    from runner.training.kernels.program import program
-    from runner.training.networks import build_network, resolve_device
-
-    found: dict[str, Program | None] = {}
-    for run in runs:
-        name = " ".join([run.network, *(f"{key}={value}" for key, value in run.network_args.items())])
-        fits = not run.on_cuda and fits_native(run, resolve_device(run.device).type)
-        if fits and name not in found:
-            found[name] = None
-            with suppress(Exception, SystemExit):
-                found[name] = program(build_network(run), library(kernels))
-    return found
 
 
 def _decided(sweep: Sweep, stacks: Stacks) -> list[str]:

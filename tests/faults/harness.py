@@ -32,14 +32,13 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
 from runner.storage.rows import Checkpoint, EpochRow, Event, EventBatch, RunResult
-from runner.training import kernels
 from runner.training.options import TrainingOptions
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
 # The driver imports these inside its functions; they would load torch.
 for package, name, module in (
-    (kernels, "library", types.SimpleNamespace(identity=lambda *_: "torch")),
+    (execution, "kernels", types.SimpleNamespace(choose=lambda *_: "torch", shortfalls=lambda *_: ())),
     (execution, "preflight", types.SimpleNamespace(check=lambda sweep, *_: sweep)),
     (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):
@@ -196,8 +195,13 @@ def count_operations(sweep: Sweep, out: Path) -> int:
         os.write(writing, str(count).encode())
         return 0
 
-    in_child(work)
-    return int(os.read(reading, 20))
+    code = in_child(work)
+    # Without a writer, the pipe of a child that has failed is empty, and reading it does not wait.
+    os.close(writing)
+    count = os.read(reading, 20)
+    os.close(reading)
+    assert count, f"a sweep without a fault ended with {code}"
+    return int(count)
 
 
 class Trials:

@@ -1,4 +1,4 @@
-"""A network as steps: with torch's kernels, pooling before ReLU gives the network's own numbers, to the bit."""
+"""A network as a program: with torch's kernels, pooling before ReLU gives the network's own numbers, to the bit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_twenty_steps_of_pooling_first_are_the_networks_own_bits(name: str, real
 
 def test_pooling_moves_only_where_nothing_else_sees_what_relu_gives() -> None:
     def order(network: nn.Sequential) -> list[type]:
-        return [type(step) for step in program(network, None).steps]
+        return [type(part) for part in program(network, None).parts]
 
     assert order(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))) == [nn.MaxPool2d, nn.ReLU]
     assert order(nn.Sequential(nn.Sigmoid(), nn.MaxPool2d(2))) == [nn.Sigmoid, nn.MaxPool2d]

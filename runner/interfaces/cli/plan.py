@@ -1,5 +1,6 @@
 """`bnbench plan` and `validate`."""
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,17 @@ def print_plan(
     """
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
     stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
-    layers = plans.describe_kernels(sweep, kernels) if kernels else ()
+    layers = _kernel_lines(sweep, kernels) if kernels else ()
     click.echo("\n".join(plans.describe(sweep)))
     for line in chain(stacks, _cuda_lines(sweep, data_dir), layers, time):
         click.echo(line)
+
+
+def _kernel_lines(sweep: Sweep, asked: Kernels) -> Iterator[str]:
+    # This module imports torch.
+    from runner.execution import kernels
+
+    return kernels.describe(sweep, asked)
 
 
 def _cuda_lines(sweep: Sweep, data_dir: str | None) -> list[str]:

@@ -1,7 +1,7 @@
-"""The steps that compute a network. They give what the network itself gives, except for rounding.
+"""A program: the parts that compute a network. They give what the network itself gives, except for rounding.
 
-A step is a function of the output of the step before it. Most steps are the network's own layers. Layers of an
-`nn.Sequential` that native kernels can compute are one step, so that activations stay in blocks between them.
+A part is a function of the output of the part before it. Most parts are the network's own layers. Layers of an
+`nn.Sequential` that native kernels can compute are one part, so that activations stay in blocks between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Named:
 
 @dataclass
 class Native:
-    """Layers that bnbench's own kernels compute, one after the other. Images [N, C, H, W] in and out."""
+    """Layers that are computed on blocks, one after the other. Images [N, C, H, W] in and out."""
 
     library: Library
     layers: list[BlockLayer] = field(default_factory=list)
@@ -51,21 +51,21 @@ class Native:
 
 @dataclass(frozen=True)
 class Program:
-    """The steps of a network, and the names of the layers that native kernels compute and of those that torch does."""
+    """The parts of a network, and the names of the layers that are computed on blocks, and of the others."""
 
-    steps: Sequence[Callable[[Tensor], Tensor]]
+    parts: Sequence[Callable[[Tensor], Tensor]]
     native: Sequence[str]
     others: Sequence[str]
 
     def __call__(self, images: Tensor) -> Tensor:
         x = images
-        for step in self.steps:
-            x = step(x)
+        for part in self.parts:
+            x = part(x)
         return x
 
 
 def program(network: nn.Module, library: Library | None) -> Program:
-    """The steps of a network. With `library`, its kernels compute the layers that they can compute.
+    """The program of a network. With `library`, its kernels compute the layers that they can compute.
 
     A maximum pooling after a ReLU comes first: the values and gradients are the same, and ReLU has fewer values. Layers
     with hooks stay as they are, because a hook may look at any output.
@@ -83,21 +83,21 @@ def program(network: nn.Module, library: Library | None) -> Program:
             layers[second - 1 : second + 1] = pooling, relu
     if library is None:
         return Program([each.layer for each in layers], [], names)
-    steps: list[Callable[[Tensor], Tensor]] = []
+    parts: list[Callable[[Tensor], Tensor]] = []
     others: set[str] = set()
     while layers:
-        last = steps[-1] if steps else None
+        last = parts[-1] if parts else None
         block_layer, count = _block_layer(library, layers, isinstance(last, Native))
         if block_layer is None:
-            steps.append(layers[0].layer)
+            parts.append(layers[0].layer)
             others.add(str(layers[0]))
         else:
             if not isinstance(last, Native):
                 last = Native(library)
-                steps.append(last)
+                parts.append(last)
             last.layers.append(block_layer)
         del layers[:count]
-    return Program(steps, [name for name in names if name not in others], [name for name in names if name in others])
+    return Program(parts, [name for name in names if name not in others], [name for name in names if name in others])
 
 
 def _block_layer(library: Library, layers: Sequence[Named], blocked: bool) -> tuple[BlockLayer | None, int]:
