@@ -10,33 +10,41 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/performance.md"
 
-GFLOP_PER_EPOCH = {"LeNet": 73.3, "MLP": 19.2}
-"""Forward and backward of 60,000 samples: 1.222 MFLOP each for the tutorial's LeNet, 0.32 for the notebook's MLP."""
-
 INTRODUCTION = """\
 # Performance
 
-`make docs` makes this page from the tables that `make bench` writes to `benchmarks/results/`. One benchmark has several
-rounds. In each round, every tool is measured once, one after the other. Each time in seconds is the median over the
-rounds. A ratio is calculated in each round: the table shows the median of these ratios, and in brackets the smallest
-and the largest. Unless a table says otherwise, seconds are the time of one run for one epoch of 60,000 images.
+`make docs` makes this page from the tables that `make bench` writes to `benchmarks/results/`. One benchmark has one
+or more rounds. In each round, every tool is measured once, one after the other. Each time in seconds is the median over
+the rounds. A ratio is calculated in each round: the table shows the median of these ratios, and in brackets the
+smallest and the largest. Unless a table says otherwise, seconds are the time of one run for one epoch of 60,000 images.
 
 The tools do different amounts of work besides training:
 
-- **bnbench** is measured with all its work: it starts workers, evaluates after every epoch, and hashes starting weights
-  and batch orders.
+- **bnbench** is measured as a whole command: `bnbench run CONFIG --workers 2 --kernels native --quiet --fresh`, and the
+  same with `--kernels torch`. The time includes the start of Python and of two workers, the import of torch, the
+  reading of the data, an evaluation after every epoch, the hashes of starting weights and batch orders, the tables and
+  the printed comparison.
 - **The bare loop** is a short training loop in plain PyTorch, as a careful person writes it by hand
-  (`benchmarks/training.py`). It also evaluates after the epoch.
-- **The loops of the tutorial and the notebook, skorch and Lightning** only train.
+  (`benchmarks/training.py`). It evaluates after the epoch.
+- **The loops of the tutorial and the notebook, skorch and Lightning** only train. They do not evaluate.
 
-**Arithmetic alone** is a lower limit: the time that the arithmetic of one epoch takes at the speed of a 2048³ matrix
-product. This speed was measured in the same benchmark. No loop that does all the arithmetic can be faster.
+All tools except the whole commands train in the benchmark's own process, with torch's usual number of threads, or with
+as many as the table says. This process has started already. Where data are held in memory, they have been read already.
+
+LeNet is the tutorial's network `batch_norm`. MLP and CNN are the notebook's networks: the MLP has no norm layer, and
+the CNN has `nn.BatchNorm2d`. `conv_unit` is the CNN of the unit-order notes, also with `nn.BatchNorm2d`. The tutorial's
+loop trains LeNet and `conv_unit`, and the notebook's loop trains MLP and CNN.
+
+**Arithmetic alone** is the time that two cores need for the arithmetic of an epoch, if they do nothing
+but multiply-adds in float32. `benchmarks/multiply_add.cpp` measures in the same benchmark how many of these a core can
+do. How many an epoch has follows from the layers (`benchmarks/arithmetic.py`): each convolution and each linear layer
+computes its outputs, its weight gradient and its input gradient. The first layer computes no input gradient, because
+nothing needs it. Evaluation, norm layers, pooling and the optimizer are not counted. **Share of the peak** is this time
+divided by the measured time.
 """
 
 NATIVE = """\
 ## Native kernels
-
-The tables above were measured before there were native kernels. `make bench` measures them.
 
 A kernel is the code that computes a layer. bnbench has kernels of its own for small convolutional networks on a CPU
 (`runner/training/kernels/kernels.cpp`, in C++). The tables call them native.
@@ -74,10 +82,9 @@ The following did not help in trials by hand, which are not a part of `make benc
 HOW = """\
 ## Why bnbench is fast
 
-- **What the seconds include.** "8 runs … 2 workers" includes the start of two processes. When the tables were made,
-  each process imported torch and read the data, which took two seconds. In a short sweep, this is most of the time:
-  see the table by number of runs. The stacks in that table train in the benchmark's own process, which has already
-  started. The other tools also train in the benchmark's own process, one after the other. They use the normal memory
+- **What the seconds include.** A whole command starts the driver and the process that forks the workers. Both import
+  torch, at the same time. In a short sweep, this is most of the time: see the table by number of runs. (In that
+  table, the driver has started already, and stacks train in its process.) The other tools use the normal memory
   settings of the system, not those of bnbench's workers (see **CPU** below). At batch 1000, these settings explain a
   part of bnbench's advantage.
 - **CPU.** A run trains in a process with one thread, and its data are in memory. Two processes with one thread each
@@ -85,19 +92,19 @@ HOW = """\
   with its process and is used again (`MALLOC_MMAP_THRESHOLD_`). Without this setting, at batch 1000, a third of the
   time went into asking the operating system for memory again. Denormals (very small floats, which are slow) are set to
   0. The optimizer is torch's fused one. A step adds the loss and the accuracy to sums on the device. The loop reads
-  these sums only when it measures, by default once per epoch. 2×2 maximum pooling has its own kernel
-  (`runner/training/learners/max_pooling.py`), which gives exactly torch's numbers. Two things made a run
-  that trains alone no faster, and are not used there: `channels_last` and `torch.compile`. Maximum pooling comes
-  before ReLU.
+  these sums only when it measures, by default once per epoch. Maximum pooling comes before ReLU: the values and the
+  gradients are the same, and with 2×2 pooling ReLU has a quarter of the values. Where a layer is not computed by a
+  native kernel, 2×2 maximum pooling still has its own code (`runner/training/learners/max_pooling.py`), which gives
+  exactly torch's numbers.
 - **Stacks.** Runs that differ only in seed, learning rate, momentum, weight decay or schedule train as one batched
   model. It has `baddbmm` for linear layers, and one batch norm over the channels of all runs. Its convolutions have one
-  of three forms, see below. Maximum pooling comes before ReLU: the values and the gradients are the same, and with 2×2
-  pooling ReLU has a quarter of the values. A layer without its own code for stacks runs through `torch.vmap`. A network
-  that `torch.vmap` cannot run trains alone, and `bnbench plan --stack on` says so.
+  of three forms, see below. A layer without its own code for stacks runs through `torch.vmap`. A network that
+  `torch.vmap` cannot run trains alone, and `bnbench plan --stack on` says so.
 - **The rule of `--stack auto`** is: stacks on CUDA, no stacks on a CPU. On a CPU, a stacked convolution is no faster
-  than separate convolutions. (On one thread, a stack of 4 or 8 runs of the MLP takes about 10% less time per run than
-  one run alone. Two workers with 16 runs are even faster than this stack.) A run that trains alone has another
-  advantage: its numbers do not depend on the other runs of the sweep, not even in the last bit.
+  than separate convolutions, and it has no native kernel. (On one thread, a stack of 4 or 8 runs of the MLP takes
+  about 10% less time per run than one run alone. Two workers with 16 runs are even faster than this stack.) A run that
+  trains alone has another advantage: its numbers do not depend on the other runs of the sweep, not even in the last
+  bit.
 - **CUDA.** A step gathers the batch, runs forward and backward, updates the weights and adds up the sums. bnbench takes
   three steps to warm up and undoes their effects. Then it records the step as a CUDA graph. If the last batch is
   smaller, a second graph is recorded for it. The data stay on the device as normalised float32. A batch then has four
@@ -183,46 +190,45 @@ def page() -> str:
 def machine(results: Mapping[str, Any], name: str) -> Iterator[str]:
     environment = results["environment"]
     packages = environment["packages"]
-    speeds = (f"{value:.0f} GFLOP/s with {threads} thread(s)" for threads, value in results["gflops"].items())
+    rate = results["gflops_of_a_core"]
     yield (
         f"## {environment['cpu']}, {environment['cores']} cores\n\n"
-        f"[{name}](../benchmarks/results/{name}): torch {packages['torch']}, Python {environment['python']}. "
-        f"The matrix product\nruns at {' and '.join(speeds)}.\n"
+        f"[{name}](../benchmarks/results/{name}): torch {packages['torch']}, Python {environment['python']}, "
+        f"kernels {environment['kernels']}.\nA core does {rate:.0f} GFLOP/s if it does nothing but multiply-adds.\n"
     )
-    for case, seconds in results.get("training", {}).items():
-        yield training(case, seconds, results["gflops"])
-    if "overhead" in results:
-        yield overhead(results["overhead"])
-    if "run_count" in results:
-        yield run_count(results["run_count"])
+    for case, seconds in results["training"].items():
+        yield training(case, seconds, results["gflop_of_an_epoch"][case], rate)
+    yield overhead(results["overhead"])
+    yield run_count(results["run_count"])
     yield commands(results["commands"])
 
 
-def training(case: str, seconds: Mapping[str, Sequence[float]], gflops: Mapping[str, float]) -> str:
-    floor = GFLOP_PER_EPOCH[case.split(",")[0]] / gflops["2"]
+def training(case: str, seconds: Mapping[str, Sequence[float]], gflop: float, rate: float) -> str:
+    """rate: GFLOP/s of a core."""
+    floor = gflop / (2 * rate)
     first = next(iter(seconds.values()))
+    share = floor / statistics.median(first)
     lines = [
         f"### {case}\n",
-        "| | seconds per run and epoch | relative to bnbench | relative to arithmetic alone |",
+        f"An epoch has {gflop:.1f} GFLOP. With native kernels, bnbench reaches {share:.0%} of the peak. "
+        f"Number of rounds: {len(first)}.\n",
+        "| | seconds per run and epoch | relative to native kernels | share of the peak |",
         "|:---|---:|:---|---:|",
     ]
     for name, values in seconds.items():
         middle = statistics.median(values)
-        lines.append(f"| {name} | {middle:.2f} | {ratio(values, first)} | {middle / floor:.1f} |")
-    lines.append(f"| arithmetic alone, 2 threads | {floor:.2f} | | 1 |")
+        lines.append(f"| {name} | {middle:.2f} | {ratio(values, first)} | {floor / middle:.0%} |")
+    lines.append(f"| arithmetic alone, 2 cores | {floor:.2f} | | 100% |")
     return "\n".join(lines) + "\n"
 
 
 def overhead(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    lines = ["### One run of bnbench and the bare loop, one thread each\n"]
-    lines += [
-        "| | bare loop, seconds | bnbench, seconds | bnbench relative to the bare loop |",
-        "|:---|---:|---:|:---|",
-    ]
+    lines = ["### One run of one epoch on one thread: bnbench and the bare loop\n"]
+    lines += ["| | | seconds | relative to the bare loop |", "|:---|:---|---:|:---|"]
     for case, seconds in cases.items():
-        bare, bnbench = seconds.values()
-        medians = f"{statistics.median(bare):.2f} | {statistics.median(bnbench):.2f}"
-        lines.append(f"| {case} | {medians} | {ratio(bnbench, bare)} |")
+        first = next(iter(seconds.values()))
+        for name, values in seconds.items():
+            lines.append(f"| {case} | {name} | {statistics.median(values):.2f} | {ratio(values, first)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -232,8 +238,7 @@ def run_count(cases: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
         lines += [f"{case}.\n", "| | seconds per run and epoch | relative to the first row |", "|:---|---:|:---|"]
         first = next(iter(seconds.values()))
         for name, values in seconds.items():
-            label = name.replace("1 runs", "1 run")
-            lines.append(f"| {label} | {statistics.median(values):.2f} | {ratio(values, first)} |")
+            lines.append(f"| {name} | {statistics.median(values):.2f} | {ratio(values, first)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -241,8 +246,7 @@ def commands(measured: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["### Commands\n\nThe peak memory is that of the process that used the most memory.\n"]
     lines += ["| | seconds | peak memory, MB |", "|:---|---:|---:|"]
     for name, values in measured.items():
-        label = name.replace("8 LeNet epochs", "8 LeNet runs of one epoch each")
-        lines.append(f"| `{label}` | {statistics.median(values['seconds']):.2f} | {values['peak_mb']:.0f} |")
+        lines.append(f"| `{name}` | {statistics.median(values['seconds']):.2f} | {values['peak_mb']:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -395,9 +399,10 @@ def table(header: str, lines: Sequence[str]) -> str:
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> str:
-    """The median of the ratios within each round, and their range."""
+    """The median of the ratios within each round, and their range where there are several rounds."""
     ratios = [value / other for value, other in zip(values, base, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{spread}"
 
 
 if __name__ == "__main__":
