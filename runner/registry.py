@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -184,3 +185,8 @@ def _load_file(path: Path) -> None:
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
         raise UserError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+
+
+def plugin_modules() -> list[ModuleType]:
+    """The modules of the plugin files that this process has loaded."""
+    return [module for name, module in sys.modules.items() if name.startswith("bnbench_plugin_")]

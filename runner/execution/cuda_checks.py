@@ -9,6 +9,7 @@ from runner.errors import Fault, UserError
 from runner.storage.tables import cell
 from runner.training.cuda_guard import Finding, findings
 from runner.training.data.datasets import DataSet
+from runner.training.isolation import isolated
 from runner.training.networks import build_network
 
 SAMPLES = 4
@@ -64,6 +65,6 @@ def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:
 
 
 def _findings(run: RunSpec, data: DataSet) -> list[Finding]:
-    network = build_network(run)
     few = data.train[:SAMPLES]
-    return findings(network, few.images.float() / 255, few.labels)
+    with isolated([]):
+        return findings(build_network(run), few.images.float() / 255, few.labels)

@@ -10,6 +10,7 @@ from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.execution.options import Options
 from runner.storage.resume import recorded
+from runner.training.isolation import isolated
 from runner.training.kernels.library import MISSING, NEEDS, fits_native, identity, library
 from runner.training.kernels.program import Program, program
 from runner.training.networks import build_network, resolve_device
@@ -83,6 +84,6 @@ def _programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program | 
         fits = not run.on_cuda and fits_native(run, resolve_device(run.device).type)
         if fits and name not in found:
             found[name] = None
-            with suppress(Exception, SystemExit):
+            with suppress(Exception, SystemExit), isolated([]):
                 found[name] = program(build_network(run), library(kernels))
     return found

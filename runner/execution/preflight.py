@@ -12,6 +12,7 @@ from runner.errors import Fault, UserError
 from runner.execution import cuda_checks
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
+from runner.training.isolation import isolated
 from runner.training.networks import build_network, resolve_device
 
 
@@ -78,7 +79,7 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
 def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
     sample = load(run.dataset, root).train.images[:1].float()
     try:
-        with torch.no_grad():
+        with isolated([]), torch.no_grad():
             build_network(run).train()(sample)
     except ValueError as error:
         return "more than 1 value per channel" in str(error)

@@ -21,12 +21,12 @@ SUFFIX = ".ckpt"
 KEPT = 2
 """The last checkpoint is kept, and the one before it, in case the last one is damaged."""
 
-STATE = {"step", "trained", "elapsed", "hashes", "rows", "tensors", "averages", "steps"}
+STATE = {"step", "trained", "elapsed", "hashes", "rows", "states"}
 """What a state holds besides `runs`, the ids of its runs, and `epoch`.
 
 `step` counts optimizer steps. `trained` is the seconds of training and `elapsed` all seconds, both per run. `hashes`
-has a digest of the batch order per run and epoch. `rows` are the runs' rows so far. `tensors`, `averages` and `steps`
-are the learner's state.
+has a digest of the batch order per run and epoch. `rows` are the runs' rows so far. `states` has the learner's state of
+each run.
 """
 
 

@@ -35,8 +35,9 @@ def evaluate(
 
 
 def in_batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, labels) of the split in its order, so many samples at a time."""
-    return zip(split.images.split(size), split.labels.split(size), strict=True)
+    """(images, labels) of the split in its order, so many samples at a time. A network may change the images."""
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        yield images.clone(), labels
 
 
 def means(totals: Tensor) -> tuple[float, float]:

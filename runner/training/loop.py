@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
-from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult, Shortfall, Status
+from runner.storage.rows import CurveRow, EpochRow, Note, ProbeRow, RunEvent, RunResult, Shortfall, Status
 from runner.training.data.batches import Batches, batch_order
-from runner.training.data.preprocessing import data_of
+from runner.training.data.preprocessing import check_unchanged, data_of
+from runner.training.data.seeding import seed_generators
 from runner.training.evaluation import means
 from runner.training.learners.cuda_graph import on_device
 from runner.training.learners.learner import Learner, State
@@ -27,12 +28,13 @@ from runner.training.optimizers import learning_rate
 from runner.training.options import TrainingOptions
 from runner.training.probes.probe import Look
 from runner.training.probes.registry import probe_values
+from runner.training.variables import differing, outside_checkpoints
 from runner.training.warm_up import warm_up
 
 TrainingState = dict[str, Any]
 """The state of a job's runs after an epoch, by the names that a checkpoint's file uses (`checkpoints.STATE`)."""
 
-LoopEvent = RunEvent | Shortfall | TrainingState
+LoopEvent = RunEvent | Shortfall | Note | TrainingState
 
 
 class TrainingLoop:
@@ -54,6 +56,7 @@ class TrainingLoop:
         self.networks = [_build(run) for run in self.runs]
         self.weights_hashes = [weights_hash(network) for network in self.networks]
         self.learner = self._make_learner()
+        self.outside = outside_checkpoints(self.networks)
         self.batches = Batches(run, self.data, self.device)
         self.batch_digests: list[list[str]] = [[] for _ in self.runs]
         # position in the job → a run that has not ended
@@ -65,7 +68,7 @@ class TrainingLoop:
         self.trained = self.elapsed = 0.0
         if saved:
             index = [saved["runs"].index(run.run_id) for run in self.runs]
-            self.learner.restore(State(saved["tensors"], saved["averages"], saved["steps"]).of(index))
+            self.learner.restore([State(**saved["states"][i]) for i in index])
             self.batch_digests = [list(saved["hashes"][i]) for i in index]
             self.epoch, self.step, self.trained = saved["epoch"], saved["step"], saved["trained"]
             self.began -= saved["elapsed"] * len(self.runs)
@@ -86,17 +89,21 @@ class TrainingLoop:
         self._prepare_orders(self.epoch + 1)
         if self.epoch == 0:
             yield from self._probe(0)
-        last_saved = perf_counter()
+        every, last_saved = self.options.checkpoint_every, perf_counter()
         while self.live:
             self.epoch += 1
             yield from self._train_epoch()
             yield from self._end_epoch()
-            if self.live and self.options.checkpoint_every.due(self.epoch, perf_counter() - last_saved):
-                yield self._state()
-                last_saved = perf_counter()
+            if self.live and every.due(self.epoch, perf_counter() - last_saved):
+                state = self._state()
+                yield state
+                every, last_saved = checkpoints.NEVER if isinstance(state, Note) else every, perf_counter()
 
     def _train_epoch(self) -> Iterator[LoopEvent]:
         """Take an optimizer step per batch. Evaluate after some of the steps, always after the last one."""
+        seed_generators(self.run.seed, "dropout", self.epoch)
+        # A network that has entered autocast, and not left it, would go on with the weights of an earlier epoch.
+        torch.clear_autocast_cache()
         self.learner.begin_epoch(self.epoch)
         orders = self._batch_orders()
         steps = self.batches.count(len(self.data.train))
@@ -167,6 +174,8 @@ class TrainingLoop:
                 ended[number] = "ok" if row.finite else "diverged"
         test = self.data.test if ended else None
         tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.runs)
+        if ended:
+            check_unchanged(self.data)
         for number, status in ended.items():
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
@@ -191,8 +200,11 @@ class TrainingLoop:
                 state[name] = value.detach().cpu().clone()
         return checkpoints.pack(state)
 
-    def _state(self) -> TrainingState:
-        """The state to save in a checkpoint."""
+    def _state(self) -> TrainingState | Note:
+        """The state to save in a checkpoint. A note where a run that goes on from it could give other numbers."""
+        if kept := differing(self.outside, outside_checkpoints(self.networks)):
+            names = ", ".join(kept)
+            return Note(f"run {self.run.run_id} has no checkpoint: what changes while it trains is {names}")
         return {
             "runs": [run.run_id for run in self.runs],
             "epoch": self.epoch,
@@ -200,7 +212,7 @@ class TrainingLoop:
             "trained": self.trained,
             "elapsed": self.elapsed,
             "hashes": self.batch_digests,
-            **vars(self.learner.state()),
+            "states": [vars(state) for state in self.learner.states()],
         }
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
+from runner.training.data.seeding import seed_generators
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 """torch's normalization layers. `_NormBase` is the base class of batch norm and instance norm."""
@@ -24,6 +25,17 @@ def resolve_device(name: str) -> torch.device:
         hint = "" if count else "; 'bnbench plan CONFIG --device cuda' checks the networks for CUDA without a GPU"
         raise UserError(f"device '{name}' is not on this machine; allowed here: {names}{hint}")
     return device
+
+
+class SpoiledProcessError(UserError):
+    """This process must not train further runs. It is raised after the results of all runs of its task.
+
+    `reason` says why, such as "'cuda' has failed: ...". With the executor `process`, a new worker takes the next task.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no job can train in this process any more: {reason}; --executor process takes a new process")
+        self.reason = reason
 
 
 class DeviceLostError(UserError):
@@ -53,6 +65,7 @@ def build_network(run: RunSpec) -> nn.Module:
     >>> parameter_count(network)
     79510
     """
+    seed_generators(run.seed, "weights")
     torch.manual_seed(run.seed)
     network = registry.network[run.network](**run.factory_kwargs)
     if not isinstance(network, nn.Module):

@@ -2,17 +2,20 @@
 
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 
 from runner.config.jobs import Job, Task, Trial, even_parts, job_of
 from runner.config.run_spec import RunSpec
-from runner.errors import strict
+from runner.errors import UserError, strict
 from runner.storage import checkpoints
-from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult, Shortfall, Status
+from runner.storage.rows import Checkpoint, EpochRow, Event, Note, RunResult, Shortfall, Status
+from runner.training.data.preprocessing import ChangedDataError, check_unchanged, data_of
+from runner.training.isolation import isolated
 from runner.training.learners.learner import out_of_memory
 from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
-from runner.training.networks import DeviceLostError, raise_if_lost
+from runner.training.networks import DeviceLostError, SpoiledProcessError, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
 from runner.training.repeats import Repeats
 from runner.training.settings import settings_of
@@ -59,6 +62,8 @@ class _Training:
         # the text of a stack's error that is no lack of memory, until a run fails alone, too. (The error itself would
         # keep the stack in memory.)
         self.fault = ""
+        # what the networks have changed for the whole process, and what cannot be taken back
+        self.left_behind: list[str] = []
 
     def events(self) -> Iterator[Event]:
         while self.waiting:
@@ -71,6 +76,8 @@ class _Training:
             except (Exception, SystemExit) as error:
                 # SystemExit: a network that calls sys.exit() is a failed run, too.
                 yield from self._failed(part, error)
+        if self.left_behind:
+            raise SpoiledProcessError("; ".join(dict.fromkeys(self.left_behind)))
 
     def _attempt(self, part: Job) -> Iterator[Event]:
         """Train runs together. Yield the events that no earlier attempt has reported."""
@@ -80,7 +87,7 @@ class _Training:
                 if not self.repeats.are_to_come(part.run_ids):
                     state = {**event, "rows": {run_id: self._row_values(run_id) for run_id in part.run_ids}}
                     yield Checkpoint(part.run_ids, event["epoch"], checkpoints.pack(state))
-            elif isinstance(event, Shortfall):
+            elif isinstance(event, Shortfall | Note):
                 yield event
             elif isinstance(event, RunResult):
                 yield self._result(replace(event, rows=tuple(self.rows[event.run_id])))
@@ -90,7 +97,7 @@ class _Training:
                 yield event
 
     def _loop_events(self, part: Job) -> Iterator[LoopEvent]:
-        with settings_of(part.runs[0]):
+        with isolated(self.left_behind), settings_of(part.runs[0]):
             yield from TrainingLoop(part, self.options, self.saved).events()
 
     def _row_values(self, run_id: str) -> list[list[object]]:
@@ -108,8 +115,12 @@ class _Training:
 
         Errors: DeviceLostError where CUDA has failed. Then the results of all runs that are left come first.
         """
+        run = part.runs[0]
+        # The network may have changed the data before it failed. Then this reads them anew.
+        with suppress(ChangedDataError, UserError):
+            check_unchanged(data_of(run, self.options.data_dir, resolve_device(run.device)))
         try:
-            raise_if_lost(part.runs[0])
+            raise_if_lost(run)
         except DeviceLostError:
             for run in list(self.left.values()):
                 yield self._failure(run, error)

@@ -1,11 +1,13 @@
 """SIGKILL of the driver, of a worker, or of the whole group, at random moments of a real training sweep.
 
-`python -m tests.faults.kills TRIALS` trains a sweep of two workers, kills, resumes until it is through, and compares
-the table with that of a sweep left in peace, timing columns aside. Each other trial has torch's kernels.
+`python -m tests.faults.kills TRIALS` trains a sweep of two workers with probes, curves, weights and a tracker, kills,
+resumes until it is through, and compares all tables and weights with those of a sweep left in peace, timing columns
+aside. Each other trial has torch's kernels.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -40,12 +42,13 @@ CONFIG = """\
 name: killed
 plugins: [noise.py]
 fixed: {network: conv_unit, network.norm: batch, network.width: 2, dataset: noise, device: cpu, batch_size: 100,
-  epochs: 20}
+  epochs: 20, evaluations_per_epoch: 2, probes: [norms, gradients]}
 grid: {seed: {range: 4}}
+save_weights: true
 """
 BNBENCH = str(Path(sys.executable).parent / "bnbench")
 KERNELS = ("auto", "torch")
-OPTIONS = ["--quiet", "--workers", "2", "--checkpoint-every", "1"]
+OPTIONS = ["--quiet", "--workers", "2", "--checkpoint-every", "1", "--track", "tensorboard"]
 
 
 def start(kernels: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -63,9 +66,16 @@ def await_rows(process: subprocess.Popen[bytes], out: Path) -> None:
         time.sleep(0.005)
 
 
-def table(folder: Path) -> pd.DataFrame:
-    rows = pd.read_csv(folder / "killed/metrics.csv")
-    return rows.drop(columns=["epoch_duration", "run_duration"])
+TABLES = ("runs.csv", "metrics.csv", "curves.csv", "probes.csv")
+TIMING = ["epoch_duration", "run_duration", "duration"]
+
+
+def results(out: Path) -> dict[str, str]:
+    """Every table without its durations, and a digest of all weights."""
+    folder = out / "killed"
+    weights = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("weights/*"))))
+    tables = {name: pd.read_csv(folder / name).drop(columns=TIMING, errors="ignore") for name in TABLES}
+    return {name: table.to_csv() for name, table in tables.items()} | {"weights": weights.hexdigest()}
 
 
 def children(process: int) -> list[int]:
@@ -94,14 +104,14 @@ def strike(process: subprocess.Popen[bytes], target: str, draw: random.Random) -
     return True
 
 
-def left_in_peace(root: Path, kernels: str) -> tuple[pd.DataFrame, float, float]:
-    """The table of a sweep that nothing kills, and its seconds of starting up and of training."""
+def left_in_peace(root: Path, kernels: str) -> tuple[dict[str, str], float, float]:
+    """The results of a sweep that nothing kills, and its seconds of starting up and of training."""
     began = time.monotonic()
     process = start(kernels, "run", str(root / "killed.yaml"), "--out", str(root / kernels))
     await_rows(process, root / kernels)
     start_up = time.monotonic() - began
     assert process.wait() == 0
-    return table(root / kernels), start_up, time.monotonic() - began - start_up
+    return results(root / kernels), start_up, time.monotonic() - began - start_up
 
 
 def main(trials: int) -> int:
@@ -130,8 +140,10 @@ def main(trials: int) -> int:
                 code = start(kernels, "run", str(root / "killed.yaml"), "--out", str(out)).wait()
             else:
                 code = start(kernels, "resume", str(out / "killed"), "--retry", "failed").wait()
-            if code or not table(out).equals(expected):
-                failures.append(f"trial {trial}, {target}, kernels {kernels}: exit code {code}")
+            found = results(out)
+            different = [name for name in expected if found[name] != expected[name]]
+            if code or different:
+                failures.append(f"trial {trial}, {target}, kernels {kernels}: exit code {code}, other {different}")
                 print(failures[-1], flush=True)
             if (trial + 1) % 20 == 0:
                 print(f"{trial + 1} trials, {len(failures)} failures", flush=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from tests.cluster import Cluster, Node, cluster
-from tests.faults.kills import CONFIG, PLUGIN, await_rows, table
+from tests.faults.kills import CONFIG, PLUGIN, await_rows, results
 
 SWEEP = CONFIG.replace("epochs: 20", "epochs: 40").replace("range: 4", "range: 6")
 
@@ -86,12 +86,12 @@ def main(trials: int) -> int:
         began = time.monotonic()
         assert process.wait() == 0
         training = time.monotonic() - began
-        expected = table(root / "whole")
+        expected = results(root / "whole")
         for number in range(trials):
             kind = "driver" if number % 5 == 4 else "node"
             hit = trial(found, nodes, root, draw, training, kind)
             hits[hit] += 1
-            if hit not in ("node", "driver", "nothing") or not table(root / "out").equals(expected):
+            if hit not in ("node", "driver", "nothing") or results(root / "out") != expected:
                 failures.append(f"trial {number}, {kind}: {hit}")
                 print(failures[-1], (root / "out/killed/run.log").read_text(), flush=True)
             found.wait(3)

@@ -196,13 +196,13 @@ def test_a_stack_is_the_one_in_float64(device: str, case: Case) -> None:
     runs, expected = runs_of(case, device), exact(case)
     stack, plain = stack_of(runs), stack_of(runs)
     plain.captures = False
-    before = stack.state().tensors
+    before = stack.states()
     found = losses(stack, runs)
     assert_close(found, expected, case.precision)
     assert_close(losses(plain, runs), found, case.precision)
-    after = stack.state().tensors
-    for run in range(case.size):  # a graph whose replays do nothing would leave them
-        assert any(not torch.equal(after[name][run], before[name][run]) for name in before)
+    after = stack.states()
+    for old, new in zip(before, after, strict=True):  # a graph whose replays do nothing would leave them
+        assert any(not torch.equal(new.tensors[name], tensor) for name, tensor in old.tensors.items())
     if device == "cuda":
         assert stack.captures, stack.how
         assert len(stack.graphs) == len(SIZES)
@@ -222,10 +222,10 @@ def test_a_state_goes_from_one_device_to_the_other(device: str) -> None:
     case = Case("notebook_cnn", "batch", "adam", "fp32", 3)
     here, there = stack_of(runs_of(case, "cpu")), stack_of(runs_of(case, device))
     losses(there, runs_of(case, device))
-    here.restore(there.state())
+    here.restore(there.states())
     assert [name for name, _ in here.member(1).named_parameters()]
-    for name, tensor in there.state().tensors.items():
-        assert torch.equal(here.state().tensors[name], tensor)
+    for ours, theirs in zip(here.states(), there.states(), strict=True):
+        assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
     again = [losses(stack, runs_of(case, on)) for stack, on in ((here, "cpu"), (there, device))]
     assert_close(again[1], again[0], "fp32")
 

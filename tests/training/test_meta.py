@@ -6,7 +6,7 @@ only that copy is replaced here. (`precision: bf16` is not tested: autocast refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.learners import solo
 from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d
-from runner.training.learners.learner import Learner
+from runner.training.learners.learner import Learner, State
 from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack
 from runner.training.networks import build_network
@@ -91,6 +91,11 @@ def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "cpu", readable)
 
 
+def devices_of(states: Sequence[State]) -> set[str]:
+    kept = [tensor for state in states for own in state.optimizer.values() for tensor in own.values()]
+    return {tensor.device.type for tensor in kept + [tensor for state in states for tensor in state.tensors.values()]}
+
+
 def trained(learner: Learner, count: int) -> None:
     """A full batch, a ragged one and one that all runs share, and all that a loop asks of a learner."""
     learner.begin_epoch(1)
@@ -110,10 +115,10 @@ def test_a_stack_keeps_to_its_device(case: Any, data: RunData) -> None:
     assert stack.evaluate(data.valid) == [(1.0, 1.0)] * count
     tensors = [*stack.tensors.values(), *stack.moving, *stack.member(count - 1).parameters()]
     assert {tensor.device for tensor in tensors} == {META}
-    state = stack.state()
-    assert {tensor.device.type for tensor in (*state.tensors.values(), *state.averages)} == {"cpu"}
-    assert all(len(tensor) == count for tensor in (*state.tensors.values(), *state.averages))
-    stack.restore(state)
+    states = stack.states()
+    assert len(states) == count
+    assert devices_of(states) == {"cpu"}
+    stack.restore(states)
     stack.step(torch.zeros((count, 16), dtype=torch.int64, device=META))
 
 
@@ -152,6 +157,6 @@ def test_a_run_alone_keeps_to_its_device(
     trained(learner, 1)
     assert learner.evaluate(data.valid) == [(1.0, 1.0)]
     assert {tensor.device for tensor in learner.member(0).parameters()} == {META}
-    state = learner.state()
-    assert {tensor.device.type for tensor in (*state.tensors.values(), *state.averages)} == {"cpu"}
-    learner.restore(state)
+    states = learner.states()
+    assert devices_of(states) == {"cpu"}
+    learner.restore(states)

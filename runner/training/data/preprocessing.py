@@ -1,6 +1,6 @@
 """A data set as a run needs it: split, normalised, on the run's device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class RunData:
     """The data that a run is trained and measured on, normalised, on its device.
 
     `test` is None where the test set is `valid`. `raw_train` is `train` before it was normalised with `mean` and `std`.
+    `sums` are those of `checksums` when the data were read.
     """
 
     train: Split
@@ -29,6 +30,11 @@ class RunData:
     raw_train: Split
     mean: float
     std: float
+    sums: tuple[Tensor, ...] = ()
+
+
+class ChangedDataError(Exception):
+    """A network has changed the data set that this process holds, so later runs would train on other data."""
 
 
 @lru_cache(maxsize=2)
@@ -47,7 +53,36 @@ def prepare(
     else:
         kept, held_out = held_out_split(len(data.train))
         train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
-    return RunData(ready(train), valid, test, data.classes, train, mean, std)
+    ready_data = RunData(ready(train), valid, test, data.classes, train, mean, std)
+    return replace(ready_data, sums=checksums(ready_data))
+
+
+def checksums(data: RunData) -> tuple[Tensor, ...]:
+    """A number for each sample's image and each label, which changes when the sample changes.
+
+    It is a weighted sum of the bits, modulo 2⁶⁴. The weights differ, so a sample that is mirrored has another number.
+    """
+    splits = [split for split in (data.train, data.valid, data.test, data.raw_train) if split]
+    return tuple(_weighted_sums(tensor) for split in splits for tensor in (split.images, split.labels))
+
+
+def _weighted_sums(tensor: Tensor) -> Tensor:
+    rows = tensor.reshape(len(tensor), -1)
+    fits = rows.shape[1] * rows.element_size() % 8 == 0
+    bits = rows.view(torch.int64) if fits else rows.view(torch.uint8).long()
+    weights = torch.arange(bits.shape[1], device=bits.device) * 0x2545F4914F6CDD1D + 1
+    if bits.is_cuda:
+        # CUDA has no product of integer matrices.
+        return torch.cat([(part * weights).sum(1) for part in bits.split(10_000)])
+    return bits.mv(weights)
+
+
+def check_unchanged(data: RunData) -> None:
+    """Errors: ChangedDataError where the data are not what they were when they were read. They are read anew then."""
+    if not all(map(torch.equal, data.sums, checksums(data))):
+        prepare.cache_clear()
+        load.cache_clear()
+        raise ChangedDataError("the network changed the images of the data set; a network must not write to its data")
 
 
 def data_of(run: RunSpec, root: Path, device: torch.device) -> RunData:

@@ -5,6 +5,12 @@ batches, and a run that is resumed at epoch 7 draws the same numbers as a run th
 """
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy
+import torch
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> int:
@@ -17,3 +23,27 @@ def stream(seed: int, name: str, epoch: int = 0) -> int:
     """
     digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seed_generators(seed: int, name: str, epoch: int = 0) -> None:
+    """Seed the global generators of torch, numpy and Python for layers that draw from them.
+
+    >>> seed_generators(7, "dropout", epoch=3)
+    >>> first = torch.rand(1), numpy.random.rand(), random.random()
+    >>> seed_generators(7, "dropout", epoch=3)
+    >>> first == (torch.rand(1), numpy.random.rand(), random.random())
+    True
+    """
+    torch.manual_seed(stream(seed, name, epoch))
+    numpy.random.seed(stream(seed, f"{name}, numpy", epoch) % 2**32)
+    random.seed(stream(seed, f"{name}, python", epoch))
+
+
+@contextmanager
+def generators_unchanged(devices: list[torch.device]) -> Iterator[None]:
+    """After the block, the global generators of the CPU and of these GPUs are what they were before it."""
+    states = numpy.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=devices):
+        yield
+    numpy.random.set_state(states[0])
+    random.setstate(states[1])

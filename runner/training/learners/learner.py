@@ -1,9 +1,9 @@
 """The learner: what the training loop drives."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +13,63 @@ from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 
+PLAIN = (bool, int, float, str)
+"""The types of attributes that a checkpoint holds."""
+
+Attributes = dict[str, dict[str, bool | int | float | str]]
+"""Numbers and texts by the name of a layer and the name of its attribute."""
+
 
 @dataclass(frozen=True)
 class State:
-    """What R runs need to continue after an epoch.
+    """What one run needs to continue after an epoch, on the CPU, by the names of its parameters, buffers and layers.
 
-    `tensors` are parameters and buffers by name [R, …], `averages` the optimizer's moving averages [R, P], `steps` how
-    many steps Adam has taken (0 for SGD).
+    `tensors` are all parameters and buffers. `trainable` names the parameters that have a gradient. `optimizer` is
+    what torch's optimizer keeps for a parameter, by torch's names, such as `exp_avg` and `step`. A parameter that no
+    step has moved yet has none. `attributes` are those that have changed since the network was built.
     """
 
     tensors: dict[str, Tensor]
-    averages: list[Tensor]
-    steps: int
-
-    def of(self, rows: Sequence[int]) -> Self:
-        """The state of some of the runs."""
-        index = torch.tensor(rows)
-        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
-        averages = [average[index] for average in self.averages]
-        return replace(self, tensors=tensors, averages=averages)
+    trainable: list[str]
+    optimizer: dict[str, dict[str, Tensor]]
+    attributes: Attributes
 
 
 def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and every buffer by name. `state_dict` would leave some buffers out."""
     return chain(network.named_parameters(), network.named_buffers())
+
+
+def plain_attributes(network: nn.Module) -> Attributes:
+    """The numbers and texts that layers have as attributes: a network may count its steps in one.
+
+    >>> plain_attributes(nn.Dropout(0.5))
+    {'': {'p': 0.5, 'inplace': False}}
+    """
+    return {
+        name: {
+            key: value
+            for key, value in vars(module).items()
+            if type(value) in PLAIN and not key.startswith("_") and key != "training"
+        }
+        for name, module in network.named_modules()
+    }
+
+
+def changed_attributes(network: nn.Module, before: Attributes) -> Attributes:
+    """The plain attributes of a network that differ from what they were before."""
+    changed: Attributes = {}
+    for name, own in plain_attributes(network).items():
+        known = before.get(name, {})
+        if new := {key: value for key, value in own.items() if key not in known or known[key] != value}:
+            changed[name] = new
+    return changed
+
+
+def set_attributes(network: nn.Module, attributes: Attributes) -> None:
+    """Set attributes of a network's layers."""
+    for name, values in attributes.items():
+        vars(network.get_submodule(name)).update(values)
 
 
 def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -102,8 +135,8 @@ class Learner(Protocol):
     def member(self, run: int) -> nn.Module:
         """One run's network as it is now. The next call may overwrite it."""
 
-    def state(self) -> State:
-        """What the runs need to continue after an epoch."""
+    def states(self) -> list[State]:
+        """What each run needs to continue after an epoch."""
 
-    def restore(self, state: State) -> None:
-        """Continue from a state of these runs. Another kind of learner may have made it."""
+    def restore(self, states: Sequence[State]) -> None:
+        """Continue from the states of these runs. Another kind of learner may have made them."""

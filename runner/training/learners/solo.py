@@ -1,5 +1,7 @@
 """One run that trains alone: its network as a program, and torch's own optimizer."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,15 +10,21 @@ from runner.config.run_spec import RunSpec
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
-from runner.training.data.seeding import stream
 from runner.training.evaluation import evaluate
 from runner.training.kernels.library import library_of
 from runner.training.kernels.program import program
 from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
-from runner.training.learners.learner import Learner, State, named_tensors, wrong_shape
+from runner.training.learners.learner import (
+    Learner,
+    State,
+    changed_attributes,
+    named_tensors,
+    plain_attributes,
+    set_attributes,
+    wrong_shape,
+)
 from runner.training.learners.max_pooling import quicken
-from runner.training.networks import trainable
 from runner.training.optimizers import learning_rate, make_optimizer
 from runner.training.options import Kernels
 from runner.training.settings import autocast
@@ -41,17 +49,12 @@ class Solo(Learner):
         native = self.library if self.program.native else None
         self.how = f"alone with kernels {native.name}" if native else "alone"
         self.optimizer = make_optimizer(run, network)
-        self.trainable = trainable(network)
-        # What torch's optimizers call their moving averages, in the order of `State.averages`.
-        adam = ["exp_avg", "exp_avg_sq"]
-        self.averages = ["momentum_buffer"] if run.optimizer == "sgd" else adam
+        self.attributes = plain_attributes(network)
         self.totals = torch.zeros(1, 3, dtype=torch.float64, device=device)
         self.loss, self.correct, self.samples = self.totals[0]
 
     def begin_epoch(self, epoch: int) -> None:
         self.keys.copy_(epoch_keys([self.run.seed], epoch))
-        # For layers that draw from torch's global generator.
-        torch.manual_seed(stream(self.run.seed, "dropout", epoch))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.run, epoch)
         self.network.train()
@@ -83,28 +86,42 @@ class Solo(Learner):
         assert run == 0
         return self.network
 
-    def state(self) -> State:
-        named = named_tensors(self.network)
-        tensors = {name: tensor.detach().cpu().unsqueeze(0) for name, tensor in named}
-        states = [self.optimizer.state[parameter] for parameter in self.trainable]
-        averages = []
-        for name in self.averages:
-            if any(name in state for state in states):
-                pairs = zip(states, self.trainable, strict=True)
-                parts = [state.get(name, torch.zeros_like(own)).flatten() for state, own in pairs]
-                averages.append(torch.cat(parts).cpu().unsqueeze(0))
-        steps = max((int(state.get("step", 0)) for state in states), default=0)
-        return State(tensors, averages, steps)
+    def states(self) -> list[State]:
+        optimizer = {
+            name: {key: value.cpu().clone() for key, value in own.items() if isinstance(value, Tensor)}
+            for name, parameter in self.network.named_parameters()
+            if (own := self.optimizer.state.get(parameter))
+        }
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in named_tensors(self.network)}
+        trainable = [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
+        return [State(tensors, trainable, optimizer, changed_attributes(self.network, self.attributes))]
 
     @torch.no_grad()
-    def restore(self, state: State) -> None:
-        for name, tensor in named_tensors(self.network):
-            tensor.copy_(state.tensors[name][0])
-        sizes = [parameter.numel() for parameter in self.trainable]
-        for name, average in zip(self.averages, state.averages, strict=False):
-            parts = average[0].split(sizes)
-            for parameter, values in zip(self.trainable, parts, strict=True):
-                own = self.optimizer.state[parameter]
-                own[name] = values.view(parameter.shape).to(self.device, copy=True)
-                if self.run.optimizer != "sgd":
-                    own["step"] = torch.tensor(float(state.steps), device=self.device)
+    def restore(self, states: Sequence[State]) -> None:
+        [state] = states
+        set_attributes(self.network, state.attributes)
+        tensors = dict(named_tensors(self.network))
+        for name, value in state.tensors.items():
+            own = tensors.get(name)
+            if own is not None and (own.shape, own.stride(), own.dtype) == (value.shape, value.stride(), value.dtype):
+                own.copy_(value)
+            else:
+                self._replace(name, value.to(self.device, copy=True))
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in state.trainable)
+            for key, value in state.optimizer.get(name, {}).items():
+                # A stack's averages are contiguous. Fused optimizers need the strides of the parameter.
+                like = parameter if value.shape == parameter.shape else value
+                own = torch.empty_like(like, dtype=value.dtype, device=self.device)
+                self.optimizer.state[parameter][key] = own.copy_(value)
+
+    def _replace(self, name: str, value: Tensor) -> None:
+        """Give the network a tensor that has grown, or that has other strides than at the start."""
+        owner, _, key = name.rpartition(".")
+        module = self.network.get_submodule(owner)
+        if key in module._parameters:
+            getattr(module, key).data = value
+        elif key in module._buffers:
+            setattr(module, key, value)
+        else:
+            module.register_buffer(key, value)

@@ -18,7 +18,15 @@ from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
-from runner.training.learners.learner import Learner, State, named_tensors, out_of_memory
+from runner.training.learners.learner import (
+    Learner,
+    State,
+    changed_attributes,
+    named_tensors,
+    out_of_memory,
+    plain_attributes,
+    set_attributes,
+)
 from runner.training.settings import autocast
 
 
@@ -45,7 +53,9 @@ class Stack(Learner):
         self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
         self.program = stacked_layers.program(self.template, self.tensors, form)
-        self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters)
+        shapes = {name: tensor.shape[1:] for name, tensor in self.tensors.items() if tensor.requires_grad}
+        self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters, shapes)
+        self.attributes = plain_attributes(self.template)
         self.totals = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
         buffers = [tensor for tensor in self.tensors.values() if not tensor.requires_grad]
         self.moving = [parameters, *buffers, *self.optimizer.averages, self.optimizer.steps, self.totals, self.keys]
@@ -120,19 +130,21 @@ class Stack(Learner):
         self.template_keys.copy_(self.keys[run])
         return self.template
 
-    def state(self) -> State:
+    def states(self) -> list[State]:
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
-        averages = [average.cpu().clone() for average in self.optimizer.averages]
-        return State(tensors, averages, int(self.optimizer.steps.cpu()))
+        trainable = [name for name, tensor in self.tensors.items() if tensor.requires_grad]
+        attributes = changed_attributes(self.template, self.attributes)
+        return [
+            State({name: tensor[run] for name, tensor in tensors.items()}, trainable, optimizer, attributes)
+            for run, optimizer in enumerate(self.optimizer.states())
+        ]
 
     @torch.no_grad()
-    def restore(self, state: State) -> None:
+    def restore(self, states: Sequence[State]) -> None:
+        set_attributes(self.template, states[0].attributes)
         for name, tensor in self.tensors.items():
-            tensor.copy_(state.tensors[name])
-        self.optimizer.steps.fill_(state.steps)
-        # The state has no averages where none of its runs has momentum: then there is nothing to restore.
-        for own, average in zip(self.optimizer.averages, state.averages, strict=False):
-            own.copy_(average)
+            tensor.copy_(torch.stack([state.tensors[name] for state in states]))
+        self.optimizer.restore([state.optimizer for state in states])
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

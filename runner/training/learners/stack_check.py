@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.training.data.seeding import generators_unchanged
 from runner.training.learners import stacked_layers
 from runner.training.learners.dropout import seed_dropout
 from runner.training.learners.learner import has_hooks, wrong_shape
@@ -39,8 +40,8 @@ def obstacle(network: nn.Module, images: Tensor, classes: int, other: nn.Module 
     if not trainable(network):
         return "it has no trainable parameter"
     try:
-        with torch.random.fork_rng(devices=[]):
-            return _difference(network, other, images[:SAMPLES].cpu().clone(), classes)
+        with generators_unchanged([]):
+            return _difference(network, other, images[:SAMPLES].cpu(), classes)
     except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         return first_line.split(". ")[0] or type(error).__name__
@@ -87,11 +88,12 @@ def _difference(network: nn.Module, other: nn.Module | None, images: Tensor, cla
         seed_dropout(own, keys[run : run + 1])
     program = stacked_layers.program(networks[0], tensors)
     for training, name in ((True, "training"), (False, "evaluation")):
-        alone = [own.train(training)(images) for own in networks]
+        # A network may change its input.
+        alone = [own.train(training)(images.clone()) for own in networks]
         if fault := wrong_shape(alone[0], len(images), classes):
             return fault
         mode = stacked_layers.Mode(2, training, keys)
-        stacked = stacked_layers.run(program, images.unsqueeze(1), mode)
+        stacked = stacked_layers.run(program, images.clone().unsqueeze(1), mode)
         if not _close(stacked, torch.stack(alone, dim=1)):
             return f"stacked, it computes something else in {name} mode"
         if training:

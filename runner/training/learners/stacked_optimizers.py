@@ -4,7 +4,7 @@ It does the arithmetic of torch.optim's SGD, Adam and AdamW for all runs with on
 are tensors, so that a recorded CUDA graph reads the current ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,22 +15,26 @@ from runner.training.optimizers import learning_rate
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 """torch.optim.Adam's defaults."""
 
+AVERAGES = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+"""What torch's optimizers call their moving averages."""
+
 
 class StackedOptimizer:
     """One optimizer for the runs of a stack, which share the kind of optimizer.
 
-    `averages` are moving averages [R, P]: SGD's velocity where a run has momentum, Adam's mean and squared gradients.
-    `steps` counts Adam's steps.
+    `shapes` are those of a run's parameters by name, in their order in `parameters` [R, P]. `averages` are moving
+    averages [R, P]: SGD's velocity where a run has momentum, Adam's mean and squared gradients. `steps` counts Adam's
+    steps.
     """
 
-    def __init__(self, runs: Sequence[RunSpec], parameters: Tensor) -> None:
-        self.runs, self.parameters, self.kind = runs, parameters, runs[0].optimizer
+    def __init__(self, runs: Sequence[RunSpec], parameters: Tensor, shapes: Mapping[str, torch.Size]) -> None:
+        self.runs, self.parameters, self.shapes, self.kind = runs, parameters, shapes, runs[0].optimizer
         self.lr = self._column([run.lr for run in runs])
         self.weight_decay = self._column([run.weight_decay for run in runs])
         self.momentum = self._column([run.momentum for run in runs])
         self.decays = any(run.weight_decay for run in runs)
-        average_count = int(any(run.momentum for run in runs)) if self.kind == "sgd" else 2
-        self.averages = [torch.zeros_like(parameters) for _ in range(average_count)]
+        self.names = AVERAGES[self.kind] if self.kind != "sgd" or any(run.momentum for run in runs) else ()
+        self.averages = [torch.zeros_like(parameters) for _ in self.names]
         self.steps = torch.zeros((), dtype=torch.float64, device=parameters.device)
 
     def _column(self, values: Sequence[float]) -> Tensor:
@@ -68,3 +72,40 @@ class StackedOptimizer:
         step_size = self.lr / (1 - BETA1**self.steps)
         deviation = square.sqrt().div_((1 - BETA2**self.steps).sqrt()).add_(EPS)
         self.parameters.addcdiv_(mean * step_size, deviation, value=-1)
+
+    def states(self) -> list[dict[str, dict[str, Tensor]]]:
+        """What torch's optimizer of each run would keep for each parameter, on the CPU."""
+        steps = {} if self.kind == "sgd" else {"step": self.steps.float().cpu()}
+        averages = [self._by_parameter(average.cpu().clone()) for average in self.averages]
+        return [
+            {
+                name: {key: average[name][run] for key, average in zip(self.names, averages, strict=True)} | steps
+                for name in (self.shapes if self.averages else ())
+            }
+            for run in range(len(self.runs))
+        ]
+
+    def restore(self, states: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> None:
+        """Continue from what `states` returned, or from what torch's optimizer of each run kept.
+
+        Errors: ValueError where a run's parameters have taken different numbers of steps: a stack has one number.
+        """
+        steps = {float(own["step"]) for state in states for own in state.values() if "step" in own}
+        complete = all(state.keys() == self.shapes.keys() for state in states)
+        if self.kind != "sgd" and (len(steps) > 1 or not complete):
+            raise ValueError("the parameters of a run have taken different numbers of steps")
+        self.steps.fill_(max(steps, default=0.0))
+        for key, average in zip(self.names, self.averages, strict=True):
+            for name, own in self._by_parameter(average).items():
+                for run, state in enumerate(states):
+                    # Alone, a run without momentum has no average, and a stack does not use the one that it has.
+                    if key in (kept := state.get(name, {})):
+                        own[run].copy_(kept[key])
+
+    def _by_parameter(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views [R, …] of a tensor [R, P], by the names of the parameters."""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
+        return {
+            name: part.view(len(self.runs), *shape)
+            for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)
+        }

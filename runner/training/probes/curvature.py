@@ -16,14 +16,16 @@ def curvature(network: nn.Module, look: Look) -> ProbeValues:
 
     Predictiveness is ‖∇L(w) − ∇L(w − lr ∇L(w))‖ (Santurkar et al. 2018, section 3.1). Training mode.
     """
-    parameters = trainable(network)
     loss = look.loss(network)
-    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    found = torch.autograd.grad(loss, every := trainable(network), create_graph=True, allow_unused=True)
+    # A layer that is not used has no gradient, and does not change the loss.
+    used = [(parameter, g) for parameter, g in zip(every, found, strict=True) if g is not None]
+    parameters, gradient = [parameter for parameter, _ in used], [g for _, g in used]
     eigenvalue = _largest_eigenvalue(gradient, parameters)
     with torch.no_grad():
         for parameter, g in zip(parameters, gradient, strict=True):
             parameter.sub_(g, alpha=look.lr)
-    moved = torch.autograd.grad(look.loss(network), parameters)
+    moved = torch.autograd.grad(look.loss(network), parameters, materialize_grads=True)
     pairs = zip(gradient, moved, strict=True)
     change = sum((a.detach() - b).double().square().sum().item() for a, b in pairs)
     return {

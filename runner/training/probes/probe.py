@@ -28,11 +28,14 @@ class Look:
 
     @property
     def batch(self) -> Split:
-        return self.data.train[:SAMPLES]
+        """The first samples of the training set. A network may change them: each call gives new ones."""
+        first = self.data.train[:SAMPLES]
+        return Split(first.images.clone(), first.labels)
 
     def loss(self, network: nn.Module) -> Tensor:
         """The network's mean loss on the batch."""
-        return F.cross_entropy(network(self.batch.images), self.batch.labels)
+        batch = self.batch
+        return F.cross_entropy(network(batch.images), batch.labels)
 
 
 Probe = Callable[[nn.Module, Look], ProbeValues]

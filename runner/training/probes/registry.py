@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from runner.config.run_spec import ProbeName
+from runner.training.data.seeding import generators_unchanged
 from runner.training.probes import curvature, layers, norms, statistics
 from runner.training.probes.probe import Look, Probe, ProbeValues
 
@@ -40,6 +41,6 @@ def probe_values(network: nn.Module, look: Look, names: Sequence[ProbeName]) -> 
     devices = [labels.device] if labels.is_cuda else []
     values: ProbeValues = {}
     for name in names:
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with generators_unchanged(devices), torch.enable_grad():
             values |= PROBES[name](copy.deepcopy(network).train(), look)
     return values

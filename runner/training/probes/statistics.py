@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.training.evaluation import BATCH, evaluate
+from runner.training.evaluation import BATCH, evaluate, in_batches
 from runner.training.networks import is_norm
 from runner.training.probes.probe import Look, ProbeValues
 
@@ -27,7 +27,7 @@ def precise(network: nn.Module, look: Look) -> ProbeValues:
             layer.reset_running_stats()
             layer.momentum = None
     # Gradients stay enabled, here and below: some hand-written layers take that as the sign of training.
-    for images in look.data.train.images[:PRECISE_SAMPLES].split(BATCH):
+    for images, _ in in_batches(look.data.train[:PRECISE_SAMPLES], BATCH):
         network(images)
     loss, accuracy = evaluate(network, look.data.valid)
     return {("", "precise_valid_loss"): loss, ("", "precise_valid_accuracy"): accuracy}
@@ -49,7 +49,7 @@ def batch_statistics(network: nn.Module, look: Look) -> ProbeValues:
     for layer in layers:
         layer.train()
     for size in BATCH_STATISTICS_SIZES:
-        predictions = torch.cat([network(images).argmax(1) for images in split.images.split(size)])
+        predictions = torch.cat([network(images).argmax(1) for images, _ in in_batches(split, size)])
         values["", f"batch_valid_accuracy_{size}"] = int((predictions == split.labels).sum()) / count
     return values
 

@@ -1,0 +1,180 @@
+"""A run leaves its process as it found it, so that its rows do not depend on the runs before it.
+
+A network is Python code. It can change torch's settings, add hooks, replace functions, or change the directory, and all
+that stays when its run has ended. Everything here is taken back after the run. What cannot be taken back is named, so
+that a new process trains the next job.
+"""
+
+import builtins
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from torch import nn
+
+from runner.training.variables import differing, plugin_variables
+
+backends: Any = torch.backends
+
+
+class Setting(NamedTuple):
+    """Something global that a network can change."""
+
+    name: str
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+
+
+def _attribute(owner: Any, name: str) -> Setting:
+    title = getattr(owner, "__name__", type(owner).__name__)
+    return Setting(f"{title}.{name}", partial(getattr, owner, name), partial(setattr, owner, name))
+
+
+def _set_default_device(device: torch.device) -> None:
+    # torch looks for a device at each call where one is set, so the usual one is set by none.
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _set_deterministic(values: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(values[0], warn_only=values[1])
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _set_filters(filters: list[Any]) -> None:
+    # This also makes Python forget which warnings the old filters have let pass.
+    warnings.resetwarnings()
+    warnings.filters[:] = filters  # type: ignore[index]
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def _set_list(own: list[Any], values: list[Any]) -> None:
+    own[:] = values
+
+
+def _autocast(device: str) -> Iterator[Setting]:
+    enabled = partial(torch.is_autocast_enabled, device), partial(torch.set_autocast_enabled, device)
+    dtype = partial(torch.get_autocast_dtype, device), partial(torch.set_autocast_dtype, device)
+    yield Setting(f"autocast on {device}", *enabled)
+    yield Setting(f"autocast's dtype on {device}", *dtype)
+
+
+SETTINGS = (
+    Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Setting("the default device", torch.get_default_device, _set_default_device),
+    Setting("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Setting("the anomaly mode", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    Setting("deterministic algorithms", _deterministic, _set_deterministic),
+    Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    *_autocast("cpu"),
+    *_autocast("cuda"),
+    Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    _attribute(backends.cudnn, "enabled"),
+    _attribute(backends.cudnn, "deterministic"),
+    _attribute(backends.mkldnn, "enabled"),
+    _attribute(backends.mkldnn, "deterministic"),
+    _attribute(backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+    _attribute(backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    _attribute(backends.cuda.matmul, "allow_fp16_accumulation"),
+    _attribute(backends.opt_einsum, "enabled"),
+    Setting("warnings.filters", lambda: list(warnings.filters), _set_filters),
+    Setting("numpy's handling of errors", numpy.geterr, lambda values: numpy.seterr(**values)),
+    Setting("the current directory", os.getcwd, os.chdir),
+    Setting("os.environ", lambda: dict(os.environ), _set_environment),
+    Setting("sys.path", lambda: list(sys.path), partial(_set_list, sys.path)),
+    Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+)
+"""The precision of float32 products and cuDNN's benchmark are not among them: `settings_of` sets and restores them."""
+
+_LAYERS = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
+_OPTIMIZERS = [kind for kind in vars(torch.optim).values() if isinstance(kind, type)]
+
+PATCHABLE: tuple[Any, ...] = (
+    *(torch, torch.Tensor, nn, nn.functional, nn.init, nn.Parameter, torch.autograd, torch.optim, torch.linalg),
+    *(*_LAYERS, *_OPTIMIZERS, numpy, numpy.random, random, builtins),
+)
+"""The modules and classes whose functions a network may replace."""
+
+_HOOKS = [
+    hooks
+    for module in (nn.modules.module, sys.modules[torch.optim.Optimizer.__module__])
+    for name, hooks in vars(module).items()
+    if name.startswith("_global_") and isinstance(hooks, dict)
+]
+"""torch's hooks for all modules and all optimizers. (torch has no public way to list them.)"""
+
+
+@contextmanager
+def isolated(left: list[str]) -> Iterator[None]:
+    """Take back, after the block, what it has changed for the whole process. Add to `left` what cannot be taken back.
+
+    The variables of the plugins' modules count, too, but they are not taken back.
+
+    >>> left = []
+    >>> with isolated(left):
+    ...     torch.set_default_dtype(torch.float64)
+    ...     torch.relu = torch.tanh
+    >>> torch.get_default_dtype(), float(torch.relu(torch.tensor(2.0))), left
+    (torch.float32, 2.0, [])
+    """
+    settings = [setting.get() for setting in SETTINGS]
+    patchable = [dict(vars(owner)) for owner in PATCHABLE]
+    hooks = [dict(own) for own in _HOOKS]
+    modes = _modes()
+    variables = plugin_variables()
+    try:
+        yield
+    finally:
+        for owner, names in zip(PATCHABLE, patchable, strict=True):
+            _restore_names(owner, names)
+        for own, earlier in zip(_HOOKS, hooks, strict=True):
+            if own != earlier:
+                own.clear()
+                own.update(earlier)
+        for setting, value in zip(SETTINGS, settings, strict=True):
+            if not _restored(setting, value):
+                left.append(f"{setting.name} cannot be set back")
+        if _modes() != modes:
+            left.append("a mode of torch has not ended")
+        left.extend(f"it keeps {name}" for name in differing(variables, plugin_variables()))
+
+
+def _restored(setting: Setting, value: Any) -> bool:
+    # A directory that a network has removed cannot be returned to.
+    with suppress(Exception):
+        if setting.get() != value:
+            setting.set(value)
+        return bool(setting.get() == value)
+    return False
+
+
+def _restore_names(owner: Any, names: dict[str, Any]) -> None:
+    """Set the attributes of a module or a class back to what they were."""
+    now = vars(owner)
+    if len(now) == len(names) and all(now.get(name) is value for name, value in names.items()):
+        return
+    for name, value in names.items():
+        if now.get(name) is not value:
+            setattr(owner, name, value)
+    # A name that is new in a class may hide one of its base class. One that is new in a module is a later import.
+    if isinstance(owner, type):
+        for name in now.keys() - names.keys():
+            delattr(owner, name)
+
+
+def _modes() -> tuple[bool, int, int]:
+    """torch's modes that end with a block, and cannot be ended in another way."""
+    return torch.is_inference_mode_enabled(), torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()

@@ -1,0 +1,117 @@
+"""A run's numbers do not depend on the runs before it in the same process, whatever these did to the process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner import registry
+from runner.config.jobs import Job
+from runner.config.run_spec import RunSpec
+from runner.execution.executors.executor import Context
+from runner.execution.executors.process import process
+from runner.storage.rows import Note, RunResult
+from runner.training.networks import SpoiledProcessError
+from runner.training.options import TrainingOptions
+from runner.training.train import train
+from tests.training.awkward import AWKWARD, NASTY, PLUGIN, RUN, train_all, values
+
+registry.load_plugins()
+REGISTERED = sorted(registry.network)
+STAYS = {
+    "nasty_inference": "a mode of torch has not ended",
+    "nasty_variable": "it keeps COUNTED of ",
+    "nasty_class_variable": "it keeps ClassVariable.built of ",
+}
+"""Networks that leave something that cannot be taken back, and what is said of it."""
+
+TAKEN_BACK = [name for name in NASTY if name not in STAYS and "writes" not in name]
+
+
+@pytest.fixture(autouse=True)
+def _awkward() -> None:
+    registry.load_plugins((str(PLUGIN),))
+
+
+def run_of(network: str) -> RunSpec:
+    return RUN.changed(network=network, epochs=1)
+
+
+def test_registered_and_awkward_networks_in_any_order() -> None:
+    names = [*REGISTERED, *AWKWARD]
+    forwards = {name: values(train_all(run_of(name))) for name in names}
+    backwards = {name: values(train_all(run_of(name))) for name in reversed(names)}
+    assert backwards == forwards
+    assert {result[-1][1] for result in forwards.values()} == {"ok"}
+
+
+@pytest.mark.parametrize("nasty", TAKEN_BACK)
+def test_what_a_network_changes_is_taken_back(nasty: str) -> None:
+    others = ["batch_norm", "awkward_channels_last", "awkward_noisy", *TAKEN_BACK]
+    alone = {name: values(train_all(run_of(name))) for name in others}
+    before = Path.cwd(), dict(os.environ), torch.nn.functional.linear, torch.get_default_dtype()
+    for other in others:
+        train_all(run_of(nasty))
+        assert values(train_all(run_of(other))) == alone[other], other
+    assert (Path.cwd(), dict(os.environ), torch.nn.functional.linear, torch.get_default_dtype()) == before
+
+
+@pytest.mark.parametrize("nasty", TAKEN_BACK)
+def test_a_stack_after_it(nasty: str) -> None:
+    pair = run_of("batch_norm"), run_of("batch_norm").changed(seed=1)
+    expected = values(train_all(*pair))
+    train_all(run_of(nasty))
+    assert values(train_all(*pair)) == expected
+
+
+@pytest.mark.parametrize("nasty", STAYS)
+def test_what_stays_is_named_and_a_new_worker_trains_the_next_job(nasty: str) -> None:
+    runs = [run_of(nasty).changed(batch_size=size) for size in (20, 30)] + [run_of("batch_norm"), run_of(nasty)]
+    options = TrainingOptions(plugins=(str(PLUGIN),), save_weights=True)
+    events = list(process([Job((run,)) for run in runs], Context(options, workers=1)))
+    for run in runs:
+        alone = process([Job((run,))], Context(options, workers=1))
+        own = [event for event in events if getattr(event, "run_id", "") == run.run_id]
+        assert values(own) == values([event for event in alone if not isinstance(event, Note)])
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert STAYS[nasty] in notes[0]
+
+
+def test_a_run_that_writes_to_the_data_fails_and_the_next_one_has_the_data() -> None:
+    expected = values(train_all(run_of("batch_norm")))
+    result = train_all(run_of("nasty_writes_to_data"))[-1]
+    assert isinstance(result, RunResult)
+    assert (result.status, "the network changed the images of the data set" in result.error) == ("failed", True)
+    assert values(train_all(run_of("batch_norm"))) == expected
+
+
+def test_a_run_that_fails_after_it_wrote_to_the_data_leaves_none_behind() -> None:
+    expected = values(train_all(run_of("batch_norm")))
+    run = run_of("nasty_writes_and_fails")
+    assert [event.error for event in train_all(run) if isinstance(event, RunResult)] == ["ValueError: after writing"]
+    assert values(train_all(run_of("batch_norm"))) == expected
+
+
+@pytest.mark.parametrize("probes", [(), ("gradients", "precise", "batch_statistics", "train", "activations")])
+def test_a_network_that_changes_its_input_changes_no_data(probes: tuple[str, ...]) -> None:
+    """`awkward_in_place` computes what `awkward_out_of_place` computes."""
+    runs = [run_of(name).changed(probes=probes, epochs=2) for name in ("awkward_in_place", "awkward_out_of_place")]
+    in_place, other = ([row[1:] for row in values(train_all(run))] for run in runs)
+    assert in_place[:-1] == other[:-1]
+
+
+def test_probes_change_nothing() -> None:
+    for name in ("awkward_in_place", "awkward_noisy", "awkward_late_by_attribute"):
+        plain = run_of(name).changed(epochs=2)
+        looked = plain.changed(probes=("gradients", "precise", "batch_statistics", "curvature"))
+        rows = [[row[1:] for row in values(train_all(run)) if len(row) == 7] for run in (plain, looked)]
+        assert rows[0] == rows[1]
+
+
+def test_inline_the_sweep_stops_before_a_job_that_may_be_wrong(tmp_path: Path) -> None:
+    with pytest.raises(SpoiledProcessError, match="it keeps COUNTED of "):
+        list(train(Job((run_of("nasty_variable"),)), TrainingOptions(tmp_path)))
