@@ -26,20 +26,25 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-class DeviceLostError(UserError):
-    """A GPU has failed in a way that lasts, such as an assertion inside a kernel: this process cannot use it again."""
+class SpoiledProcessError(UserError):
+    """This process must not train further runs. It is raised after the results of all runs of its task.
+
+    `reason` says why, such as "'cuda' has failed: ...". With the executor `process`, a new worker takes the next task.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no job can train in this process any more: {reason}; --executor process takes a new process")
+        self.reason = reason
 
 
 def raise_if_lost(run: RunSpec) -> None:
-    """Errors: DeviceLostError where the run's GPU has failed for good."""
+    """Errors: SpoiledProcessError where the run's GPU has failed for good, such as after an assertion in a kernel."""
     if run.on_cuda:
         try:
             torch.cuda.synchronize(run.device)
         except RuntimeError as error:
             first_line = str(error).partition("\n")[0]
-            remedy = "with --executor process, a new worker takes the next job"
-            message = f"no job can train on '{run.device}' in this process: {first_line}; {remedy}"
-            raise DeviceLostError(message) from None
+            raise SpoiledProcessError(f"device '{run.device}' has failed: {first_line}") from None
 
 
 def build_network(run: RunSpec) -> nn.Module:

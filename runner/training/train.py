@@ -12,7 +12,7 @@ from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult, Shortfall, Status
 from runner.training.learners.learner import out_of_memory
 from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
-from runner.training.networks import DeviceLostError, raise_if_lost
+from runner.training.networks import SpoiledProcessError, raise_if_lost
 from runner.training.options import TrainingOptions
 from runner.training.repeats import Repeats
 from runner.training.settings import settings_of
@@ -34,7 +34,7 @@ def train(job: Job, options: TrainingOptions, checkpoint: Path | None = None) ->
     A stack that runs out of memory is halved. If it fails for another reason, its runs train alone. A `Shortfall` says
     so in both cases. No event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there
     is none.
-    Errors: DeviceLostError, after the results of all runs, where this process cannot use its GPU any more.
+    Errors: SpoiledProcessError, after the results of all runs, where this process cannot use its GPU any more.
 
     >>> run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
     >>> row, result = train(Job((run,)), TrainingOptions())
@@ -106,11 +106,11 @@ class _Training:
     def _failed(self, part: Job, error: Exception | SystemExit) -> Iterator[Event]:
         """Go on with what is left of a part: train it as smaller parts, or report that its run has failed.
 
-        Errors: DeviceLostError where CUDA has failed. Then the results of all runs that are left come first.
+        Errors: SpoiledProcessError where CUDA has failed. Then the results of all runs that are left come first.
         """
         try:
             raise_if_lost(part.runs[0])
-        except DeviceLostError:
+        except SpoiledProcessError:
             for run in list(self.left.values()):
                 yield self._failure(run, error)
             raise
