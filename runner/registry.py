@@ -156,20 +156,42 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
     return f"{kind} '{name}' takes no arguments, got '{key}'{hint}"
 
 
+PLUGINS = "bnbench.plugins"
+"""The group of entry points of the packages that register something when they are imported."""
+
+_BROUGHT: dict[str, set[str]] = {}
+"""The modules that came with the import of a plugin file, by the name of the file's module."""
+
+
+def plugin_packages() -> list[str]:
+    """The packages whose entry points register something, such as `experiments`."""
+    entry_points = importlib.metadata.entry_points(group=PLUGINS)
+    return sorted({entry_point.module.partition(".")[0] for entry_point in entry_points})
+
+
 def load_plugins(files: tuple[str, ...] = ()) -> None:
-    """Import everything that registers itself: the `bnbench.plugins` entry points, then the given files.
+    """Import everything that registers itself: the entry points of `PLUGINS`, then the given files.
 
     Errors: UserError when a file cannot be imported, with the reason.
     """
-    for entry_point in importlib.metadata.entry_points(group="bnbench.plugins"):
+    for entry_point in importlib.metadata.entry_points(group=PLUGINS):
         entry_point.load()
     for file in files:
         _load_file(Path(file))
 
 
+def brought_by(file: Path) -> set[str]:
+    """The names of the modules that came with the import of a plugin file."""
+    return _BROUGHT.get(_module_name(file), set())
+
+
+def _module_name(path: Path) -> str:
+    # The name holds a hash of the path: files of the same name in two folders are two plugins.
+    return f"bnbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+
+
 def _load_file(path: Path) -> None:
-    # The module's name holds a hash of the path: files of the same name in two folders are two plugins.
-    name = f"bnbench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -177,6 +199,7 @@ def _load_file(path: Path) -> None:
         raise UserError(f"plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
     # A plugin may call sys.exit().
@@ -185,8 +208,10 @@ def _load_file(path: Path) -> None:
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
         raise UserError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+    _BROUGHT[name] = sys.modules.keys() - before
 
 
-def plugin_modules() -> list[ModuleType]:
-    """The modules of the plugin files that this process has loaded."""
-    return [module for name, module in sys.modules.items() if name.startswith("bnbench_plugin_")]
+def plugin_modules() -> dict[str, ModuleType]:
+    """The plugin files that this process has loaded, and all modules that came with them, by name."""
+    names = _BROUGHT.keys() | set[str]().union(*_BROUGHT.values())
+    return {name: sys.modules[name] for name in sorted(names) if name in sys.modules}

@@ -1,6 +1,7 @@
 """Compare the arms of a contrast: tables → the records of `runner.analysis.records`."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
-from runner.analysis.metrics import FOLDER, At, better, check, is_share, read_curves, read_runs
+from runner.analysis.metrics import FOLDER, MEASURED, At, better, check, is_share, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
@@ -61,6 +62,7 @@ def compare(
         rows=judged(rows, smallest_effect),
         smallest_effect=smallest_effect,
         target=target,
+        versions=_versions(results, axis),
     )
     return _sorted(comparison, sort) if sort else comparison
 
@@ -92,6 +94,19 @@ def _constant(parameters: pd.DataFrame) -> dict[str, object]:
     same = names(described.loc[:, described.nunique(dropna=False) == 1])
     constant = {name: plain(described[name].iloc[0]) for name in same}
     return {name: value for name, value in constant.items() if value is not None}
+
+
+def _versions(results: Sequence[Results], axis: str | None) -> Mapping[object, Mapping[str, int]]:
+    """Arm → code_hash → how many of the arm's runs this version of the code trained; empty if there is one version."""
+    found: dict[object, Counter[str]] = defaultdict(Counter)
+    for result in results:
+        runs = result.runs[result.runs["status"].isin(MEASURED)]
+        arms = list(runs[axis].map(plain)) if axis else ["all"] * len(runs)
+        versions = list(runs["code_hash"].fillna("")) if "code_hash" in runs else [""] * len(runs)
+        for arm, version in zip(arms, versions, strict=True):
+            found[arm][version] += 1
+    several = len({version for counts in found.values() for version in counts}) > 1
+    return dict(found) if several else {}
 
 
 def _contrast_text(result: Results) -> str:

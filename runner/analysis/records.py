@@ -130,6 +130,8 @@ class Comparison:
     smallest_effect: float | None = None
     """The smallest effect of this metric, where the config fixed one."""
     target: float | None = None
+    versions: Mapping[object, Mapping[str, int]] = field(default_factory=dict)
+    """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
 
     @property
     def planned_rows(self) -> tuple[ArmRow, ...]:

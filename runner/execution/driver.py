@@ -26,6 +26,7 @@ from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
+from runner.training import sources
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -88,7 +89,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
     chosen = kernels.choose(folder, options)
-    described = environment.describe(datasets, data_dir, sweep.plugins, chosen)
+    described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
     finished, checkpoints = set[str](), dict[str, Path]()
     if options.existing == "resume" and (folder / CONFIG).exists():
@@ -113,6 +114,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
     training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights, kernels=chosen)
+    # A worker that starts later must find the code that is in environment.json.
+    training = replace(training, plugins_digest=sources.digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 

@@ -49,10 +49,10 @@ def needs_more_seeds(comparison: Comparison) -> bool:
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know beside the numbers.
 
-    The notes name the runs that are not ok, the arms that are not paired, the rules of the verdict, and the parameters
-    that are the same in every run.
+    The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
+    verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _not_paired, _own_best, _judgement)
+    kinds = (_not_ok, _versions, _not_paired, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     constant = {name: comparison.constant.get(name) for name in LISTED}
     defaults = (None, "null", "held_out")
@@ -70,6 +70,15 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
+
+
+def _versions(comparison: Comparison) -> Iterator[str]:
+    if comparison.versions:
+        arms = []
+        for arm, counts in comparison.versions.items():
+            runs = [f"{n} by {version[:8] or 'an older bnbench'}" for version, n in counts.items()]
+            arms.append(f"{shown(arm)}: {', '.join(runs)}")
+        yield f"Different versions of the code trained these runs (code_hash in runs.csv): {'; '.join(arms)}."
 
 
 def _diverged(comparison: Comparison) -> Iterator[str]:

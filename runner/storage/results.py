@@ -15,7 +15,7 @@ from runner.errors import UserError
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.tables import ADDED, FIELDS, RUN_FIELDS, complete_lines, read_header
 
-TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "layer"), str)
+TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "layer"), str)
 """Columns that hold texts. A hash such as "12e45678" must not become a number."""
 
 

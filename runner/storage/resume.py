@@ -1,5 +1,6 @@
 """What a resumed sweep keeps of its folder: finished runs, and checkpoints that can be continued."""
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -121,8 +122,8 @@ def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) 
     if not changes:
         return None
     if not allowed:
-        listed = "; ".join(f"{name}: {old} then, {new} now" for name, (old, new) in sorted(changes.items()))
-        changed = f"the environment has changed since this sweep began ({listed})"
+        shown = [f"{name}: {old or 'none'} then, {new or 'none'} now" for name, (old, new) in sorted(changes.items())]
+        changed = f"the environment has changed since this sweep began ({'; '.join(shown)})"
         raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or bnbench run --fresh to start over")
     change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
     history = [*before.get("changed", []), change]
@@ -134,17 +135,31 @@ def environment_text(environment: Mapping[str, Any]) -> str:
     return json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
 
 
+def code_hash(environment: Mapping[str, Any]) -> str:
+    """A digest of the code that decides a run's numbers, plugins included: 16 hex digits; empty where it is not known.
+
+    It does not depend on where the files are.
+
+    >>> code_hash({"code": "a", "plugins": {"mine.py": "b"}})
+    '7e18f737311b2dc3'
+    """
+    if "code" not in environment:
+        return ""
+    parts = [environment["code"], *environment.get("plugins", {}).values()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The entries of `SAME` that both environments have and that differ: name → (then, now).
 
-    The entries of a table, such as the packages, are compared one by one. Plugins and data files that only one of the
-    environments has are no difference.
+    The entries of a table, such as the packages, are compared one by one. Data files that only one of the environments
+    has are no difference: runs with another data set were added.
     """
     pairs: dict[str, tuple[Any, Any]] = {}
     for name in SAME:
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            keys = old.keys() & new.keys() if name in ("plugins", "data") else old.keys() | new.keys()
+            keys = old.keys() & new.keys() if name == "data" else old.keys() | new.keys()
             pairs |= {f"{name} {key}": (old.get(key), new.get(key)) for key in keys}
         elif name in before and name in now:
             pairs[name] = old, new

@@ -21,6 +21,7 @@ from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import (
     changed_environment,
     check_headers,
+    code_hash,
     continuable,
     environment_text,
     finished_runs,
@@ -56,6 +57,7 @@ class Store:
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self.stacks = Stacks()
+        self.code_hash = ""
         self._repeated = RepeatedRuns(folder)
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
@@ -85,6 +87,7 @@ class Store:
         So a folder with this sweep's config has this sweep's tables. After an earlier kill, starting again is safe.
         """
         self.checkpoints.keep_only([])
+        self.code_hash = code_hash(environment)
         headers = self.headers
         for name in {CURVES, PROBES, STACKS} - set(headers):
             (self.folder / name).unlink(missing_ok=True)
@@ -113,6 +116,7 @@ class Store:
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
+        self.code_hash = code_hash(environment or {})
         headers = self.headers
         check_headers(self.folder, headers)
         self.stacks = stacks.read(self.folder)
@@ -217,6 +221,7 @@ class Store:
             **result.outcomes,
             "epochs_trained": len(result.rows),
             "parameters": result.parameter_count,
+            "code_hash": self.code_hash,
             "error": " ".join(result.error.split())[:300],
         }
         self._write(RUNS, self._line(RUNS, record))

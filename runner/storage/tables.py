@@ -16,7 +16,7 @@ from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIEL
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", *MEASURES),
     *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "trained_as"),
-    "error",
+    *("code_hash", "error"),
 )
 
 FIELDS = {
@@ -27,7 +27,7 @@ FIELDS = {
 }
 """The first columns of each table. In `RUNS` and `METRICS` the run's parameters follow; in all of them its id."""
 
-ADDED = {"trained_as": "", **LATER}
+ADDED = {"trained_as": "", "code_hash": "", **LATER}
 """The columns that older tables lack, with the value that they have there."""
 
 

@@ -6,12 +6,15 @@ import platform
 import re
 from collections.abc import Iterable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 
 import torch
 
+from runner import registry
+from runner.training import sources
 from runner.training.data.datasets import load
 from runner.training.kernels.library import identity
 from runner.training.options import Kernels
@@ -21,9 +24,16 @@ VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS
 
 
 def describe(
-    datasets: Iterable[str], root: Path, plugins: Iterable[str] = (), kernels: Kernels = "auto"
+    datasets: Iterable[str],
+    root: Path,
+    plugins: Iterable[str] = (),
+    kernels: Kernels = "auto",
+    folder: Path = Path(),
 ) -> dict[str, Any]:
-    """Versions, git commit, processor, GPUs, threads, kernels, and the digests of the data sets and plugins used."""
+    """Versions, git commit, processor, GPUs, threads, kernels, and the digests of the code and of the data sets used.
+
+    Plugins are named relative to the sweep's `folder`, as in its config.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -36,7 +46,7 @@ def describe(
         "cores": os.cpu_count(),
         "gpus": _gpus(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "plugins": digests(plugins),
+        "plugins": digests(plugins, folder),
         "code": code(),
         "data": {name: load(name, root).digests for name in datasets},
     }
@@ -60,19 +70,33 @@ def machine() -> str:
     return ", ".join([f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})", *_gpus()])
 
 
-def digests(files: Iterable[str]) -> dict[str, str]:
-    """SHA-256 by file name."""
-    return {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
+def digests(plugins: Iterable[str], folder: Path) -> dict[str, str]:
+    """The SHA-256 of the plugins' source files, by their paths relative to a folder."""
+    return {os.path.relpath(path, folder.resolve()): digest for path, digest in sources.digests(plugins).items()}
 
 
 def code() -> str:
-    """One SHA-256 over the source files of this project. A change in any of them may have changed a network."""
+    """One SHA-256 over the source files that decide the numbers of a run, except for the plugins of the config.
+
+    What only reads or shows numbers is not among them.
+    """
+    runner = Path(__file__).parent.parent
+    roots = [runner / "config", runner / "registry.py", runner / "training"]
+    roots += map(_source, registry.plugin_packages())
     digest = hashlib.sha256()
-    root = Path(__file__).parent.parent.parent
-    for package in ("runner", "experiments"):
-        for path in sorted(path for kind in ("*.py", "*.cpp") for path in (root / package).rglob(kind)):
-            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    for root in roots:
+        files = [path for kind in ("*.py", "*.cpp") for path in root.rglob(kind)] if root.is_dir() else [root]
+        for path in sorted(files):
+            digest.update(f"{path.relative_to(root.parent)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _source(package: str) -> Path:
+    """The folder of a package, or the file of a module."""
+    spec = find_spec(package)
+    assert spec is not None
+    folders = list(spec.submodule_search_locations or [])
+    return Path(folders[0] if folders else str(spec.origin))
 
 
 def _git() -> dict[str, Any] | None:

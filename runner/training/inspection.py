@@ -156,7 +156,7 @@ def _code_changes(folder: Path, sweep: Sweep) -> list[str]:
         before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return [f"{folder / ENVIRONMENT} cannot be read: the code may have changed since the training"]
-    now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins)}
+    now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins, folder)}
     if not (changed := resume.differences(before, now)):
         return []
     names = ", ".join(sorted(changed))

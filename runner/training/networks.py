@@ -38,20 +38,14 @@ class SpoiledProcessError(UserError):
         self.reason = reason
 
 
-class DeviceLostError(UserError):
-    """A GPU has failed in a way that lasts, such as an assertion inside a kernel: this process cannot use it again."""
-
-
 def raise_if_lost(run: RunSpec) -> None:
-    """Errors: DeviceLostError where the run's GPU has failed for good."""
+    """Errors: SpoiledProcessError where the run's GPU has failed for good, such as after an assertion in a kernel."""
     if run.on_cuda:
         try:
             torch.cuda.synchronize(run.device)
         except RuntimeError as error:
             first_line = str(error).partition("\n")[0]
-            remedy = "with --executor process, a new worker takes the next job"
-            message = f"no job can train on '{run.device}' in this process: {first_line}; {remedy}"
-            raise DeviceLostError(message) from None
+            raise SpoiledProcessError(f"device '{run.device}' has failed: {first_line}") from None
 
 
 def build_network(run: RunSpec) -> nn.Module:

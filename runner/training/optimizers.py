@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -12,9 +13,24 @@ def make_optimizer(run: RunSpec, network: nn.Module) -> Optimizer:
     """The run's optimizer over all parameters. `fused` is one kernel instead of a Python loop over tensors."""
     parameters = network.parameters()
     if run.optimizer == "sgd":
-        return SGD(parameters, lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        optimizer = SGD(parameters, lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        if run.momentum:
+            optimizer.register_step_pre_hook(_begin_momentum)
+        return optimizer
     kind = Adam if run.optimizer == "adam" else AdamW
     return kind(parameters, lr=run.lr, weight_decay=run.weight_decay, fused=True)
+
+
+def _begin_momentum(optimizer: Optimizer, *_: object) -> None:
+    """Let the momentum of a parameter begin at 0, at the first step at which the parameter has a gradient.
+
+    torch's fused kernel needs the momentum of all parameters, or of none. But a layer may be used later than others.
+    The first momentum is μ·0 + g = g, as in torch's other SGDs.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and "momentum_buffer" not in optimizer.state[parameter]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
 
 
 def learning_rate(run: RunSpec, epoch: int) -> float:

@@ -15,7 +15,7 @@ from runner.training.data.preprocessing import ChangedDataError, check_unchanged
 from runner.training.isolation import isolated
 from runner.training.learners.learner import out_of_memory
 from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
-from runner.training.networks import DeviceLostError, SpoiledProcessError, raise_if_lost, resolve_device
+from runner.training.networks import SpoiledProcessError, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
 from runner.training.repeats import Repeats
 from runner.training.settings import settings_of
@@ -37,7 +37,7 @@ def train(job: Job, options: TrainingOptions, checkpoint: Path | None = None) ->
     A stack that runs out of memory is halved. If it fails for another reason, its runs train alone. A `Shortfall` says
     so in both cases. No event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there
     is none.
-    Errors: DeviceLostError, after the results of all runs, where this process cannot use its GPU any more.
+    Errors: SpoiledProcessError, after the results of all runs, where this process cannot use its GPU any more.
 
     >>> run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
     >>> row, result = train(Job((run,)), TrainingOptions())
@@ -113,7 +113,7 @@ class _Training:
     def _failed(self, part: Job, error: Exception | SystemExit) -> Iterator[Event]:
         """Go on with what is left of a part: train it as smaller parts, or report that its run has failed.
 
-        Errors: DeviceLostError where CUDA has failed. Then the results of all runs that are left come first.
+        Errors: SpoiledProcessError where CUDA has failed. Then the results of all runs that are left come first.
         """
         run = part.runs[0]
         # The network may have changed the data before it failed. Then this reads them anew.
@@ -121,7 +121,7 @@ class _Training:
             check_unchanged(data_of(run, self.options.data_dir, resolve_device(run.device)))
         try:
             raise_if_lost(run)
-        except DeviceLostError:
+        except SpoiledProcessError:
             for run in list(self.left.values()):
                 yield self._failure(run, error)
             raise

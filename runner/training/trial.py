@@ -20,7 +20,7 @@ from runner.training.settings import settings_of
 def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
     """Try a trial's runs, and yield what was found out. The trial takes a few seconds at most.
 
-    Errors: DeviceLostError where this process cannot use its GPU any more.
+    Errors: SpoiledProcessError where this process cannot use its GPU any more.
     """
     try:
         with settings_of(trial.runs[0]):

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from runner.registry import plugin_modules
 from runner.training.learners.learner import PLAIN
+from runner.training.sources import loaded_modules
 
 _CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, classmethod, staticmethod, property)
 
@@ -18,7 +18,7 @@ def plugin_variables() -> dict[str, bytes]:
     """The values of the plugins' variables and of their classes' variables, as bytes."""
     return {
         f"{name} of {plugin.__file__}": value
-        for plugin in plugin_modules()
+        for plugin in loaded_modules()
         for name, value in _as_bytes(_names(plugin)).items()
     }
 

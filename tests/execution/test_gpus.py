@@ -18,8 +18,8 @@ from runner.execution.executors.executor import Context, inline
 from runner.execution.executors.process import process
 from runner.execution.options import default_workers, gpus
 from runner.registry import load_plugins
-from runner.storage.rows import Event, RunResult
-from runner.training.networks import DeviceLostError, raise_if_lost
+from runner.storage.rows import Event, Note, RunResult
+from runner.training.networks import SpoiledProcessError, raise_if_lost
 from runner.training.options import TrainingOptions
 
 Bnbench = Callable[..., Result]
@@ -30,7 +30,7 @@ import json, os, pathlib, torch
 from torch import nn
 from runner.registry import network
 from runner.training import train
-from runner.training.networks import DeviceLostError
+from runner.training.networks import SpoiledProcessError
 
 HERE = pathlib.Path(__file__).parent
 
@@ -47,7 +47,7 @@ class Asserts(nn.Linear):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
 def lost(run):
-    raise DeviceLostError("the device is lost")
+    raise SpoiledProcessError("the device is lost")
 
 @network("asserts")
 def asserts():
@@ -84,9 +84,12 @@ def test_a_lost_gpu_costs_its_own_job_and_a_new_worker_takes_the_next(plugin: Pa
     options = TrainingOptions(plugin.parent, (str(plugin),))
     wrong = RUN.changed(network="asserts")
     jobs = [Job((RUN,)), Job((wrong, wrong.changed(seed=1)), "grouped"), Job((RUN.changed(seed=1),))]
-    found = results(list(process(jobs, Context(options, gpus=["1"]))))
+    events = list(process(jobs, Context(options, gpus=["1"])))
+    found = results(events)
     assert [result.status for result in found] == ["ok", "failed", "failed", "ok"]
     assert found[1].error == found[2].error == "RuntimeError: CUDA error: device-side assert triggered"
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert said == ["a worker process is not used again, because the device is lost"]
     first, second = seen(plugin)
     assert first["worker"] != second["worker"]
     assert first["gpu"] == second["gpu"] == "1"
@@ -97,8 +100,18 @@ def test_inline_ends_with_one_message(plugin: Path, monkeypatch: pytest.MonkeyPa
     options = TrainingOptions(plugin.parent, (str(plugin),))
     events = inline([Job((RUN.changed(network="asserts"),)), Job((RUN,))], Context(options))
     assert results([next(events)])[0].status == "failed"
-    with pytest.raises(DeviceLostError, match="the device is lost"):
+    with pytest.raises(SpoiledProcessError, match="the device is lost"):
         next(events)
+
+
+def test_inline_ends_well_where_the_process_is_lost_after_the_last_job(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.training.train.raise_if_lost", raise_if_lost)
+    options = TrainingOptions(plugin.parent, (str(plugin),))
+    result, note = inline([Job((RUN.changed(network="asserts"),))], Context(options))
+    assert results([result])[0].status == "failed"
+    assert note == Note("this process should train nothing more, because the device is lost")
 
 
 def test_a_gpu_is_lost_where_synchronising_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +126,7 @@ def test_a_gpu_is_lost_where_synchronising_fails(monkeypatch: pytest.MonkeyPatch
     raise_if_lost(RUN)
     raise_if_lost(RUN.changed(device="cuda"))
     assert asked == ["cuda"]
-    with pytest.raises(DeviceLostError, match=r"no job can train on 'cuda:1' in this process: CUDA error: device-side"):
+    with pytest.raises(SpoiledProcessError, match=r"device 'cuda:1' has failed: CUDA error: device-side"):
         raise_if_lost(RUN.changed(device="cuda:1"))
 
 

@@ -63,7 +63,7 @@ def train(bnbench: Bnbench, write: Write, tmp_path: Path) -> Callable[..., Resul
 Train = Callable[..., Result]
 
 
-@pytest.mark.parametrize("missing", [("deterministic",), ("deterministic", "trained_as")])
+@pytest.mark.parametrize("missing", [("deterministic",), ("deterministic", "trained_as", "code_hash")])
 def test_an_older_folder_is_finished_to_the_tables_of_a_new_one(
     bnbench: Bnbench, train: Train, tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
@@ -77,11 +77,15 @@ def test_an_older_folder_is_finished_to_the_tables_of_a_new_one(
     assert resumed.exit_code == 0, resumed.stderr
     expected, got = content(tmp_path / "new/old"), content(folder)
     if "trained_as" in missing:
-        # How the older runs were trained is not known.
+        # How the older runs were trained is not known, nor by which code.
         runs = read(folder / "runs.csv")
-        *unknown, last = runs["trained_as"]
-        assert unknown == ["", "", ""]
-        got["runs.csv"] = runs.assign(trained_as=last).to_csv(index=False)
+        known = {}
+        for name in ("trained_as", "code_hash"):
+            *unknown, known[name] = runs[name]
+            assert unknown == ["", "", ""]
+        got["runs.csv"] = runs.assign(**known).to_csv(index=False)
+        note = " ".join(resumed.stdout.split())
+        assert "no_batch_norm: 2 by an older bnbench; batch_norm: 1 by an older bnbench, 1 by " in note
     assert got == expected
 
 
@@ -108,10 +112,10 @@ def test_an_older_folder_is_read_like_a_new_one(bnbench: Bnbench, train: Train, 
     folder, other = tmp_path / "a/old", tmp_path / "b/old"
     new = load(folder)
     compared = bnbench("compare", folder, "--group-by", "deterministic", "--format", "csv").stdout
-    make_older(folder, "deterministic", "trained_as")
+    make_older(folder, "deterministic", "trained_as", "code_hash")
     old = load(folder)
     # The columns may stand in another order.
-    old_runs, new_runs = (results.runs.drop(columns="trained_as") for results in (old, new))
+    old_runs, new_runs = (results.runs.drop(columns=["trained_as", "code_hash"]) for results in (old, new))
     pd.testing.assert_frame_equal(old_runs, new_runs, check_like=True)
     pd.testing.assert_frame_equal(old.metrics, new.metrics, check_like=True)
     assert sorted(old.parameters) == sorted(new.parameters)

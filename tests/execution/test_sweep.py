@@ -482,7 +482,7 @@ def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never
     write("mine.py", broken + body.replace("raise NameError('y')", "pass"))
     refused = bnbench(*options, "--resume")
     assert refused.exit_code == 2
-    assert "the environment has changed since this sweep began (plugins mine.py: " in refused.stderr
+    assert "the environment has changed since this sweep began (plugins ../mine.py: " in refused.stderr
     assert bnbench(*options, "--resume", "--retry").exit_code == 2
     assert bnbench(*options, "--resume", "--retry", "--allow-changed").exit_code == 0
     assert list(table(tmp_path / "m", "runs.csv").status) == ["ok", "ok"]

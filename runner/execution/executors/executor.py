@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.config.jobs import Task
+from runner.config.jobs import Task, Trial
 from runner.errors import UserError
 from runner.execution.executors.ray_cluster import RayContext
 from runner.execution.executors.server import Server
-from runner.storage.rows import Event
+from runner.storage.rows import Event, Note
 from runner.training.options import TrainingOptions
 
 
@@ -45,10 +45,20 @@ Executor = Callable[[Sequence[Task], Context], Iterator[Event]]
 
 
 def inline(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
-    """One task after the other, in this process. Errors: UserError where runs have a time limit."""
+    """One task after the other, in this process.
+
+    Errors: UserError where runs have a time limit, and where this process must not train the next task.
+    """
+    from runner.training.networks import SpoiledProcessError
     from runner.training.train import work
 
     if context.training.run_timeout is not None:
         raise UserError("--run-timeout needs --executor process: inline runs cannot be stopped")
     for task in tasks:
-        yield from work(task, context.training, checkpoint_of(task, context.checkpoints))
+        try:
+            yield from work(task, context.training, checkpoint_of(task, context.checkpoints))
+        except SpoiledProcessError as error:
+            if isinstance(task, Trial) or task is not tasks[-1]:
+                raise
+            # Nothing else is to be trained.
+            yield Note(f"this process should train nothing more, because {error.reason}")

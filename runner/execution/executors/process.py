@@ -51,6 +51,8 @@ def _in_workers(tasks: Sequence[Task], context: Context, server: Server) -> Iter
                         yield event
                 elif worker.seconds_left() <= 0:
                     yield from worker.time_out()
+                if worker.lost:
+                    waiting.append(worker.lost)
                 if worker.idle and waiting and not worker.dead:
                     start_next_task(worker)
                 elif worker.idle:

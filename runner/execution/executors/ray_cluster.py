@@ -3,7 +3,6 @@
 Ray is imported when a sweep connects, not before.
 """
 
-import importlib.metadata
 import importlib.util
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.execution.options import Options, usable_cpus
+from runner.registry import plugin_packages
 
 if TYPE_CHECKING:
     import torch
@@ -151,10 +151,8 @@ def _connect(address: str) -> Any:
 
 def packages() -> dict[str, Path]:
     """The packages that are sent to the nodes: this one, and those whose entry points register something."""
-    plugins = importlib.metadata.entry_points(group="bnbench.plugins")
-    names = {plugin.module.partition(".")[0] for plugin in plugins}
     folders = {}
-    for name in sorted({"runner", *names}):
+    for name in ("runner", *plugin_packages()):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"plugin '{name}' cannot be sent to a cluster: not a package")

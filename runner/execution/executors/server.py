@@ -98,7 +98,7 @@ class Server:
                 else:
                     # It has stopped, or reads data that take very long.
                     self.close()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             # It is ending, and its exit code says why.
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(TO_EXIT)

@@ -9,10 +9,11 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
+from time import monotonic
 
 from runner.config.run_spec import RunSpec
 from runner.execution.executors import worker_process
@@ -67,6 +68,17 @@ def main() -> None:
 
 def _serve(requests: Connection, lifeline: Connection) -> None:
     workers: dict[int, BaseProcess] = {}
+
+    def stop(*_: object) -> None:
+        """Ctrl-Z reaches the driver's group. Pass it on, because each worker has a group of its own."""
+        for worker in workers.values():
+            _signal_group(worker, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        # This process goes on here when it is continued.
+        for worker in workers.values():
+            _signal_group(worker, signal.SIGCONT)
+
+    signal.signal(signal.SIGTSTP, stop)
     while True:
         request: Start | End = requests.recv()
         if isinstance(request, End):
@@ -132,7 +144,19 @@ def _obstacle() -> str:
 
 
 def _end(worker: BaseProcess, seconds: float) -> int | None:
-    worker.join(seconds)
+    """End a worker, and the processes that its networks have left. Returns its exit code."""
+    until = monotonic() + seconds
+    # The sentinel alone does not show that the worker has ended: a process that it has started may have it, too.
+    while worker.exitcode is None and (left := until - monotonic()) > 0:
+        wait([worker.sentinel], min(left, 0.1))
+    _signal_group(worker, signal.SIGKILL)
     worker.kill()
     worker.join()
     return worker.exitcode
+
+
+def _signal_group(worker: BaseProcess, number: signal.Signals) -> None:
+    assert worker.pid is not None
+    # There may be no such group: the worker has just started, or all of its processes have ended.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, number)

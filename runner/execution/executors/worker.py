@@ -12,9 +12,9 @@ from runner.config.jobs import Task, Trial
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.execution.executors.server import Server
-from runner.execution.executors.worker_process import NodeCheck
+from runner.execution.executors.worker_process import NodeCheck, Spoiled
 from runner.storage import checkpoints
-from runner.storage.rows import EpochRow, RunResult, Single, Status
+from runner.storage.rows import EpochRow, Note, RunResult, Single, Status
 from runner.training.options import TrainingOptions
 
 TRIAL_SECONDS = 120.0
@@ -51,10 +51,14 @@ class Worker:
         # The rows of the job's unfinished runs.
         self.rows: dict[str, list[EpochRow]] = {}
         self.idle, self.dead = True, False
+        # The task that was given last; whether the worker has begun it, and whether it has ended one before.
+        self.task: Task | None = None
+        self.begun = self.used = False
         self.deadline = math.inf
 
     def start(self, task: Task, checkpoint: Path | None = None, finished: Collection[str] = ()) -> None:
         """Begin a task, from a checkpoint where one is given. `finished` are runs that need no result."""
+        self.task, self.begun = task, False
         # A run that fails reports all its rows, also those before its checkpoint.
         saved = checkpoints.load(checkpoint) if checkpoint else None
         run_ids = [run_id for run_id in task.run_ids if run_id not in finished]
@@ -71,24 +75,27 @@ class Worker:
         return max(0.0, self.deadline - monotonic())
 
     def receive(self) -> Iterator[Single]:
-        """The next event. If the worker has died, results of its unfinished runs. Nothing if it is ready or idle.
+        """The next event. If the worker has died, results of its unfinished runs, unless the task is `lost`. Nothing if
+        it is ready or idle.
 
         Errors: UserError where the worker's node differs from the driver's machine.
         """
         try:
-            event: Single | Literal["ready", "device lost"] | UserError | None = self.pipe.recv()
-        except (EOFError, ConnectionError):
+            event: Single | Literal["ready"] | Spoiled | UserError | None = self.pipe.recv()
+        except (EOFError, OSError):
+            # An OSError that is no ConnectionError: the worker has died in the middle of a message.
             yield from self._died()
             return
         if isinstance(event, UserError):
             raise event
         if event == "ready":
-            self.deadline = monotonic() + self.seconds
+            self.begun, self.deadline = True, monotonic() + self.seconds
         elif event is None:
-            self.idle, self.deadline = True, math.inf
-        elif event == "device lost":
-            # Every run of the task has its result. A new worker takes the next task.
+            self.idle, self.used, self.deadline = True, True, math.inf
+        elif isinstance(event, Spoiled):
+            # Every run of the task has its result.
             self.kill()
+            yield Note(f"a worker process is not used again, because {event.reason}")
         else:
             if isinstance(event, EpochRow) and event.run_id in self.rows:
                 self.rows[event.run_id].append(event)
@@ -96,10 +103,18 @@ class Worker:
                 self.rows.pop(event.run_id, None)
             yield event
 
-    def _died(self) -> Iterator[RunResult]:
+    @property
+    def lost(self) -> Task | None:
+        """The task that a worker did not begin, because it died after an earlier one. The task is not at fault."""
+        return self.task if self.dead and self.used and not self.begun else None
+
+    def _died(self) -> Iterator[Note | RunResult]:
         # Its end of the pipe closes before the process has ended and has an exit code.
         cause = self._end(TO_END)
-        return self._results("failed", f"the worker process died ({cause})")
+        if self.lost:
+            yield Note(f"a worker process died between two tasks ({cause}); a new one takes its place")
+        else:
+            yield from self._results("failed", f"the worker process died ({cause})")
 
     def time_out(self) -> Iterator[RunResult]:
         """Kill the worker, because its job takes too long."""

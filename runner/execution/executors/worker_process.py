@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import signal
 import socket
 import threading
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -11,8 +13,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from runner.errors import UserError
+from runner.execution.leftovers import leave
 from runner.registry import load_plugins
 from runner.storage.rows import Note
+from runner.training import sources
 from runner.training.options import TrainingOptions
 
 
@@ -24,6 +28,13 @@ class NodeCheck:
     versions: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Spoiled:
+    """The task has all its results, but this worker must not train another one."""
+
+    reason: str
+
+
 def main(pipe: Connection, lifeline: Connection, gpu: str | None, note: str) -> None:
     """Work until the driver closes its end of the pipe, or until the driver or the server dies.
 
@@ -31,15 +42,27 @@ def main(pipe: Connection, lifeline: Connection, gpu: str | None, note: str) -> 
     """
     import numpy
 
+    # The processes that a network starts are in the worker's group, so that they can be ended with it.
+    os.setpgid(0, 0)
+    # They must not keep the pipe open, because the driver learns from its end that the worker has died.
+    os.register_at_fork(after_in_child=pipe.close)
+    # A fork has the server's handler, which is for the server's workers.
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # A fork begins with the state of its parent's generator. Python reseeds its own generator, numpy does not.
     numpy.random.seed()
     threading.Thread(target=_end_with_others, args=(lifeline,), daemon=True).start()
-    with suppress(EOFError, ConnectionError):
-        if note:
-            pipe.send(Note(note))
-        _work(pipe)
+    code = 0
+    try:
+        with suppress(EOFError, ConnectionError):
+            if note:
+                pipe.send(Note(note))
+            _work(pipe)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    leave(code)
 
 
 def _end_with_others(lifeline: Connection) -> None:
@@ -47,6 +70,9 @@ def _end_with_others(lifeline: Connection) -> None:
     server = parent_process()
     assert server is not None
     wait([lifeline, server.sentinel])
+    # What a network has started ends, too.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
@@ -56,12 +82,14 @@ def _work(pipe: Connection) -> None:
         importlib.import_module(package)
     try:
         load_plugins(options.plugins)
+        if options.plugins_digest and not node:
+            sources.check_unchanged(options.plugins, options.plugins_digest)
     except UserError as error:
         pipe.send(error)
         return
 
     from runner.training.data.datasets import load
-    from runner.training.networks import DeviceLostError
+    from runner.training.networks import SpoiledProcessError
     from runner.training.train import work
 
     while True:
@@ -77,8 +105,8 @@ def _work(pipe: Connection) -> None:
         try:
             for event in work(task, options, checkpoint):
                 pipe.send(event)
-        except DeviceLostError:
-            pipe.send("device lost")
+        except SpoiledProcessError as error:
+            pipe.send(Spoiled(error.reason))
             return
         pipe.send(None)
 

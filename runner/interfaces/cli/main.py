@@ -6,6 +6,7 @@ import click
 
 import runner
 from runner.errors import UserError
+from runner.execution.leftovers import leave
 from runner.interfaces.cli import calibrate, catalogue, claims, compare, inspect, plan, report, run, watch
 
 
@@ -56,5 +57,13 @@ for command in (
     main.add_command(command)
 
 
+def program() -> None:
+    """The command as a program. It also ends if a network has left a thread or a process that does not."""
+    try:
+        main()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
 if __name__ == "__main__":
-    main()
+    program()
