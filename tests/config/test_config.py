@@ -201,9 +201,29 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("fixed: {network: lenet, network.norm: {a: 1}}", ":1:39", "one by one"),
         ("grid: {network: [batch_norm], zip: {lr: [1]}}\ncontrast: {axis: zip, baseline: lr}", ":2:18", "below zip"),
         (f"fixed: {{network: lenet}}\ngrid: {{lr: {{logspace: [1, 1{'0' * 400}, 3]}}}}", ":2:12", "expected {range"),
-        ('fixed: {network: batch_norm}\nplugins: ["a\\0b.py"]', ":2:11", "No such file"),
         ("fixed: {network: batch_norm}\nplugins: [" + "x" * 5000 + ".py]", ":2:11", "File name too long"),
         ("contrast: {axis: lr}\nfixed: {network: batch_norm}", ":1:11", "baseline"),
+        (
+            "fixed: {network: batch_norm, probes: [gradient]}",
+            ":1:39",
+            "'gradient'; did you mean 'gradients'? allowed: a",
+        ),
+        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: input should be a valid tuple"),
+        (f"fixed: {{network: batch_norm, batch_size: 1{'0' * 25}}}", ":1:42", "less than or equal to 1000000000"),
+        *(
+            (f"fixed: {{network: batch_norm, device: '{device}'}}", ":1:38", "device: allowed: auto (CUDA if")
+            for device in ("cuda:٣", "cuda:128", "cuda:01", "cuda:99999999999999999999", "cpu\\n")
+        ),
+        *(
+            (text, place, "has a control character")
+            for text, place in (
+                ('fixed: {network: mlp, network.init: "a\\x1b[31m"}', ":1:37"),
+                ('fixed: {network: batch_norm, "network.\\u2028": 1}', ":1:30"),
+                ('fixed: {network: batch_norm}\nplugins: ["a\\0b.py"]', ":2:11"),
+                ('fixed: {network: batch_norm}\nplugins: ["\\ud800.py"]', ":2:11"),
+                ('fixed: {network: batch_norm}\nname: "\\ud800"', ":2:7"),
+            )
+        ),
         *(
             (
                 f"grid: {{lr: [0.1, 1]}}\nfixed: {{network: batch_norm}}\n"
