@@ -107,9 +107,15 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 def _check_arguments(name: str, arguments: Mapping[str, Sequence[Any]], faults: Faults) -> None:
     for key, values in arguments.items():
+        last = None
         for value in values:
-            if fault := _argument_fault(name, key, value, arguments.get("norm")):
+            fault = _argument_fault(name, key, value, arguments.get("norm"))
+            if fault and fault == last:
+                # It does not name the value: it is a fault of the key.
+                break
+            if fault:
                 faults.add_for(fault, f"network.{key}", value)
+            last = fault
     for key, (_, default) in registry.signature(registry.network[name]).items():
         if default is registry.REQUIRED and key not in arguments:
             faults.add_for(f"network '{name}' needs 'network.{key}'", "network", name)

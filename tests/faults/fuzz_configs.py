@@ -34,8 +34,8 @@ from runner.errors import printable
 from runner.interfaces.cli.main import main as bnbench
 
 ROOT = Path(__file__).parent.parent.parent
-SECONDS = 5
-"""Of the processor. A sweep of the largest size that is allowed takes longer; the cases make none."""
+SECONDS = 10
+"""Of the processor. The check of many networks for CUDA takes most. (A sweep of 200,000 runs would take more.)"""
 
 PLUGIN = """\
 from torch import nn
@@ -69,8 +69,11 @@ EVERYTHING = {
     "checkpoint_dir": "shared",
 }
 SEVERAL = {
-    "fixed": {"dataset": "digits", "epochs": 1, "network.a": 1},
-    "grids": [{"network": ["any"], "network.b": [None, "x", [1, 2]]}, {"network": ["odd", "any"], "seed": [0, 1]}],
+    "fixed": {"dataset": "digits", "epochs": 1},
+    "grids": [
+        {"network": ["any"], "network.b": [None, "x", [1, 2]]},
+        {"network": ["odd"], "network.width": [3, 4], "seed": [0, 1]},
+    ],
     "plugins": ["mine.py"],
 }
 SMALL = {"fixed": {"network": "batch_norm", "dataset": "digits", "batch_size": 7}, "grid": {"seed": [0, 1]}}
@@ -119,6 +122,20 @@ def value(draw: random.Random, depth: int = 0) -> Any:
     if kind < 0.9:
         return draw.choice([{"range": value(draw, 3)}, {"range": [0, 300]}, {"logspace": [1e-3, value(draw, 3), 9]}])
     return {draw.choice([*KEYS, *TEXTS]): value(draw, depth + 1) for _ in range(draw.choice([0, 1, 2]))}
+
+
+def near(draw: random.Random, values: dict[str, Any]) -> None:
+    """Another value of the same kind, which is often valid."""
+    for node, key in draw.sample(found := list(places(values)), min(1, len(found))):
+        old = node[key]
+        if isinstance(old, str):
+            node[key] = draw.choice(
+                ["none", "batch", "layer", "sgd", "adam", "cpu", "digits", "half", "any", "lenet", "seed"]
+            )
+        elif isinstance(old, int | float):
+            node[key] = draw.choice([not old, old + 1, 2 * old, 1, 2, 0.5])
+        elif isinstance(old, list):
+            node[key] = draw.choice([old[1:], old[::-1], old * 2, [*old, value(draw)], [*old, 1], {"range": 3}])
 
 
 def places(node: Any) -> Iterator[tuple[Any, Any]]:
@@ -187,7 +204,7 @@ def multiply(draw: random.Random, values: dict[str, Any]) -> None:
     values[key] = many
 
 
-VALUE_CHANGES = [replace, replace, replace, remove, add, add, misspell, swap, nest, multiply]
+VALUE_CHANGES = [*[near] * 8, replace, replace, remove, add, add, misspell, swap, nest, multiply]
 
 
 def change_text(draw: random.Random, text: str) -> str:
@@ -240,7 +257,7 @@ def option(draw: random.Random, command: str) -> list[str]:
         "--group-by": ["lr,seed", "network"],
         "--format": ["csv", "json", "md", "latex"],
     }
-    text = str(draw.choice([*TEXTS, *map(_text, NUMBERS), *good.get(name, ["1", "2"]) * 8]))
+    text = str(draw.choice([*TEXTS, *map(_text, NUMBERS), *good.get(name, ["1", "2"]) * 20]))
     if name == "--set":
         inner = draw.choice([*KEYS, *TEXTS])
         key = draw.choice([inner, f"fixed.{inner}", f"grid.{inner}", f"grid.zip.{inner}", f"grids.0.{inner}"])
