@@ -64,7 +64,7 @@ def _check_texts(value: Any, path: Path, faults: Faults) -> None:
 
 def _check_text(text: Any, path: Path, faults: Faults, *, key: bool = False) -> None:
     if isinstance(text, str) and printable(text, keep="") != text:
-        faults.add(f"{short(text)} has a control character; remove it", path, key=key)
+        faults.add(f"{short(text)} has a control character or a surrogate; remove it", path, key=key)
 
 
 def _structural(problem: ErrorDetails, faults: Faults) -> None:

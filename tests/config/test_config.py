@@ -215,7 +215,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
             for device in ("cuda:٣", "cuda:128", "cuda:01", "cuda:99999999999999999999", "cpu\\n")
         ),
         *(
-            (text, place, "has a control character")
+            (text, place, "has a control character or a surrogate")
             for text, place in (
                 ('fixed: {network: mlp, network.init: "a\\x1b[31m"}', ":1:37"),
                 ('fixed: {network: batch_norm, "network.\\u2028": 1}', ":1:30"),

@@ -111,7 +111,7 @@ def test_a_long_list_of_names_is_not_searched() -> None:
         (["--set", f"grids.{'1' * 5000}.seed=[1]"], "--set grids.1"),
         (["--set", "grid.\x07=[1]"], r"'\x07' has"),
         (["--set", "name=\udcff"], r"--set name=\udcff: not YAML: unacceptable character #xdcff"),
-        (["--set", 'name="\\ud800"'], r"'\ud800' has a control character"),
+        (["--set", 'name="\\ud800"'], r"'\ud800' has a control character or a surrogate"),
         (["--device", "cuda:99999999999999999999"], "--device cuda:99999999999999999999: device: allowed: auto"),
         (["--device", "cuda:٣"], "--device cuda:٣: device: allowed: auto"),
         (["--device", "cuda:128"], "--device cuda:128: device: allowed: auto"),
