@@ -92,8 +92,9 @@ def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults)
         if count > 1:
             faults.add(f"'{key}' is in the grid and in its zip; use one", (*path, key), key=True)
     values = {**{key: [value] for key, value in fixed.items()}, **grids.flat(grid)}
-    # Where the config has the key 'network' without a valid value, another fault says what is wrong with it.
-    if "network" not in values and "network" not in faults.keys:
+    # Where the config sets a network that is not valid, another fault says what is wrong with it.
+    places = (("fixed", "network"), (*path, "network"), (*path, grids.ZIP, "network"))
+    if "network" not in values and not any(place in faults.source.keys for place in places):
         faults.add(f"no network; allowed: {', '.join(sorted(registry.network))}", path)
     # The lists of a zip repeat their values.
     arguments = {key: _distinct(listed) for key, listed in grids.network_arguments(values).items()}

@@ -21,8 +21,6 @@ class Faults:
         self.source, self.registered = source, registered
         self.found: list[Fault] = []
         self.places: dict[tuple[str, str], Place] = {}
-        self.keys = {path[-1] for path in source.keys}
-        """Every key of the config, wherever it stands."""
 
     def add(self, message: str, path: Path, *, key: bool = False) -> None:
         """Add a fault of the value at a path of the config; with `key=True`, of its key."""

@@ -180,6 +180,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("fixed: {network: lenet, network.norm: layer, network.norm_args.momentum: 1}", ":1:74", "'layer'"),
         ("fixed: {network: lenet, network.foo.eps: 1}", ":1:42", "no argument 'foo.eps'"),
         ("fixed: {lr: 0.1}", ":1:1", "no network; allowed: "),
+        ("grids: [{network: [lenet]}, {seed: [1, 2]}]", ":1:29", "no network; allowed: "),
         ("fixed: {network: batch_norm, lr: 1}\ngrid: {lr: [1]}", ":2:8", "is under 'fixed' as well"),
         ("grid: {network: [batch_norm], zip: {lr: [1], seed: [1, 2]}}", ":1:31", "equally long; lr has 1, seed has 2"),
         ("grid: {network: [batch_norm], lr: [1, 1.0, 2, 1]}", ":1:47", "1 is listed twice"),
