@@ -7,11 +7,58 @@ correct a file one error at a time.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 MAX_SHOWN = 50
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, also those of the direction of text, and lone surrogates, which cannot be written as UTF-8."""
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    r"""The text with its control characters as escapes, so that it changes nothing in a terminal or a log.
+
+    keep: the control characters that stay.
+
+    >>> printable("red \x1b[31m\n"), printable("two\nlines", keep="")
+    ('red \\x1b[31m\n', 'two\\nlines')
+    """
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def text_of(error: BaseException) -> str:
+    """An error's text, printable. An error of a network may even fail to say what it is."""
+    try:
+        return printable(str(error))
+    except Exception:
+        return "it has no text"
+
+
+def described(error: BaseException) -> str:
+    """An error's type and text, printable.
+
+    >>> described(ValueError("no such layer"))
+    'ValueError: no such layer'
+    """
+    return f"{printable(type(error).__name__)}: {text_of(error)}"
+
+
+def short(value: object) -> str:
+    """A value as a message quotes it: cut after 60 characters."""
+    return cut(repr(value))
+
+
+def cut(text: str, most: int = 60) -> str:
+    """The beginning of a text that is too long."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @dataclass(frozen=True)
@@ -29,13 +76,14 @@ class Place:
     def excerpt(self) -> str:
         """The source line with a caret under the column; empty where there is no line.
 
-        A very long line is cut around the caret.
+        A very long line is cut around the caret. A control character is shown as a space.
         """
         if not self.line:
             return ""
         start = max(0, self.column - 80)
         caret = " " * (self.column - 1 - start) + "^"
-        return f"\n{self.line:>6} | {self.source[start : start + 120]}\n       | {caret}"
+        shown = _CONTROL.sub(" ", self.source[start : start + 120])
+        return f"\n{self.line:>6} | {shown}\n       | {caret}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +117,7 @@ class UserError(Exception):
         shown = [str(fault) for fault in self.faults[:MAX_SHOWN]]
         if len(self.faults) > MAX_SHOWN:
             shown.append(f"… and {len(self.faults) - MAX_SHOWN} more")
-        super().__init__("\n".join(shown))
+        super().__init__(printable("\n".join(shown)))
 
     def __reduce__(self) -> tuple[type[Self], tuple[Fault, ...]]:
         """Pickle the faults, too: a worker sends its errors to the driver."""
@@ -88,9 +136,11 @@ def unknown(kind: str, name: object, names: Sequence[str]) -> str:
     >>> unknown("network", "bach_norm", ["lenet", "batch_norm"])
     "unknown network 'bach_norm'; did you mean 'batch_norm'? allowed: batch_norm, lenet"
     """
-    close = difflib.get_close_matches(str(name), names, n=1)
+    text = str(name)
+    # A search among many names takes seconds.
+    close = difflib.get_close_matches(text, names, n=1) if len(names) <= 200 else []
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown {kind} '{name}'; {hint}allowed: {allowed(names)}"
+    return f"unknown {kind} '{cut(text)}'; {hint}allowed: {allowed(names)}"
 
 
 def strict() -> bool:

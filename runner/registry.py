@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from runner.errors import UserError, unknown
+from runner.errors import UserError, described, unknown
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of a parameter that has none."""
@@ -207,7 +207,7 @@ def _load_file(path: Path) -> None:
         del sys.modules[name]
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
-        raise UserError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+        raise UserError(f"plugin {path} does not import: {described(error)}") from error
     _BROUGHT[name] = sys.modules.keys() - before
 
 

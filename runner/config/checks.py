@@ -1,6 +1,7 @@
-"""The checks of a config's parts together: the networks' arguments, the contrast, the exclusions."""
+"""The checks of a config as a whole: texts, size, the arguments of networks, the contrast, the exclusions."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,21 @@ from runner.config.faults import Faults, refusal
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import NAME_RULE, Config, Contrast, Resources
 from runner.config.yaml_source import Path
-from runner.errors import unknown
+from runner.errors import printable, short, unknown
 
 
 def structure(faults: Faults, default_name: str) -> Config:
-    """The top level of the config, without its faulty entries. Errors: UserError where it is not a mapping."""
+    """The top level of the config, without its faulty entries.
+
+    Errors: UserError where it is not a mapping, where a text has a control character, or where there are too many runs.
+    Nothing else can be checked then.
+    """
     values = faults.source.values
     if not isinstance(values, dict):
         faults.add(f"a config is a mapping with the keys {', '.join(Config.model_fields)}", ())
         faults.raise_all()
+    _check_texts(values, (), faults)
+    faults.raise_all()
     if values.get("name") is None:
         values = {**values, "name": default_name}
     try:
@@ -34,7 +41,30 @@ def structure(faults: Faults, default_name: str) -> Config:
         config = Config.model_validate({key: values[key] for key in values if key not in faulty})
     if config.grid is not None and config.grids is not None:
         faults.add("'grid' and 'grids' are both set; use one (--set: grids.0.seed=…)", ("grids",), key=True)
+    if excess := grids.excess([grid for grid, _ in config.listed]):
+        faults.add(excess, config.listed[0][1])
+        faults.raise_all()
     return config
+
+
+def _check_texts(value: Any, path: Path, faults: Faults) -> None:
+    """Check that config.yaml, a cell of a table and a terminal can hold the config's texts: no text has a control
+    character, such as a line break.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_text(key, (*path, key), faults, key=True)
+            _check_texts(inner, (*path, key), faults)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_texts(inner, (*path, index), faults)
+    else:
+        _check_text(value, path, faults)
+
+
+def _check_text(text: Any, path: Path, faults: Faults, *, key: bool = False) -> None:
+    if isinstance(text, str) and printable(text, keep="") != text:
+        faults.add(f"{short(text)} has a control character or a surrogate; remove it", path, key=key)
 
 
 def _structural(problem: ErrorDetails, faults: Faults) -> None:
@@ -56,26 +86,37 @@ def _structural(problem: ErrorDetails, faults: Faults) -> None:
 
 def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults) -> None:
     """Check a grid together with `fixed`: each key is set once, there is a network, and its arguments are valid."""
-    keys = grids.keys(grid)
-    for key in keys:
+    for key, count in Counter(grids.keys(grid)).items():
         if key in fixed:
             faults.add(f"'{key}' is under 'fixed' as well; use one", (*path, key), key=True)
-        if keys.count(key) > 1:
+        if count > 1:
             faults.add(f"'{key}' is in the grid and in its zip; use one", (*path, key), key=True)
     values = {**{key: [value] for key, value in fixed.items()}, **grids.flat(grid)}
-    # Where the config has the key 'network' without a valid value, another fault says what is wrong with it.
-    if "network" not in values and not any(place[-1:] == ("network",) for place in faults.source.keys):
+    # Where the config sets a network that is not valid, another fault says what is wrong with it.
+    places = (("fixed", "network"), (*path, "network"), (*path, grids.ZIP, "network"))
+    if "network" not in values and not any(place in faults.source.keys for place in places):
         faults.add(f"no network; allowed: {', '.join(sorted(registry.network))}", path)
-    arguments = grids.network_arguments(values)
-    for name in values.get("network", []):
+    # The lists of a zip repeat their values.
+    arguments = {key: _distinct(listed) for key, listed in grids.network_arguments(values).items()}
+    for name in _distinct(values.get("network", [])):
         _check_arguments(name, arguments, faults)
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    return list({json.dumps(value): value for value in values}.values())
 
 
 def _check_arguments(name: str, arguments: Mapping[str, Sequence[Any]], faults: Faults) -> None:
     for key, values in arguments.items():
+        last = None
         for value in values:
-            if fault := _argument_fault(name, key, value, arguments.get("norm")):
+            fault = _argument_fault(name, key, value, arguments.get("norm"))
+            if fault and fault == last:
+                # It does not name the value: it is a fault of the key.
+                break
+            if fault:
                 faults.add_for(fault, f"network.{key}", value)
+            last = fault
     for key, (_, default) in registry.signature(registry.network[name]).items():
         if default is registry.REQUIRED and key not in arguments:
             faults.add_for(f"network '{name}' needs 'network.{key}'", "network", name)
@@ -89,7 +130,7 @@ def _argument_fault(network: str, key: str, value: Any, norms: Sequence[str] | N
         return registry.kwarg_fault("network", network, factory, key, value)
     if outer != "norm_args" or outer not in registry.signature(factory):
         return f"network '{network}' has no argument '{key}'; only norm_args has arguments"
-    names = norms or [registry.signature(factory)["norm"][1]]
+    names = norms or [registry.signature(factory).get("norm", ("", None))[1]]
     known = [name for name in names if isinstance(name, str) and name in registry.norm]
     faults = (registry.kwarg_fault("norm layer", name, registry.norm[name], inner, value) for name in known)
     return next(filter(None, faults), None)
@@ -128,7 +169,8 @@ def check_arms(config: Config, runs: Sequence[RunSpec], faults: Faults) -> None:
 
 def check_exclude(config: Config, grid_keys: Sequence[str], faults: Faults) -> None:
     """Check that each rule of `exclude:` names keys of a grid."""
+    known = set(grid_keys)
     for index, rule in enumerate(config.exclude):
         for key in rule:
-            if key not in grid_keys:
+            if key not in known:
                 faults.add(f"exclude: {unknown('grid key', key, grid_keys)}", ("exclude", index, key), key=True)

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import product
 from typing import Any
 
 from runner.config.sweep import Sweep
@@ -28,9 +27,12 @@ def must_agree(names: Iterable[str], axis: str, arm: Collection[str], baseline: 
     return [name for name in names if name not in free]
 
 
-def pairs(sweep: Sweep) -> list[list[int]]:
-    """For each run of a sweep, the numbers (from 1) of the runs that it is paired with."""
-    partners: list[list[int]] = [[] for _ in sweep.runs]
+def pairs(sweep: Sweep) -> list[list[list[int]]]:
+    """For each run of a sweep, the numbers (from 1) of the runs that it is paired with: a sorted list for each arm.
+
+    Runs with the same partners share their lists, because there can be many more pairs than runs.
+    """
+    partners: list[list[list[int]]] = [[] for _ in sweep.runs]
     if sweep.axis is None:
         return partners
     # All parameters that are not in a grid have one value.
@@ -41,14 +43,18 @@ def pairs(sweep: Sweep) -> list[list[int]]:
         arms[repr(run.get(sweep.axis))].append(index)
     has = {arm: {name for index in arms[arm] for name in runs[index]} for arm in arms}
     baseline = next(arm for arm in arms if runs[arms[arm][0]].get(sweep.axis) == sweep.baseline)
+    cells: dict[tuple[str, ...], dict[str, list[int]]] = {}
     for arm in arms.keys() - {baseline}:
-        names = must_agree(keys, sweep.axis, has[arm], has[baseline])
-        cells = _groups(runs, arms[baseline], names)
-        for key, indices in _groups(runs, arms[arm], names).items():
-            for index, other in product(indices, cells.get(key, [])):
-                partners[index].append(other + 1)
-                partners[other].append(index + 1)
-    return [sorted(numbers) for numbers in partners]
+        names = tuple(must_agree(keys, sweep.axis, has[arm], has[baseline]))
+        if names not in cells:
+            cells[names] = _groups(runs, arms[baseline], names)
+        for key, members in _groups(runs, arms[arm], names).items():
+            others = cells[names].get(key, [])
+            for these, those in ((members, others), (others, members)):
+                numbers = [index + 1 for index in those]
+                for index in these if numbers else ():
+                    partners[index].append(numbers)
+    return partners
 
 
 def _groups(runs: Sequence[Mapping[str, Any]], indices: Iterable[int], names: Iterable[str]) -> dict[str, list[int]]:

@@ -1,22 +1,24 @@
 """The faults of a config, collected so that all are reported at once, each with its place."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
 from runner.config.yaml_source import Path, Source
-from runner.errors import Fault, Place, UserError
+from runner.errors import Fault, Place, UserError, short
 
 
 class Faults:
     """Collects the faults of one config.
 
     `places` holds where the config sets a parameter to a value; under (parameter, "") where it first sets it at all.
+    `registered` says whether the plugins are loaded, so that the names of networks and data sets can be checked.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, *, registered: bool = True) -> None:
+        self.source, self.registered = source, registered
         self.found: list[Fault] = []
         self.places: dict[tuple[str, str], Place] = {}
 
@@ -25,13 +27,18 @@ class Faults:
         self.found.append(Fault(message, self.source.place(path, key=key)))
 
     def add_for(self, message: str, parameter: str, value: Any) -> None:
-        """Add a fault of a run's parameter, at the place where the config sets it to this value."""
-        self.found.append(Fault(message, self.places.get((parameter, json.dumps(value)))))
+        """Add a fault of a run's parameter, at the place where the config sets it to this value, or sets it at all."""
+        place = self.places.get((parameter, json.dumps(value))) or self.places.get((parameter, ""))
+        self.found.append(Fault(message, place))
 
-    def remember(self, parameter: str, value: Any, path: Path) -> None:
-        """Keep the place where the config sets a parameter to a value."""
-        for text in (json.dumps(value), ""):
-            self.places.setdefault((parameter, text), self.source.place(path))
+    def remember(self, parameter: str, values: Sequence[Any], path: Path) -> None:
+        """Keep the place where the config sets a parameter to these values."""
+        place = self.source.place(path)
+        first = self.places.setdefault((parameter, ""), place)
+        # The many values of a helper have one place.
+        if len(values) == 1 or first != place:
+            for value in values:
+                self.places.setdefault((parameter, json.dumps(value)), place)
 
     def raise_all(self) -> None:
         """Errors: UserError with every fault found so far, in the order of their lines."""
@@ -44,9 +51,3 @@ def refusal(name: str, problem: ErrorDetails) -> str:
     """The message for a value that pydantic refuses."""
     reason = problem["msg"]
     return f"{name}: {reason[:1].lower()}{reason[1:]}, got {short(problem['input'])}"
-
-
-def short(value: Any) -> str:
-    """A value as a message quotes it: cut after 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

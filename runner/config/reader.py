@@ -1,5 +1,6 @@
 """A YAML config → a checked `Sweep`. All faults are reported at once, each with its line."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep
-from runner.config.values import check_value, grids_of
+from runner.config.values import fixed_of, grids_of
 from runner.config.yaml_source import Source, read
-from runner.errors import UserError
+from runner.errors import Place, UserError
 
 
 def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -> Sweep:
@@ -62,16 +63,20 @@ def from_mapping(values: Mapping[str, Any], folder: Path = Path()) -> Sweep:
 
 def _set_device(source: Source, device: str) -> None:
     """Give every run this device: it replaces each list of devices in the file."""
+    place = Place(f"--device {device}")
     values = source.values if isinstance(source.values, dict) else {}
     several = values.get("grids")
-    plain = [values.get("grid"), *(several if isinstance(several, list) else [])]
-    axes = [grid for grid in plain if isinstance(grid, dict)]
-    zips = [grid["zip"] for grid in axes if isinstance(grid.get("zip"), dict)]
-    if not any("device" in lists for lists in axes + zips):
-        source.override(f"fixed.device={device}")
-    for lists in axes + zips:
-        if "device" in lists:
-            lists["device"] = [device] * (len(lists["device"]) if lists in zips else 1)
+    paths: list[tuple[str | int, ...]] = [("grid",)]
+    paths += [("grids", index) for index in range(len(several) if isinstance(several, list) else 0)]
+    listed = False
+    for path in [each for grid in paths for each in ((*grid, "device"), (*grid, grids.ZIP, "device"))]:
+        lists = source.at(path[:-1])
+        if isinstance(lists, dict) and "device" in lists:
+            listed = True
+            length = grids.size(lists["device"]) if grids.ZIP in path else 1
+            source.put(path, [device] * (length or 1), place)
+    if not listed:
+        source.put(("fixed", "device"), device, place)
 
 
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
@@ -80,17 +85,13 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     if config.checkpoint_dir and "://" not in config.checkpoint_dir:
         config.checkpoint_dir = str((folder / config.checkpoint_dir).resolve())
     plugins = _load_plugins(config, folder, faults)
-    valid = [key for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)]
-    fixed = {key: config.fixed[key] for key in valid}
+    fixed = fixed_of(config, faults)
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
     for grid, path in listed:
         checks.check_grid(fixed, grid, path, faults)
     checks.check_contrast(config, listed, faults)
     checks.check_exclude(config, grid_keys, faults)
-    total = sum(grids.count(grid) for grid, _ in listed)
-    if total > grids.MAX_RUNS:
-        faults.add(f"{total:,} runs; at most {grids.MAX_RUNS:,} in one sweep", listed[0][1])
     faults.raise_all()
     runs = _runs(fixed, listed, config.exclude, faults)
     checks.check_arms(config, runs, faults)
@@ -110,7 +111,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
 
 
 def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
-    files = [str((folder / file.replace("\0", "")).resolve()) for file in config.plugins]
+    files = [os.path.realpath(folder / file) for file in config.plugins]
     registry.load_plugins()
     missing = False
     for index, file in enumerate(files):
@@ -129,9 +130,10 @@ def _runs(fixed: grids.Point, listed: Any, exclude: Sequence[grids.Point], fault
     runs: list[RunSpec] = []
     number: dict[str, int] = {}
     unused = set(range(len(exclude)))
+    exclusions = grids.Exclusions(exclude)
     for grid, path in listed:
         for point in grids.points(grid):
-            if (rule := grids.excluding_rule(point, exclude)) is not None:
+            if (rule := exclusions.first(point)) is not None:
                 unused.discard(rule)
                 continue
             run = _run({**fixed, **point})

@@ -14,6 +14,13 @@ ProbeName = Literal[
 ]
 
 
+MOST = 10**9
+"""The most samples or epochs that a run parameter can name: more would be too large for torch."""
+
+DEVICE = r"^(auto|cpu|cuda(:([0-9]|[1-9][0-9]|1[01][0-9]|12[0-7]))?)$"
+"""torch numbers at most 128 GPUs."""
+
+
 class Strict(BaseModel, strict=True, extra="forbid", use_attribute_docstrings=True):
     """A part of a config. The text below a field is its description in the JSON schema."""
 
@@ -37,11 +44,11 @@ class RunSpec(Strict, frozen=True):
     """Pixels: normal: standardised by the training set's mean and SD; not_normal: 0..1; half: (x - 0.5) / 0.5."""
     validate_on: Literal["held_out", "test"] = "held_out"
     """held_out: a sixth of the training set (the test set is read once, at the end); test: the test set."""
-    train_samples: int | None = Field(None, gt=0)
+    train_samples: int | None = Field(None, gt=0, le=MOST)
     """Train on the first n of the training samples that are not held out; null: on all."""
     lr: float = Field(0.01, gt=0, allow_inf_nan=False)
     """Learning rate."""
-    batch_size: int = Field(1000, gt=0)
+    batch_size: int = Field(1000, gt=0, le=MOST)
     """Samples per optimizer step."""
     shuffle: bool = True
     """A new batch order each epoch; false: the data set's own order."""
@@ -49,8 +56,8 @@ class RunSpec(Strict, frozen=True):
     """Leave out the last training batch if it is smaller."""
     num_workers: int = Field(0, ge=0, le=64)
     """0: all data is held on the device; n: a DataLoader with n worker processes."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """auto (CUDA if there is one), cpu, cuda, cuda:N."""
+    device: str = Field("auto", pattern=DEVICE)
+    """auto (CUDA if there is one), cpu, cuda, cuda:0 … cuda:127."""
     threads: int = Field(1, gt=0, le=1024)
     """CPU threads of one run; they can change the last bits."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
@@ -61,7 +68,7 @@ class RunSpec(Strict, frozen=True):
     """Weight decay: an L2 penalty (sgd, adam), or decoupled (adamw)."""
     lr_schedule: Literal["none", "step", "cosine"] = "none"
     """none: constant; step: times lr_gamma every lr_step epochs; cosine: falls to 0 at the last epoch."""
-    lr_step: int = Field(10, gt=0)
+    lr_step: int = Field(10, gt=0, le=MOST)
     """Epochs between two drops of the step schedule."""
     lr_gamma: float = Field(0.1, gt=0, le=1)
     """The step schedule multiplies the learning rate by this factor."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from runner.config.run_spec import PARAMETERS, RunSpec, Strict
+from runner.config.yaml_source import Path
 from runner.errors import Place, UserError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -57,6 +58,13 @@ class Config(Strict):
     """What a job needs on a cluster (--executor ray)."""
     checkpoint_dir: str | None = Field(None, min_length=1)
     """Storage that all nodes of a cluster share: a path or an fsspec URL."""
+
+    @property
+    def listed(self) -> list[tuple[dict[str, Any], Path]]:
+        """The grids, each with its path in the config."""
+        if self.grids is None:
+            return [(self.grid or {}, ("grid",))]
+        return [(grid, ("grids", index)) for index, grid in enumerate(self.grids)]
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,32 @@
 """The entries of `fixed:` and `grid:` as lists of checked values."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from runner import registry
 from runner.config import grid as grids
-from runner.config.faults import Faults, refusal, short
+from runner.config.faults import Faults, refusal
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Config
 from runner.config.yaml_source import Path
-from runner.errors import unknown
+from runner.errors import short, unknown
+
+
+def fixed_of(config: Config, faults: Faults) -> dict[str, Any]:
+    """The valid entries of `fixed:`."""
+    return {key: value for key, value in config.fixed.items() if check_value(key, value, ("fixed", key), faults)}
 
 
 def grids_of(config: Config, faults: Faults) -> Iterator[tuple[grids.Grid, Path]]:
     """Each grid with its path. Helpers are expanded, and faulty entries are left out."""
-    entries: list[tuple[grids.Grid, Path]] = [(config.grid or {}, ("grid",))]
-    if config.grids is not None:
-        entries = [(grid, ("grids", index)) for index, grid in enumerate(config.grids)]
-        if not entries:
-            faults.add("an empty list of grids has no runs", ("grids",))
-    for grid, path in entries:
+    if config.grids == []:
+        faults.add("an empty list of grids has no runs", ("grids",))
+    for grid, path in config.listed:
         expanded: dict[str, Any] = {}
         for key, entry in grid.items():
             expand = _zip if key == grids.ZIP else _values
@@ -51,8 +54,7 @@ def _values(key: str, entry: Any, path: Path, faults: Faults) -> list[Any]:
         check_value(key, None, path, faults)
         return []
     if isinstance(entry, dict):
-        values = _helper(entry, path, faults)
-        return values if all(check_value(key, value, path, faults) for value in values) else []
+        return _helper(key, entry, path, faults)
     if not isinstance(entry, list):
         faults.add(f"{key}: expected a list, {{range: …}} or {{logspace: …}}; got {short(entry)}", path)
         return []
@@ -61,25 +63,26 @@ def _values(key: str, entry: Any, path: Path, faults: Faults) -> list[Any]:
     first: dict[str, int] = {}
     for index, value in enumerate(entry):
         if first.setdefault(json.dumps(value), index) != index and grids.ZIP not in path:
-            faults.add(f"{key}: {value!r} is listed twice", (*path, index))
+            faults.add(f"{key}: {short(value)} is listed twice", (*path, index))
     return [value for index, value in enumerate(entry) if check_value(key, value, (*path, index), faults)]
 
 
-def _helper(entry: Mapping[str, Any], path: Path, faults: Faults) -> list[Any]:
-    values: list[Any] | None = None
-    if list(entry) == ["range"]:
-        values = grids.range_values(entry["range"])
-    elif list(entry) == ["logspace"]:
-        values = grids.logspace_values(entry["logspace"])
-    if values is None:
+def _helper(key: str, entry: dict[str, Any], path: Path, faults: Faults) -> list[Any]:
+    """The values that a helper makes; none where there is a fault."""
+    values = grids.values_of(entry) or []
+    if not values:
         rule = "{range: n}, {range: [start, stop]} or {logspace: [first, last, n]}"
-        faults.add(f"expected {rule} with 1 to {grids.MAX_RUNS:,} values; got {short(dict(entry))}", path)
-    return values or []
+        faults.add(f"expected {rule} with 1 to {grids.MAX_RUNS:,} values; got {short(entry)}", path)
+    # The values rise or fall, and the limits of a parameter are a range: if both ends are valid, all values are.
+    ends = list({json.dumps(value): value for value in (values[0], values[-1])}.values()) if values else []
+    valid = all(check_value(key, value, path, faults) for value in ends)
+    faults.remember(key, values, path)
+    return values if valid else []
 
 
 def check_value(key: str, value: Any, path: Path, faults: Faults) -> bool:
     """Whether `key: value` can be a run's parameter. A network's arguments are checked later, with the network."""
-    faults.remember(key, value, path)
+    faults.remember(key, [value], path)
     before = len(faults.found)
     if key.startswith("network."):
         if key == "network.norm_args" or isinstance(value, dict):
@@ -98,13 +101,23 @@ def _check_parameter(key: str, value: Any, path: Path, faults: Faults) -> None:
         _adapter(key).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        choices = get_args(RunSpec.model_fields[key].annotation)
-        is_choice = problem["type"] == "literal_error"
-        faults.add(unknown(key, value, choices) if is_choice else refusal(key, problem), path)
+        faults.add(_refusal(key, problem), (*path, *problem["loc"]))
         return
     names = {"network": registry.network, "dataset": registry.dataset}.get(key)
-    if names is not None and value not in names:
+    if names is not None and faults.registered and value not in names:
         faults.add(unknown(names.kind, value, list(names)), path)
+
+
+def _refusal(key: str, problem: ErrorDetails) -> str:
+    """The message for a value that is wrong, or a value in a list that is."""
+    field = RunSpec.model_fields[key]
+    if problem["type"] == "literal_error":
+        # A list of choices is a tuple of them, of any length.
+        outer = get_args(field.annotation)
+        return unknown(key, problem["input"], get_args(outer[0]) if Ellipsis in outer else outer)
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{key}: allowed: {str(field.description).rstrip('.')}; got {short(problem['input'])}"
+    return refusal(key, problem)
 
 
 @cache

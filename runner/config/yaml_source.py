@@ -6,13 +6,12 @@ refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from runner.errors import Fault, Place, UserError
+from runner.errors import Fault, Place, UserError, cut
 
 MAX_BYTES = 64 * 1024
 MAX_NODES = 20_000
@@ -70,6 +69,18 @@ class Source:
             path = path[:-1]
         return self.places.get(path, Place(self.file))
 
+    def at(self, path: Path) -> Any:
+        """The value at a path; None where there is none."""
+        value = self.values
+        for step in path:
+            if isinstance(value, list) and isinstance(step, int) and step < len(value):
+                value = value[step]
+            elif isinstance(value, dict) and isinstance(step, str):
+                value = value.get(step)
+            else:
+                return None
+        return value
+
     def override(self, assignment: str) -> None:
         """Apply `--set key=value`. The value is YAML: `grid.network.norm=[none, batch]` sets one key of `grid`.
 
@@ -77,8 +88,14 @@ class Source:
         a mapping.
         """
         key, value = read_assignment(assignment, "--set", "grid.lr=[0.01,0.1]")
-        place = Place(f"--set {assignment}")
-        *outer, last = path = _override_path(key)
+        self.put(_override_path(key), value, Place(_option("--set", assignment)))
+
+    def put(self, path: Path, value: Any, place: Place) -> None:
+        """Set the value at a path. A mapping that is missing on the way is made.
+
+        Errors: UserError where the path leads through something that is not a mapping.
+        """
+        *outer, last = path
         parent = self.values
         for step in outer:
             if isinstance(parent, list) and isinstance(step, int) and step < len(parent):
@@ -88,7 +105,8 @@ class Source:
             else:
                 parent = None
         if not isinstance(parent, dict):
-            raise UserError(Fault(f"'{'.'.join(map(str, outer))}' is not a mapping", place))
+            through = "'" + cut(".".join(map(str, outer))) + "'" if outer else "the config"
+            raise UserError(Fault(f"{through} is not a mapping", place))
         parent[last] = value
         for places in (self.places, self.keys):
             for old in [old for old in places if old[: len(path)] == path]:
@@ -101,11 +119,16 @@ def read_assignment(assignment: str, option: str, example: str) -> tuple[str, An
 
     Errors: UserError with the example where there is no key or no `=`.
     """
-    place = Place(f"{option} {assignment}")
+    place = Place(_option(option, assignment))
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise UserError(Fault(f"expected key=value, such as {option} {example}", place))
     return key.strip(), read(text, place.file).values
+
+
+def _option(option: str, assignment: str) -> str:
+    """An option as a message quotes it."""
+    return f"{option} {cut(assignment, 100)}"
 
 
 def _override_path(key: str) -> Path:
@@ -116,7 +139,7 @@ def _override_path(key: str) -> Path:
     path: Path = (head,)
     if head == "grids":
         number, _, rest = rest.partition(".")
-        path = (head, int(number) if number.isdecimal() else number)
+        path = (head, int(number) if re.fullmatch("[0-9]{1,6}", number) else number)
     if rest.startswith("zip."):
         return (*path, "zip", rest.removeprefix("zip."))
     return (*path, rest)
@@ -137,7 +160,7 @@ def read(text: str, file: str) -> Source:
     runner.errors.UserError: a.yaml:2:1: duplicate key 'lr', first on line 1
     ...
     """
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(file)))
     source = Source(file)
     builder = _Builder(source, text.splitlines())
@@ -148,6 +171,10 @@ def read(text: str, file: str) -> Source:
         raise UserError(Fault(f"not YAML: {error.problem}", builder.at(error.problem_mark))) from None
     except yaml.YAMLError as error:
         raise UserError(Fault(f"not YAML: {str(error).splitlines()[0]}", Place(file))) from None
+    except (ValueError, OverflowError):
+        # PyYAML converts these numbers without a check.
+        message = "not YAML: a number in a directive, or of an escaped character, is too large"
+        raise UserError(Fault(message, Place(file))) from None
     except RecursionError:
         raise UserError(Fault(f"nested more than {MAX_DEPTH} deep", Place(file))) from None
     if builder.faults:
@@ -177,11 +204,14 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        fault = f"the tag {cut(node.tag)} is not allowed here"
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            # An explicit tag may not fit, and an integer may have thousands of digits.
-            with suppress(KeyError, ValueError):
+            try:
                 return _SCALARS[node.tag][1](node.value)
-        self.faults.append(Fault(f"the tag {node.tag} is not allowed, or does not fit the value", place))
+            except (KeyError, ValueError):
+                # An explicit tag may not fit, and a whole number may have thousands of digits.
+                fault = f"the value does not fit the type {node.tag.removeprefix(_TAG)}, or has too many digits"
+        self.faults.append(Fault(fault, place))
         return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> Mapping[str, Any]:

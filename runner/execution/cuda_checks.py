@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import Fault, UserError
+from runner.errors import Fault, UserError, described
 from runner.storage.tables import cell
 from runner.training.cuda_guard import Finding, findings
 from runner.training.data.datasets import DataSet
@@ -45,7 +45,7 @@ def lines(runs: Iterable[RunSpec], load: Load) -> Iterator[str]:
         try:
             problems = _findings(run, data)
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = described(error)
             found.append(f"on CUDA: {_name(run)} was not checked, because its training step fails ({reason})")
             continue
         for finding in problems:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from runner.config import yaml_source
+from runner.config.resolved import resolved
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.execution.options import Existing
@@ -23,7 +24,7 @@ def check_existing(folder: Path, config: str, existing: Existing) -> None:
     if not file.exists():
         if names := ", ".join(sorted(_other_files(folder))):
             raise UserError(f"{folder} holds {names} but no {files.CONFIG}: not a sweep's folder; use --out DIR")
-    elif existing == "refuse" and files.read_config(file) == files.resolved_config(config, "config"):
+    elif existing == "refuse" and files.read_config(file) == resolved(config, "config"):
         raise UserError(f"{folder} already holds this sweep; --resume finishes it, --fresh starts over")
     elif existing == "refuse":
         raise UserError(

@@ -10,9 +10,10 @@ from pathlib import Path
 from runner.config.jobs import STACKABLE, StackMode, expected_stacks
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Sweep
+from runner.errors import UserError
 from runner.monitoring.eta import makespan, roughly
 from runner.storage.folder import METRICS
-from runner.storage.tables import cell, read_rows
+from runner.storage.tables import cell, number_in, read_rows
 
 TIMELESS = (*STACKABLE, "epochs", "trainset", "shuffle", "share_batches")
 """Run parameters that do not change how long an epoch takes."""
@@ -23,18 +24,29 @@ DEFAULTS = {name: cell(RunSpec.model_fields[name].default) for name in PARAMETER
 def epoch_seconds(folder: Path) -> dict[str, float]:
     """Seconds that an epoch takes, with its validation: kind of run (`_kind`) → the median over a sweep's runs.
 
+    Errors: UserError where the table of the epochs is damaged.
+
     >>> folder = Path("lenets")
     >>> folder.mkdir()
-    >>> rows = "lenet,a,1,30,cpu", "lenet,a,2,60,cpu", "lenet,b,1,40,cpu"
-    >>> _ = (folder / METRICS).write_text("\\n".join(["network,run_id,epoch,run_duration,device", *rows, ""]))
+    >>> rows = "1,lenet,a,1,30,cpu", "1,lenet,a,2,60,cpu", "2,lenet,b,1,40,cpu"
+    >>> _ = (folder / METRICS).write_text("\\n".join(["run,network,run_id,epoch,run_duration,device", *rows, ""]))
     >>> epoch_seconds(folder)
     {'{"device": "cpu", "network": "lenet"}': 35.0, '{"network": "lenet"}': 35.0}
     """
-    last_rows = {row["run_id"]: row for row in read_rows(folder / METRICS)}
+    path = folder / METRICS
+    # A row with too few or too many cells has a cell, or a column, without a value.
+    rows = [row for row in read_rows(path) if None not in (*row, *row.values())]
+    if not all({"run", "run_id", "epoch", "run_duration"} <= row.keys() for row in rows):
+        raise UserError(f"{path}: not a table of bnbench, so nothing can be estimated from it")
     seconds = defaultdict(list)
-    for row in last_rows.values():
+    for row in {row["run_id"]: row for row in rows}.values():
+        epochs, duration = number_in(row, "epoch", path), number_in(row, "run_duration", path)
+        if not (epochs >= 1 and 0 <= duration < 1e12):
+            raise UserError(
+                f"{path}: run {row['run']} has {duration} seconds for {epochs} epochs: the table is damaged"
+            )
         for kind in (_kind(row), _kind({**row, "device": "auto"})):
-            seconds[kind].append(float(row["run_duration"]) / int(row["epoch"]))
+            seconds[kind].append(duration / epochs)
     return {kind: statistics.median(values) for kind, values in seconds.items()}
 
 

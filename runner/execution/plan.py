@@ -1,6 +1,8 @@
 """What a sweep will do: every run, its arm, the runs that it is paired with, and the runs that train together."""
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from runner import registry
@@ -8,10 +10,13 @@ from runner.config.contrast import pairs
 from runner.config.jobs import STACKABLE, StackMode, expected_stacks
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import UserError
+from runner.errors import UserError, described
 from runner.storage import stacks as stack_file
 from runner.storage.folder import STACKS, data_folder
 from runner.storage.stacks import Stacks
+
+SHOWN = 20
+"""How many of a run's partners are named."""
 
 
 def describe(sweep: Sweep) -> Iterator[str]:
@@ -31,9 +36,16 @@ def describe(sweep: Sweep) -> Iterator[str]:
         values = run.parameters
         columns = [f"run {number}", *(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)]
         if sweep.axis:
-            paired = ", ".join(f"run {partner}" for partner in partners)
-            columns += [f"arm {values.get(sweep.axis)}", f"paired with {paired}" if paired else "unpaired"]
+            columns += [f"arm {values.get(sweep.axis)}", _paired(partners)]
         yield "  ".join(columns)
+
+
+def _paired(partners: Sequence[Sequence[int]]) -> str:
+    """The runs that a run is paired with, from a sorted list for each arm."""
+    named = ", ".join(f"run {number}" for number in islice(heapq.merge(*partners), SHOWN))
+    count = sum(map(len, partners))
+    more = f", … ({count:,} runs)" if count > SHOWN else ""
+    return f"paired with {named}{more}" if named else "unpaired"
 
 
 def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder: Path) -> Iterator[str]:
@@ -95,7 +107,7 @@ def _method(stack: Sequence[RunSpec], data_dir: str | None) -> str:
     try:
         network = build_network(stack[0])
     except (Exception, SystemExit) as error:  # Only the runs fail, not the plan.
-        return f"one at a time, because the network cannot be built ({type(error).__name__}: {error})"
+        return f"one at a time, because the network cannot be built ({described(error)})"
     images, classes = data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1
     if obstacle := stack_check.obstacle(network, images, classes):
         return f"one at a time, because {obstacle}"

@@ -8,7 +8,7 @@ import torch
 
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import Fault, UserError
+from runner.errors import Fault, UserError, described
 from runner.execution import cuda_checks
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
@@ -82,7 +82,7 @@ def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
         with isolated([]), torch.no_grad():
             build_network(run).train()(sample)
     except ValueError as error:
-        return "more than 1 value per channel" in str(error)
+        return "more than 1 value per channel" in described(error)
     except (Exception, SystemExit):
         # The network has another fault. Its run will fail and report it.
         pass

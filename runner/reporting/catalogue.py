@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from runner import registry
 from runner.config import yaml_source
 from runner.config.run_spec import RunSpec
-from runner.errors import Fault, Place, UserError
+from runner.errors import Fault, Place, UserError, described
 
 _TYPES = {NoneType: "null", str: "text", int: "whole number", float: "number", bool: "true | false", dict: "mapping"}
 
@@ -42,7 +42,7 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
     try:
         network = build_network(run)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = described(error)
         raise UserError(f"network '{name}' cannot be built: {reason}") from None
     yield from ("", f"parameters: {parameter_count(network):,}", f"layers: {network}")
 

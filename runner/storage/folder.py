@@ -11,8 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from runner.config import yaml_source
-from runner.config.run_spec import LATER
+from runner.config.resolved import resolved
 from runner.errors import UserError
 from runner.storage.files import read_text
 
@@ -86,16 +85,5 @@ def config_file(folder: Path) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The resolved config of a sweep, as `resolved_config` gives it. Errors: UserError where the file is not one."""
-    return resolved_config(read_text(path), str(path))
-
-
-def resolved_config(text: str, file: str) -> dict[str, Any]:
-    """A resolved config from its text. Run parameters that are newer than the config have their default.
-
-    Errors: UserError, which names the file, where the text is not a resolved config.
-    """
-    config = yaml_source.read(text, file).values
-    if not isinstance(config, dict) or "name" not in config or not isinstance(config.get("fixed"), dict):
-        raise UserError(f"{file}: not the resolved config of a sweep")
-    return {**config, "fixed": {**LATER, **config["fixed"]}}
+    """The resolved config of a sweep, as `resolved` gives it. Errors: UserError where the file is not one."""
+    return resolved(read_text(path), str(path))

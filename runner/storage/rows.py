@@ -1,4 +1,8 @@
-"""What training reports: plain records, such as one per epoch and one per run."""
+"""What training reports: plain records, such as one per epoch and one per run.
+
+The texts of a network, such as an error's or a layer's name, can hold anything. In a record they are printable. So
+every row, log line and terminal line can be made of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from runner.config.jobs import Form
+from runner.errors import printable
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
@@ -16,6 +21,12 @@ FAILED = ("failed", "oom", "timeout")
 RETRYABLE = (*FAILED, "diverged")
 
 MEASURES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+
+
+def _make_printable(record: object, *names: str, keep: str = "\n\t") -> None:
+    """Make texts of a frozen record printable."""
+    for name in names:
+        object.__setattr__(record, name, printable(getattr(record, name), keep))
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,9 @@ class ProbeRow:
     measure: str
     value: float
 
+    def __post_init__(self) -> None:
+        _make_printable(self, "layer", "measure", keep="")
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -108,6 +122,9 @@ class RunResult:
     traceback: str = ""
     trained_as: str = ""
     weights: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _make_printable(self, "error", "traceback", "trained_as")
 
     @property
     def last(self) -> EpochRow | None:
@@ -146,6 +163,9 @@ class Note:
 
     text: str
 
+    def __post_init__(self) -> None:
+        _make_printable(self, "text")
+
 
 @dataclass(frozen=True)
 class StackPlan:
@@ -164,6 +184,11 @@ class StackPlan:
     seconds: Mapping[str, float | str] = field(default_factory=dict)
     reason: str = ""
     room: int | None = None
+
+    def __post_init__(self) -> None:
+        _make_printable(self, "obstacle", "reason")
+        seconds = {name: printable(value) if isinstance(value, str) else value for name, value in self.seconds.items()}
+        object.__setattr__(self, "seconds", seconds)
 
 
 PLURAL = {
@@ -195,6 +220,9 @@ class Shortfall:
     parts: tuple[tuple[str, ...], ...] = ()
     form: Form | None = None
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        _make_printable(self, "planned", "instead", "reason", "traceback")
 
     @property
     def note(self) -> str:

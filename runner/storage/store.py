@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runner.errors import printable
 from runner.storage import stacks
 from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.files import append, write_atomically, write_if_changed
@@ -243,7 +244,7 @@ class Store:
 
     def log(self, text: str) -> None:
         """Add a line to run.log."""
-        append(self.folder / LOG, text.rstrip("\n") + "\n")
+        append(self.folder / LOG, printable(text).rstrip("\n") + "\n")
 
     def finish(self) -> None:
         """Sort the tables by run and epoch, and delete the checkpoints."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner.config.jobs import Job, Task, Trial, even_parts, job_of
 from runner.config.run_spec import RunSpec
-from runner.errors import UserError, strict
+from runner.errors import UserError, described, strict
 from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint, EpochRow, Event, Note, RunResult, Shortfall, Status
 from runner.training.data.preprocessing import ChangedDataError, check_unchanged, data_of
@@ -142,7 +142,7 @@ class _Training:
             run_ids=tuple(run.run_id for run in left),
             planned="one stack",
             instead=f"as 2 stacks of at most {max(map(len, groups))}" if of_memory else "alone",
-            reason="out of memory" if of_memory else " ".join(_message(error).split())[:200],
+            reason="out of memory" if of_memory else " ".join(described(error).split())[:200],
             parts=tuple(tuple(run.run_id for run in group) for group in groups),
             form=part.form if of_memory else None,
             traceback="" if of_memory else _traceback(error),
@@ -170,11 +170,7 @@ class _Training:
         status: Status = "oom" if out_of_memory(error) else "failed"
         rows = tuple(self.rows[run.run_id])
         del self.left[run.run_id]
-        return RunResult(run.run_id, status, rows, error=_message(error), traceback=_traceback(error))
-
-
-def _message(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        return RunResult(run.run_id, status, rows, error=described(error), traceback=_traceback(error))
 
 
 def _traceback(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from torch import nn
 
 from runner.config.jobs import Trial
-from runner.errors import strict
+from runner.errors import described, strict
 from runner.storage.rows import StackPlan
 from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import BATCH
@@ -28,7 +28,7 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
     except (Exception, SystemExit) as error:
         if strict():
             raise RuntimeError("a trial failed") from error
-        message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        message = " ".join(described(error).split())[:200]
         plan = StackPlan(trial.run_ids, obstacle=f"the trial failed: {message}")
     yield plan
     raise_if_lost(trial.runs[0])
@@ -50,7 +50,7 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
         network = build_network(run)
     except (Exception, SystemExit) as error:
         # Each run fails for the same reason, and reports it.
-        return StackPlan(trial.run_ids, obstacle=f"the network cannot be built ({type(error).__name__}: {error})")
+        return StackPlan(trial.run_ids, obstacle=f"the network cannot be built ({described(error)})")
     images = data.train.images
     others = _other_networks(trial)
     if reason := obstacle(network, images, data.classes, next(others, None)):

@@ -180,6 +180,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("fixed: {network: lenet, network.norm: layer, network.norm_args.momentum: 1}", ":1:74", "'layer'"),
         ("fixed: {network: lenet, network.foo.eps: 1}", ":1:42", "no argument 'foo.eps'"),
         ("fixed: {lr: 0.1}", ":1:1", "no network; allowed: "),
+        ("grids: [{network: [lenet]}, {seed: [1, 2]}]", ":1:29", "no network; allowed: "),
         ("fixed: {network: batch_norm, lr: 1}\ngrid: {lr: [1]}", ":2:8", "is under 'fixed' as well"),
         ("grid: {network: [batch_norm], zip: {lr: [1], seed: [1, 2]}}", ":1:31", "equally long; lr has 1, seed has 2"),
         ("grid: {network: [batch_norm], lr: [1, 1.0, 2, 1]}", ":1:47", "1 is listed twice"),
@@ -201,9 +202,29 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         ("fixed: {network: lenet, network.norm: {a: 1}}", ":1:39", "one by one"),
         ("grid: {network: [batch_norm], zip: {lr: [1]}}\ncontrast: {axis: zip, baseline: lr}", ":2:18", "below zip"),
         (f"fixed: {{network: lenet}}\ngrid: {{lr: {{logspace: [1, 1{'0' * 400}, 3]}}}}", ":2:12", "expected {range"),
-        ('fixed: {network: batch_norm}\nplugins: ["a\\0b.py"]', ":2:11", "No such file"),
         ("fixed: {network: batch_norm}\nplugins: [" + "x" * 5000 + ".py]", ":2:11", "File name too long"),
         ("contrast: {axis: lr}\nfixed: {network: batch_norm}", ":1:11", "baseline"),
+        (
+            "fixed: {network: batch_norm, probes: [gradient]}",
+            ":1:39",
+            "'gradient'; did you mean 'gradients'? allowed: a",
+        ),
+        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: input should be a valid tuple"),
+        (f"fixed: {{network: batch_norm, batch_size: 1{'0' * 25}}}", ":1:42", "less than or equal to 1000000000"),
+        *(
+            (f"fixed: {{network: batch_norm, device: '{device}'}}", ":1:38", "device: allowed: auto (CUDA if")
+            for device in ("cuda:٣", "cuda:128", "cuda:01", "cuda:99999999999999999999", "cpu\\n")
+        ),
+        *(
+            (text, place, "has a control character or a surrogate")
+            for text, place in (
+                ('fixed: {network: mlp, network.init: "a\\x1b[31m"}', ":1:37"),
+                ('fixed: {network: batch_norm, "network.\\u2028": 1}', ":1:30"),
+                ('fixed: {network: batch_norm}\nplugins: ["a\\0b.py"]', ":2:11"),
+                ('fixed: {network: batch_norm}\nplugins: ["\\ud800.py"]', ":2:11"),
+                ('fixed: {network: batch_norm}\nname: "\\ud800"', ":2:7"),
+            )
+        ),
         *(
             (
                 f"grid: {{lr: [0.1, 1]}}\nfixed: {{network: batch_norm}}\n"

@@ -66,6 +66,9 @@ def test_a_fault_shows_the_line_and_a_caret_under_the_column() -> None:
         ("!!python/object/apply:os.system [ls]", "tag"),
         ("x: !!binary aGk=", "tag"),
         ("x: !!int abc", "does not fit"),
+        ("x: " + "1" * 5000, "too many digits"),
+        ("%YAML 1." + "1" * 5000 + "\n--- 1", "a number in a directive"),
+        ('x: "\\U00110000"', "an escaped character"),
         ("[" * 400 + "]" * 400, "deep"),
         ("[" * 20_000, "deep"),
         ("x: " + "y" * 70_000, "larger than 64 KiB"),
@@ -97,8 +100,15 @@ def test_set_replaces_one_key_and_says_so_in_a_fault() -> None:
     assert str(source.place(("grid", "seed", 1))) == "--set grid.seed=[1, 2]"
 
 
-@pytest.mark.parametrize("assignment", ["lr", "=3", "name.x=3", "grids.0.lr=[1]", "grid.lr=[1"])
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        *("lr", "=3", "name.x=3", "grids.0.lr=[1]", "grid.lr=[1", "grids.٣.seed=[1]", "name=\udcff"),
+        f"grids.{'1' * 5000}.seed=[1]",
+    ],
+)
 def test_set_refuses_what_it_cannot_apply(assignment: str) -> None:
     source = read("name: x", "f.yaml")
-    with pytest.raises(UserError, match="--set"):
+    with pytest.raises(UserError, match="--set") as caught:
         source.override(assignment)
+    assert len(str(caught.value)) < 300

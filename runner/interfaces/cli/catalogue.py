@@ -5,6 +5,7 @@ import json
 import click
 
 from runner import registry
+from runner.errors import printable
 from runner.interfaces.cli.options import data_dir_option, flag, plugin_option
 from runner.reporting.catalogue import check_datasets, listing, network_page
 from runner.storage.folder import data_folder
@@ -21,7 +22,7 @@ def networks(name: str | None, arguments: tuple[str, ...]) -> None:
     parameter count and layers. --set and --plugin can be repeated.
     """
     for line in network_page(name, arguments) if name else listing(registry.network):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 @click.command()
@@ -42,7 +43,7 @@ def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, 
     chosen = names or tuple(registry.dataset)
     check = fetch or verify
     for line in check_datasets(chosen, data_folder(data_dir), fetch) if check else listing(registry.dataset):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 @click.command()

@@ -1,23 +1,22 @@
 """`bnbench compare` and `export`."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runner.errors import UserError, unknown
-from runner.interfaces.cli.options import PATH, format_option, results_argument, words
+from runner.errors import UserError, short, unknown
+from runner.interfaces.cli.options import PATH, format_option, results_argument, whole_number, words
 from runner.monitoring.trackers.registry import tracker
 
 
 def _at(text: str) -> str | int:
     if text in ("last", "best"):
         return text
-    if epoch := re.fullmatch(r"(?:epoch=)?0*([1-9]\d*)", text):
-        return int(epoch[1])
-    raise click.BadParameter(f"'{text}'; allowed: last, best, epoch=N")
+    if epoch := whole_number(text.removeprefix("epoch=")):
+        return epoch
+    raise click.BadParameter(f"{short(text)}; allowed: last, best, epoch=N")
 
 
 @click.command()

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from runner.errors import printable
 from runner.interfaces.cli.options import data_dir_option, format_option, results_argument
 from runner.storage.folder import data_folder
 
@@ -28,5 +29,7 @@ def inspect(results: Path, run: str, data_dir: str | None, style: Any) -> None:
 
     inspected = inspection.inspect(results, run, data_folder(data_dir))
     for remark in inspected.remarks:
-        click.echo(remark, err=True)
-    click.echo(render(inspected, style), nl=False)
+        click.echo(printable(remark), err=True)
+    text = render(inspected, style)
+    # JSON escapes texts by itself.
+    click.echo(text if style == "json" else printable(text), nl=False)

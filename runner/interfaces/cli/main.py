@@ -1,11 +1,13 @@
 """The command `bnbench`. Data goes to stdout, progress and errors to stderr."""
 
+import io
+import sys
 from typing import Any
 
 import click
 
 import runner
-from runner.errors import UserError
+from runner.errors import UserError, printable
 from runner.execution.leftovers import leave
 from runner.interfaces.cli import calibrate, catalogue, claims, compare, inspect, plan, report, run, watch
 
@@ -14,6 +16,10 @@ class _Group(click.Group):
     """A group that prints a `UserError` without a traceback and exits with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal of another encoding than UTF-8 has no sign for "…".
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -23,7 +29,7 @@ class _Group(click.Group):
             raise
         except OSError as error:
             # Such as a full disk or a read-only folder.
-            click.echo(f"{error.filename or 'storage'}: {error.strerror or error}", err=True)
+            click.echo(printable(f"{error.filename or 'storage'}: {error.strerror or error}"), err=True)
         return ctx.exit(2)
 
 

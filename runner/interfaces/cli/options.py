@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -11,6 +12,7 @@ import click
 from runner import registry
 from runner.config.jobs import StackMode
 from runner.config.reader import load
+from runner.errors import short
 from runner.execution.options import EVERY_MINUTE, Options
 from runner.storage.checkpoints import Every
 from runner.storage.folder import data_folder
@@ -79,17 +81,26 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def whole_number(text: str) -> int | None:
+    """A number from 1 to 999,999,999; None where the text is none. (`int` takes other scripts' digits, and signs.)
+
+    >>> whole_number("007"), whole_number("0"), whole_number("٣")
+    (7, None, None)
+    """
+    return int(text[-9:]) or None if re.fullmatch("0*[0-9]{1,9}", text) else None
+
+
 def _every(text: str) -> Every:
-    number = text.removesuffix("s")
-    if not number.isdecimal() or not 0 < int(number) < 10**9:
-        raise click.BadParameter(f"'{text}'; allowed: epochs, such as 5, or seconds, such as 60s")
-    return Every(epochs=int(number)) if number == text else Every(seconds=float(number))
+    number = whole_number(text.removesuffix("s"))
+    if number is None:
+        raise click.BadParameter(f"{short(text)}; allowed: epochs, such as 5, or seconds, such as 60s")
+    return Every(seconds=float(number)) if text.endswith("s") else Every(epochs=number)
 
 
 def _statuses(text: str) -> tuple[str, ...]:
     chosen = words(text)
     if unknown := [word for word in chosen if word not in RETRYABLE]:
-        raise click.BadParameter(f"'{unknown[0]}'; allowed, separated by commas: {', '.join(RETRYABLE)}")
+        raise click.BadParameter(f"{short(unknown[0])}; allowed, separated by commas: {', '.join(RETRYABLE)}")
     return chosen
 
 
@@ -110,9 +121,10 @@ data_dir_option = click.option(
 def _stack(text: str) -> StackMode:
     if text in ("auto", "on", "off"):
         return cast(StackMode, text)
-    if not text.isdecimal() or not 0 < int(text) < 10**6:
-        raise click.BadParameter(f"'{text}'; allowed: auto, on, off, or the number of runs in a stack")
-    return int(text)
+    number = whole_number(text)
+    if number is None:
+        raise click.BadParameter(f"{short(text)}; allowed: auto, on, off, or the number of runs in a stack")
+    return number
 
 
 stack_option = click.option(

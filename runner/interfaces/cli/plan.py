@@ -10,7 +10,7 @@ import click
 from runner import registry
 from runner.config.jobs import StackMode
 from runner.config.sweep import Sweep
-from runner.errors import UserError
+from runner.errors import UserError, printable
 from runner.execution import forecast
 from runner.execution import plan as plans
 from runner.execution.options import default_workers
@@ -67,7 +67,7 @@ def print_plan(
     layers = _kernel_lines(sweep, kernels) if kernels else ()
     click.echo("\n".join(plans.describe(sweep)))
     for line in chain(stacks, _cuda_lines(sweep, data_dir), layers, time):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _kernel_lines(sweep: Sweep, asked: Kernels) -> Iterator[str]:
@@ -101,5 +101,5 @@ def validate(sweep: Sweep, data_dir: str | None) -> None:
 
     checked = preflight.check(sweep, data_folder(data_dir))
     for line in _cuda_lines(checked, data_dir):
-        click.echo(line)
+        click.echo(printable(line))
     click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")

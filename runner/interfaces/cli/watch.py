@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from runner.errors import printable
 from runner.interfaces.cli.options import flag, not_nan, results_argument
 from runner.monitoring.watch import follow, glance
 
@@ -30,7 +31,7 @@ def watch(results: Path, interval: float, once: bool) -> None:
     """
     try:
         if once:
-            click.echo("\n".join(glance(results)))
+            click.echo(printable("\n".join(glance(results))))
         elif not follow(results, interval):
             sys.exit(1)
     except KeyboardInterrupt:

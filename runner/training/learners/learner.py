@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from runner.errors import text_of
 from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
@@ -91,7 +92,7 @@ def has_hooks(module: nn.Module) -> bool:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error is a lack of memory. (torch's CPU allocator, cuBLAS and cuDNN raise a plain RuntimeError.)"""
     texts = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in text_of(error) for text in texts)
 
 
 def wrong_shape(logits: object, batch: int, classes: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.errors import text_of
 from runner.training.data.seeding import generators_unchanged
 from runner.training.learners import stacked_layers
 from runner.training.learners.dropout import seed_dropout
@@ -43,7 +44,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int, other: nn.Module 
         with generators_unchanged([]):
             return _difference(network, other, images[:SAMPLES].cpu(), classes)
     except (Exception, SystemExit) as error:
-        first_line = str(error).partition("\n")[0]
+        first_line = text_of(error).partition("\n")[0]
         return first_line.split(". ")[0] or type(error).__name__
 
 
