@@ -7,11 +7,31 @@ correct a file one error at a time.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 MAX_SHOWN = 50
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, also those of the direction of text, and lone surrogates, which cannot be written as UTF-8."""
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    r"""The text with its control characters as escapes, so that it changes nothing in a terminal or a log.
+
+    keep: the control characters that stay.
+
+    >>> printable("red \x1b[31m\n"), printable("two\nlines", keep="")
+    ('red \\x1b[31m\n', 'two\\nlines')
+    """
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,7 @@ class UserError(Exception):
         shown = [str(fault) for fault in self.faults[:MAX_SHOWN]]
         if len(self.faults) > MAX_SHOWN:
             shown.append(f"… and {len(self.faults) - MAX_SHOWN} more")
-        super().__init__("\n".join(shown))
+        super().__init__(printable("\n".join(shown)))
 
     def __reduce__(self) -> tuple[type[Self], tuple[Fault, ...]]:
         """Pickle the faults, too: a worker sends its errors to the driver."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from runner.errors import printable
+
 MAX_RUNS = 200_000
 
 ZIP = "zip"
@@ -105,7 +107,7 @@ def label(runs: Sequence[Point], names: Sequence[str], *, short: bool = False) -
 
 
 def _as_yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else printable(str(value), keep="")
 
 
 def range_values(bounds: Any) -> list[int] | None:
@@ -128,3 +130,25 @@ def logspace_values(bounds: Any) -> list[float] | None:
     if not all(type(x) in (int, float) and 0 < x < 1e300 for x in (first, last)) or not 2 <= n <= MAX_RUNS:
         return None
     return [float(f"{first * (last / first) ** (index / (n - 1)):.12g}") for index in range(n)]
+
+
+def helper_values(entry: Any) -> list[Any] | None:
+    """The values of `{range: …}` or `{logspace: …}`; None where the entry is neither, or its bounds are wrong."""
+    if isinstance(entry, dict) and list(entry) == ["range"]:
+        return range_values(entry["range"])
+    if isinstance(entry, dict) and list(entry) == ["logspace"]:
+        return logspace_values(entry["logspace"])
+    return None
+
+
+def without_helpers(grid: Any) -> Any:
+    """A grid with lists in place of its helpers. What is no helper stays as it is.
+
+    >>> without_helpers({"seed": {"range": 3}, "zip": {"lr": [0.1, 1.0], "epochs": {"range": [1, 3]}}})
+    {'seed': [0, 1, 2], 'zip': {'lr': [0.1, 1.0], 'epochs': [1, 2]}}
+    """
+    if not isinstance(grid, dict):
+        return grid
+    return {
+        key: without_helpers(entry) if key == ZIP else helper_values(entry) or entry for key, entry in grid.items()
+    }

@@ -66,11 +66,7 @@ def _values(key: str, entry: Any, path: Path, faults: Faults) -> list[Any]:
 
 
 def _helper(entry: Mapping[str, Any], path: Path, faults: Faults) -> list[Any]:
-    values: list[Any] | None = None
-    if list(entry) == ["range"]:
-        values = grids.range_values(entry["range"])
-    elif list(entry) == ["logspace"]:
-        values = grids.logspace_values(entry["logspace"])
+    values = grids.helper_values(entry)
     if values is None:
         rule = "{range: n}, {range: [start, stop]} or {logspace: [first, last, n]}"
         faults.add(f"expected {rule} with 1 to {grids.MAX_RUNS:,} values; got {short(dict(entry))}", path)

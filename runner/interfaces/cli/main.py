@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import runner
-from runner.errors import UserError
+from runner.errors import UserError, printable
 from runner.interfaces.cli import calibrate, catalogue, claims, compare, inspect, plan, report, run, watch
 
 
@@ -22,7 +22,7 @@ class _Group(click.Group):
             raise
         except OSError as error:
             # Such as a full disk or a read-only folder.
-            click.echo(f"{error.filename or 'storage'}: {error.strerror or error}", err=True)
+            click.echo(printable(f"{error.filename or 'storage'}: {error.strerror or error}"), err=True)
         return ctx.exit(2)
 
 

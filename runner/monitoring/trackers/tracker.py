@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runner.config.sweep import Sweep
-from runner.errors import UserError
+from runner.errors import UserError, printable
 from runner.monitoring.sinks import Sink, tell
 from runner.storage.rows import RunEvent
 from runner.storage.tables import cell
@@ -111,4 +111,4 @@ def without_empty(cells: Mapping[str, str]) -> dict[str, str]:
 
 def in_short(error: BaseException) -> str:
     """An error in one line of at most 300 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
