@@ -7,9 +7,8 @@ from runner.errors import UserError, printable
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "sftp", "smb")
 """Object stores and network file systems. Other schemes of fsspec, such as github, are no storage for checkpoints."""
 
-ALLOWED = (
-    "allowed: a folder below the config's folder, an absolute path, or a URL that begins with "
-    + ", ".join(f"{scheme}://" for scheme in SCHEMES)
+ALLOWED = "allowed: a folder below the config's folder, an absolute path, or a URL that begins with " + ", ".join(
+    f"{scheme}://" for scheme in SCHEMES
 )
 
 

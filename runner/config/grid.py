@@ -149,6 +149,4 @@ def without_helpers(grid: Any) -> Any:
     """
     if not isinstance(grid, dict):
         return grid
-    return {
-        key: without_helpers(entry) if key == ZIP else helper_values(entry) or entry for key, entry in grid.items()
-    }
+    return {key: without_helpers(entry) if key == ZIP else helper_values(entry) or entry for key, entry in grid.items()}

@@ -56,7 +56,11 @@ class Watched:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[Path, BinaryIO] = {}
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self) -> None:
         self.close()

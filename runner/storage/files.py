@@ -106,7 +106,7 @@ def names(folder: Path, inside: Path | None = None) -> list[str]:
     except FileNotFoundError:
         return []
     try:
-        return sorted(os.listdir(descriptor))
+        return sorted(os.listdir(descriptor))  # noqa: PTH208
     finally:
         os.close(descriptor)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from runner import registry
 from runner.interfaces.cli.main import main
 
 CONFIG = """\
@@ -18,7 +19,7 @@ name: small
 plugins: [../mine.py]
 contrast: {axis: network.norm, baseline: none}
 save_weights: true
-fixed: {network: mine, dataset: digits, batch_size: 250, epochs: 2, evaluations_per_epoch: 2, probes: [norms],
+fixed: {network: mine, dataset: digits, batch_size: 250, epochs: 2, evaluations_per_epoch: 2, probes: [gradients],
   device: cpu}
 grid: {network.norm: [none, batch], seed: {range: 2}}
 """
@@ -45,7 +46,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "configs/small.yaml").write_text(CONFIG)
     (root / "mine.py").write_text(PLUGIN)
     options = ["--out", str(root / "results"), "--executor", "inline", "-q"]
-    done = CliRunner().invoke(main, ["run", str(root / "configs/small.yaml"), *options])
+    # As after every test: a copy of the sweep has its own copy of the plugin.
+    with registry.network.temporary():
+        done = CliRunner().invoke(main, ["run", str(root / "configs/small.yaml"), *options])
     assert done.exit_code == 0, done.stderr
     return root / "results/small"
 
@@ -95,7 +98,6 @@ def tables(folder: Path) -> dict[str, str]:
     names = ("metrics.csv", "runs.csv", "curves.csv", "probes.csv")
     found = {name: pd.read_csv(folder / name, dtype=str, keep_default_na=False) for name in names}
     return {name: str(table.drop(columns=timing, errors="ignore").to_csv()) for name, table in found.items()}
-
 
 
 @pytest.fixture

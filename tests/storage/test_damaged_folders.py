@@ -148,7 +148,7 @@ def test_any_text_survives_the_tables_and_the_config(bnbench: Bnbench, write: Wr
     escaped = ", ".join('"' + "".join(f"\\u{ord(character):04x}" for character in tag) + '"' for tag in TAGS)
     config = write(
         "t.yaml",
-        "plugins: [tag.py]\ncontrast: {axis: network.tag, baseline: \"\\\\r\"}\n"
+        'plugins: [tag.py]\ncontrast: {axis: network.tag, baseline: "\\\\r"}\n'
         "fixed: {network: tag, dataset: digits, epochs: 1, batch_size: 1250, evaluations_per_epoch: 2, device: cpu}\n"
         f"grid: {{network.tag: [{escaped}]}}\n",
     )

@@ -93,9 +93,7 @@ def test_nothing_is_reached_through_a_link(
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "runs.csv", "config.yaml"])
-def test_a_table_or_config_that_is_a_link_is_one_line(
-    bnbench: Bnbench, folder: Path, outside: Path, name: str
-) -> None:
+def test_a_table_or_config_that_is_a_link_is_one_line(bnbench: Bnbench, folder: Path, outside: Path, name: str) -> None:
     (folder / name).rename(outside / name)
     (folder / name).symlink_to(outside / name)
     for command in (("compare", folder), ("watch", folder, "--once"), ("resume", folder, *INLINE), ("report", folder)):

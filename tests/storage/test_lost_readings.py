@@ -30,7 +30,7 @@ def cut_last_row(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [halve, cut_last_row, Path.unlink])
-@pytest.mark.parametrize("name", ["curves.csv", "probes.csv", "metrics.csv"])
+@pytest.mark.parametrize("name", ["curves.csv", "probes.csv"])
 def test_a_table_that_lost_rows_is_made_whole(
     bnbench: Bnbench, folder: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
@@ -47,10 +47,10 @@ def test_a_table_that_lost_rows_is_made_whole(
 def test_rows_are_counted(folder: Path) -> None:
     runs = pd.read_csv(folder / "runs.csv").set_index("run")
     for name, column in (("curves.csv", "curve_rows"), ("probes.csv", "probe_rows"), ("metrics.csv", "epochs_trained")):
-        counted = pd.read_csv(folder / name).groupby("run").size()
+        counted = pd.read_csv(folder / name).groupby("run").size().reindex(runs.index, fill_value=0)
         pd.testing.assert_series_equal(runs[column], counted, check_names=False)
     assert list(runs["curve_rows"]) == [4] * 4
-    assert runs["probe_rows"].max() > 4
+    assert (runs["probe_rows"] > 4).all()
 
 
 @pytest.mark.parametrize("name", ["curves.csv", "probes.csv"])
@@ -60,7 +60,7 @@ def test_readings_of_a_run_that_lost_some_are_refused(bnbench: Bnbench, folder: 
     cut_last_row(folder / name)
     with pytest.raises(UserError, match=rf"{name} and runs.csv disagree on run 4; use bnbench resume"):
         results.readings(loaded, name)
-    kind = "norms" if name == "probes.csv" else None
+    kind = "gradients" if name == "probes.csv" else None
     if kind:
         done = bnbench("plot", folder, kind)
         assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)

@@ -16,7 +16,6 @@ from click.testing import Result
 from runner.errors import UserError, printable
 from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint
-from runner.storage.weights import weights_file
 from tests.storage.conftest import contents
 
 Bnbench = Callable[..., Result]
@@ -56,22 +55,26 @@ def test_no_code_in_a_checkpoint_or_in_weights_is_run(bnbench: Bnbench, unfinish
     assert not trace.exists()
 
 
-def test_plugins_of_a_results_folder_are_run_by_resume_and_inspect_only(
-    bnbench: Bnbench, folder: Path, tmp_path: Path
-) -> None:
-    trace, plugin = tmp_path / "trace", tmp_path / "mine.py"
-    plugin.write_text(plugin.read_text() + f"\nfrom pathlib import Path\nPath({str(trace)!r}).mkdir(exist_ok=True)\n")
-    reading = [("compare",), ("plot", "accuracy"), ("export", "--format", "tutorial"), ("watch", "--once")]
+def leave_a_trace(plugin: Path, trace: Path) -> None:
+    plugin.write_text(plugin.read_text() + f"\nfrom pathlib import Path\nPath({str(trace)!r}).mkdir()\n")
+
+
+def test_what_only_reads_a_results_folder_runs_no_plugin(bnbench: Bnbench, folder: Path, tmp_path: Path) -> None:
+    leave_a_trace(tmp_path / "mine.py", tmp_path / "trace")
+    reading = [("compare",), ("report",), ("plot", "accuracy"), ("export", "--format", "tutorial"), ("watch", "--once")]
     for command, *options in reading:
         done = bnbench(command, folder, *options)
         assert done.exit_code == 0, done.stderr
-    assert bnbench("report", folder).exit_code == 0
-    assert not trace.exists()
-    bnbench("inspect", folder, "1")
-    assert trace.exists()
-    trace.rmdir()
-    bnbench("resume", folder, *INLINE)
-    assert trace.exists()
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("command", [("inspect", "1"), ("resume", *INLINE)])
+def test_inspect_and_resume_run_the_plugins_of_a_results_folder(
+    bnbench: Bnbench, folder: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    leave_a_trace(tmp_path / "mine.py", tmp_path / "trace")
+    bnbench(command[0], folder, *command[1:])
+    assert (tmp_path / "trace").exists()
 
 
 LOUD = """\
@@ -87,9 +90,7 @@ def loud():
 
 def test_control_characters_reach_no_log_table_or_terminal(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     write("loud.py", LOUD)
-    config = write(
-        "loud.yaml", "plugins: [loud.py]\nfixed: {network: loud, dataset: digits, epochs: 1, device: cpu}\n"
-    )
+    config = write("loud.yaml", "plugins: [loud.py]\nfixed: {network: loud, dataset: digits, epochs: 1, device: cpu}\n")
     done = bnbench("run", config, "--out", tmp_path, "--executor", "inline", "-v")
     assert done.exit_code == 1
     again = bnbench("resume", tmp_path / "loud", *INLINE)
