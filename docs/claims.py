@@ -17,7 +17,7 @@ import pandas as pd
 
 from runner.analysis.comparison import compare
 from runner.analysis.stats.intervals import Interval
-from runner.config import yaml_source
+from runner.storage.folder import CONFIG, read_config
 from runner.storage.results import load
 
 ROOT = Path(__file__).parent.parent
@@ -250,7 +250,7 @@ def section(row: Row, results: Path) -> str:
 
 def design(folder: Path) -> str:
     """What was run, by the sweep's own config."""
-    config = yaml_source.read((folder / "config.yaml").read_text(encoding="utf-8"), str(folder)).values
+    config = read_config(folder / CONFIG)
     fixed, grid = config["fixed"], dict(config["grid"])
     seeds = grid.pop("seed")
     together = grid.pop("zip", {})

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from runner.errors import printable
+
 MAX_RUNS = 200_000
 
 MAX_VALUES = 10 * MAX_RUNS
@@ -165,7 +167,7 @@ def label(runs: Sequence[Point], names: Sequence[str], *, short: bool = False) -
 
 
 def _as_yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else printable(str(value), keep="")
 
 
 def size(entry: Any) -> int | None:
@@ -224,3 +226,14 @@ def _logspace(bounds: Any) -> Made | None:
     if not all(type(x) in (int, float) and 0 < x < 1e300 for x in (first, last)) or not 2 <= n <= MAX_RUNS:
         return None
     return n, lambda index: float(f"{first * (last / first) ** (index / (n - 1)):.12g}")
+
+
+def without_helpers(grid: Any) -> Any:
+    """A grid with lists in place of its helpers. What is no helper stays as it is.
+
+    >>> without_helpers({"seed": {"range": 3}, "zip": {"lr": [0.1, 1.0], "epochs": {"range": [1, 3]}}})
+    {'seed': [0, 1, 2], 'zip': {'lr': [0.1, 1.0], 'epochs': [1, 2]}}
+    """
+    if not isinstance(grid, dict):
+        return grid
+    return {key: without_helpers(entry) if key == ZIP else values_of(entry) or entry for key, entry in grid.items()}

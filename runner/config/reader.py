@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from runner import registry
-from runner.config import checks
+from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep
 from runner.config.values import fixed_of, grids_of
-from runner.config.yaml_source import Source, read
+from runner.config.yaml_source import Source, file_text, read
 from runner.errors import Place, UserError
 
 
@@ -30,12 +30,7 @@ def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -
     >>> sweep.name, [(run.lr, run.epochs) for run in sweep.runs]
     ('study', [(0.1, 3), (0.01, 3)])
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{path}: cannot read the config: {reason}") from None
-    source = read(text, str(path))
+    source = read(file_text(path), str(path))
     if source.values is None:
         source.values = {}
     for assignment in overrides:
@@ -82,8 +77,11 @@ def _set_device(source: Source, device: str) -> None:
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults = Faults(source)
     config = checks.structure(faults, default_name)
-    if config.checkpoint_dir and "://" not in config.checkpoint_dir:
-        config.checkpoint_dir = str((folder / config.checkpoint_dir).resolve())
+    if config.checkpoint_dir:
+        try:
+            config.checkpoint_dir = checkpoint_dir.checked(config.checkpoint_dir, folder)
+        except UserError as error:
+            faults.add(str(error), ("checkpoint_dir",))
     plugins = _load_plugins(config, folder, faults)
     fixed = fixed_of(config, faults)
     listed = list(grids_of(config, faults))
@@ -105,7 +103,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
         save_weights=config.save_weights,
         resources=config.resources or Resources(),
         checkpoint_dir=config.checkpoint_dir,
-        resolved=_resolved(config, fixed, [grid for grid, _ in listed], grid_keys),
+        resolved=_resolved(config, fixed, grid_keys),
         places=faults.places,
     )
 
@@ -166,16 +164,16 @@ def _run(values: grids.Point) -> RunSpec:
     return RunSpec(network_args=arguments, **fields)
 
 
-def _resolved(config: Config, fixed: grids.Point, expanded: list[grids.Grid], grid_keys: Sequence[str]) -> Any:
-    """The config with helpers expanded and every default written out, so that a later version trains the same runs."""
+def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str]) -> Any:
+    """The config with every default written out, so that a later version trains the same runs."""
     not_in_grid = [key for key in PARAMETERS if key not in ("network", *grid_keys)]
     defaults = {key: RunSpec.model_fields[key].default for key in not_in_grid}
     resolved = {
         "name": config.name,
         "contrast": config.contrast and config.contrast.model_dump(exclude_unset=True),
         "fixed": {**defaults, **fixed},
-        "grid": expanded[0] if config.grids is None else None,
-        "grids": None if config.grids is None else expanded,
+        "grid": (config.grid or {}) if config.grids is None else None,
+        "grids": config.grids,
         "exclude": config.exclude,
         "save_weights": config.save_weights,
         "resources": config.resources and config.resources.model_dump(exclude_unset=True),

@@ -14,8 +14,9 @@ from runner.errors import UserError
 def resolved(text: str, file: str) -> dict[str, Any]:
     """A resolved config from its text. Run parameters that are newer than the config have their default.
 
-    All but the names and arguments of networks and data sets is checked as in a config that is to be trained. So its
-    runs can be counted and made, and its values have their types.
+    The helpers of its grids (`range`, `logspace`) are lists here. All but the names and arguments of networks and data
+    sets is checked as in a config that is to be trained. So its runs can be counted and made, and its values have their
+    types.
     Errors: UserError, which names the file, where the text is not a resolved config.
 
     >>> resolved("name: x\\nfixed: {network: mine, epochs: 3}\\ngrid: {seed: [0, 1]}", "config.yaml")["grid"]
@@ -39,4 +40,7 @@ def resolved(text: str, file: str) -> dict[str, Any]:
     checks.check_contrast(config, listed, faults)
     checks.check_exclude(config, [key for grid, _ in listed for key in grids.keys(grid)], faults)
     faults.raise_all()
-    return {**values, "fixed": {**LATER, **fixed}}
+    lists = {key: grids.without_helpers(values[key]) for key in ("grid",) if key in values}
+    if "grids" in values:
+        lists["grids"] = list(map(grids.without_helpers, values["grids"]))
+    return {**values, **lists, "fixed": {**LATER, **fixed}}

@@ -4,7 +4,10 @@ This module avoids PyYAML's pitfalls. Duplicate keys, tags, and documents that a
 refused. `1e-3` is a float. `on`, `off`, `yes`, `no` and dates are strings.
 """
 
+import os
+import pathlib
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,6 +148,35 @@ def _override_path(key: str) -> Path:
     return (*path, rest)
 
 
+def file_text(path: pathlib.Path, opened: Callable[[pathlib.Path, int], int] = os.open) -> str:
+    """A config's text. `opened` makes a descriptor from the path and the flags of `os.open`.
+
+    Errors: UserError where the file cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        # With O_NONBLOCK, opening a pipe does not wait for its other end.
+        descriptor = opened(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError(f"{path}: cannot read the config: not a regular file")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        _check_size(content, str(path))
+        return content.decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the config: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot read the config: not UTF-8 text") from None
+
+
+def _check_size(content: bytes, file: str) -> None:
+    """Errors: UserError where a config is too large."""
+    if len(content) > MAX_BYTES:
+        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(file)))
+
+
 def read(text: str, file: str) -> Source:
     """Parse one YAML document.
 
@@ -160,8 +192,7 @@ def read(text: str, file: str) -> Source:
     runner.errors.UserError: a.yaml:2:1: duplicate key 'lr', first on line 1
     ...
     """
-    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-        raise UserError(Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(file)))
+    _check_size(text.encode(errors="surrogatepass"), file)
     source = Source(file)
     builder = _Builder(source, text.splitlines())
     try:
@@ -236,6 +267,14 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # In another style, PyYAML writes these characters as they are, and reads them as "\n".
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar(_TAG + "str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def dump(values: Mapping[str, Any]) -> str:

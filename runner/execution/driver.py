@@ -10,6 +10,7 @@ import click
 
 from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
+from runner.errors import printable
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, until_interrupted
 from runner.execution.executors.executor import Context
@@ -21,7 +22,8 @@ from runner.execution.options import Options, default_workers, gpus
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import tracked
-from runner.storage.checkpoints import folder_at
+from runner.storage.checkpoint_places import folder_at
+from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
@@ -92,8 +94,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
     finished, checkpoints = set[str](), dict[str, Path]()
-    if options.existing == "resume" and (folder / CONFIG).exists():
-        retried = [row for row in read_rows(folder / RUNS) if row["status"] in options.retry]
+    if options.existing == "resume" and exists(folder / CONFIG):
+        retried = [row for row in read_rows(folder / RUNS) if row.get("status") in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
@@ -166,7 +168,8 @@ def _conclude(folder: Path, options: Options) -> int:
             err=True,
         )
     for (status, error), runs in failed.items():
-        click.echo(f"  run{'s' if len(runs) > 1 else ''} {', '.join(runs)} {status}: {error}", err=True)
+        line = f"  run{'s' if len(runs) > 1 else ''} {', '.join(runs)} {status}: {error}"
+        click.echo(printable(line, keep=""), err=True)
     if not options.quiet:
         click.echo(f"results in {folder}", err=True)
     return 1 if failed else 0

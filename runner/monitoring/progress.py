@@ -16,6 +16,7 @@ from tqdm import tqdm
 from runner.config.grid import label, varying
 from runner.config.jobs import Job
 from runner.config.sweep import Sweep
+from runner.errors import printable
 from runner.monitoring.eta import Pace, Work, kind_of, roughly
 from runner.storage.rows import FAILED, CurveRow, EpochRow, ProbeRow, RunResult
 
@@ -218,7 +219,7 @@ class Progress:
         return f"{ended}/{len(self.names)} runs{wrong}"
 
     def _line(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=sys.stderr)
 
 
 def _bar(layout: str, text: str, done: int, total: int, **options: Any) -> tqdm[NoReturn]:

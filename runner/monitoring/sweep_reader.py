@@ -4,8 +4,6 @@ The writer replaces files one after the other, so for a moment the tables may no
 left out until the next look. When a file was replaced, the next look reads everything again.
 """
 
-import csv
-import io
 import math
 import os
 from dataclasses import dataclass
@@ -14,11 +12,11 @@ from time import time
 from typing import Any, BinaryIO
 
 from runner.config import grid
-from runner.errors import UserError
+from runner.errors import UserError, printable
 from runner.monitoring.eta import Pace, Work, kind_of
-from runner.storage import stacks
+from runner.storage import files, stacks
 from runner.storage.folder import CONFIG, METRICS, RUNS, STACKS, read_config
-from runner.storage.tables import complete_lines
+from runner.storage.tables import check_status, complete_lines, number_in, parse
 
 
 @dataclass
@@ -67,13 +65,14 @@ class Watched:
     def _open(self) -> None:
         self.close()
         paths = [self.folder / name for name in (CONFIG, METRICS, RUNS)]
-        if missing := next((path.name for path in paths if not path.is_file()), None):
+        if missing := next((path.name for path in paths if not files.exists(path)), None):
             hint = "allowed: a folder that 'bnbench run' wrote"
             raise UserError(f"{self.folder}: no sweep here (no {missing}); {hint}")
         # While these files are open, a file that replaces one of them has another inode.
-        self._files = {path: path.open("rb") for path in paths}
+        for path in paths:
+            self._files[path] = os.fdopen(files.open_file(path, os.O_RDONLY), "rb")
         config = read_config(self.folder / CONFIG)
-        self.name: str = config["name"]
+        self.name = printable(str(config["name"]), keep="")
         self.runs = _planned(config)
         self._read_stacks()
         self.pace = Pace()
@@ -89,7 +88,7 @@ class Watched:
 
     def _stacks_time(self) -> int:
         path = self.folder / STACKS
-        return path.stat().st_mtime_ns if path.exists() else 0
+        return path.lstat().st_mtime_ns if files.exists(path) else 0
 
     def close(self) -> None:
         for file in self._files.values():
@@ -97,7 +96,7 @@ class Watched:
 
     def refresh(self) -> bool:
         """Read what is new. Returns whether anything is."""
-        inodes = [(os.fstat(file.fileno()).st_ino, path.stat().st_ino) for path, file in self._files.items()]
+        inodes = [(os.fstat(file.fileno()).st_ino, path.lstat().st_ino) for path, file in self._files.items()]
         replaced = any(opened != now for opened, now in inodes)
         if replaced:
             self._open()
@@ -110,35 +109,39 @@ class Watched:
             for row in epochs:
                 self._on_epoch(row)
             for row in results:
-                if run := self.runs.get(int(row["run"])):
-                    run.status, run.error = row["status"], row["error"]
-                    run.epoch = int(row["epochs_trained"])
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{self.folder}: a table is damaged ({type(error).__name__}: {error})") from None
+                self._on_result(row)
+        except KeyError as error:
+            raise UserError(f"{self.folder}: a table is damaged: it has no column {error}") from None
         return replaced or bool(results or epochs)
 
     def _new_rows(self, name: str) -> list[dict[str, str]]:
         """The complete rows that were added to a table. An incomplete last line is read when it is complete."""
-        file = self._files[self.folder / name]
+        path = self.folder / name
+        file = self._files[path]
         start = file.tell()
         text = complete_lines(file.read())
         file.seek(start + len(text))
-        reader = csv.DictReader(io.StringIO(text.decode(errors="replace")), self.headers.get(name), restval="")
-        rows = list(reader)
-        self.headers[name] = reader.fieldnames
+        self.headers[name], rows = parse(text.decode(errors="replace"), path, self.headers.get(name, ()))
         return rows
 
     def _on_epoch(self, row: dict[str, str]) -> None:
         self.rows_read += 1
-        run = self.runs.get(int(row["run"]))
+        path = self.folder / METRICS
+        run = self.runs.get(int(number_in(row, "run", path)))
         if run is None:
             return  # the sweep has grown, and its new config is not read yet
         run.job = run.job or self.job_of.get(row["run_id"]) or guess_job(row)
-        run.epoch = int(row["epoch"])
-        run.loss = float(row["train_loss"] or "nan")
-        run.accuracy = float(row["valid_accuracy"] or "nan")
-        self.pace.on_epoch(run.number, run.kind, run.epoch, float(row["run_duration"]))
+        run.epoch = int(number_in(row, "epoch", path))
+        run.loss, run.accuracy = (_number(row, name, path) for name in ("train_loss", "valid_accuracy"))
+        self.pace.on_epoch(run.number, run.kind, run.epoch, number_in(row, "run_duration", path))
         self.spans.setdefault(run.job, [self.rows_read, 0])[1] = self.rows_read
+
+    def _on_result(self, row: dict[str, str]) -> None:
+        path = self.folder / RUNS
+        check_status(row["status"], path)
+        if run := self.runs.get(int(number_in(row, "run", path))):
+            run.status, run.error = row["status"], printable(row["error"], keep="")
+            run.epoch = int(number_in(row, "epochs_trained", path))
 
     @property
     def running(self) -> list[WatchedRun]:
@@ -150,7 +153,7 @@ class Watched:
 
     def age(self) -> float:
         """Seconds since the last row."""
-        return max(0.0, time() - max((self.folder / name).stat().st_mtime for name in (METRICS, RUNS)))
+        return max(0.0, time() - max((self.folder / name).lstat().st_mtime for name in (METRICS, RUNS)))
 
     def workers(self) -> int:
         """An estimate of the number of workers: the most jobs that trained side by side.
@@ -176,6 +179,12 @@ class Watched:
         return self.pace.eta(work, self.workers())
 
 
+def _number(row: dict[str, str], name: str, path: Path) -> float:
+    """A loss or an accuracy. Unlike other numbers, it may be missing or not finite."""
+    text = row[name]
+    return float(text or "nan") if text in ("", "nan", "inf", "-inf") else number_in(row, name, path)
+
+
 def guess_job(first_row: dict[str, str]) -> str:
     """A key that is equal for runs that train as one stack, from the first row of each.
 
@@ -196,7 +205,7 @@ def _planned(config: dict[str, Any]) -> dict[int, WatchedRun]:
             number=number,
             label=grid.label([point], names, short=True),
             kind=kind_of([point], names),
-            arm=str(point.get(axis, "")),
+            arm=printable(str(point.get(axis, "")), keep=""),
             epochs=int(point["epochs"]),
         )
         for number, point in enumerate(points, start=1)

@@ -6,6 +6,7 @@ from typing import Literal
 from runner.analysis.metrics import is_share
 from runner.analysis.records import Difference
 from runner.analysis.stats.intervals import Interval
+from runner.errors import printable
 
 NOTHING = "–"
 
@@ -31,7 +32,7 @@ def shown(value: object) -> str:
         return NOTHING
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value), keep="")
 
 
 def difference_text(difference: Difference, metric: str) -> str:

@@ -1,59 +1,59 @@
 """The checkpoint files of one sweep: written after the rows of their epoch, deleted when their runs have ended."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from runner.storage import checkpoints
+from runner.storage.checkpoint_places import place_of
 from runner.storage.checkpoints import Found
-from runner.storage.files import write_atomically
 from runner.storage.rows import Checkpoint
 
 
 class CheckpointFiles:
-    """The folder of a sweep's checkpoints. It need not exist, and may be on storage that other machines see."""
+    """The folder of a sweep's checkpoints. It need not exist, and may be on storage that other machines see.
+
+    Only files that have the names of checkpoints are read or deleted. Other files stay.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._place = place_of(folder)
         # job's name → its runs that have not ended
         self._unfinished: dict[str, set[str]] = {}
 
-    def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint whose rows are on the disk, and delete the files that it replaces."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
-        content = checkpoints.to_bytes(checkpoint)
-        if isinstance(path, Path):
-            write_atomically(path, content)
-        else:
-            # An object store shows a file only when it is whole.
-            path.write_bytes(content)
-        job = _job(path)
+    def write(self, checkpoint: Checkpoint, readings: Mapping[str, Mapping[str, int]]) -> None:
+        """Write a checkpoint whose rows are on the disk, and delete the files that it replaces.
+
+        `readings` are those of `checkpoints.Found`.
+        """
+        name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
+        self._place.write(name, checkpoints.to_bytes(checkpoint, readings))
+        job = _job(name)
         if job not in self._unfinished:
             # The checkpoint of a larger stack, which these runs were part of, is not needed any more.
             self.runs_ended(checkpoint.run_ids)
             self._unfinished[job] = set(checkpoint.run_ids)
-        _delete(sorted(self.folder.glob(f"{job}.*{checkpoints.SUFFIX}"))[: -checkpoints.KEPT])
+        self._delete(self._of(job)[: -checkpoints.KEPT])
 
     def runs_ended(self, run_ids: Collection[str]) -> None:
         """Delete the files of the jobs whose last runs have ended."""
         for job, unfinished in list(self._unfinished.items()):
             unfinished -= set(run_ids)
             if not unfinished:
-                _delete(self.folder.glob(f"{job}.*"))
+                self._delete(self._of(job))
                 del self._unfinished[job]
 
     def keep_only(self, needed: Collection[Found], finished: Collection[str] = ()) -> None:
         """Delete all files except the needed ones. `finished` are the ids of the runs that do not continue."""
-        paths = {checkpoint.path for checkpoint in needed}
-        _delete(path for path in self.folder.glob("*") if path not in paths)
+        kept = {checkpoint.path.name for checkpoint in needed}
+        self._delete(name for name in self._place.names() if checkpoints.is_own(name) and name not in kept)
         for checkpoint in needed:
-            self._unfinished[_job(checkpoint.path)] = set(checkpoint.run_ids) - set(finished)
+            self._unfinished[_job(checkpoint.path.name)] = set(checkpoint.run_ids) - set(finished)
 
     def remove(self) -> None:
         """Delete the files and their folder."""
-        if self.folder.exists():
-            _delete(self.folder.glob("*"))
-            self.folder.rmdir()
+        self.keep_only([])
+        self._place.remove()
 
     def usable(self, log: Callable[[str], None]) -> list[Found]:
         """The checkpoints that training can continue from, the latest epoch first. The log names each damaged file."""
@@ -63,12 +63,15 @@ class CheckpointFiles:
             log(f"{path.name}: damaged checkpoint, not used")
         return [each for each in found if each.path not in damaged]
 
+    def _of(self, job: str) -> list[str]:
+        """The names of a job's files, by epoch."""
+        return [name for name in self._place.names() if checkpoints.is_whole(name) and _job(name) == job]
 
-def _job(path: Path) -> str:
+    def _delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._place.delete(name)
+
+
+def _job(name: str) -> str:
     """The job's name in a checkpoint's name."""
-    return path.name.partition(".")[0]
-
-
-def _delete(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+    return name.partition(".")[0]

@@ -1,6 +1,6 @@
 """Checkpoints: what the runs of a job need to continue after an epoch, in one file, written by the driver.
 
-A file has four parts: a line that names the format, the SHA-256 of the rest, a line of JSON (the runs and the epoch),
+A file has four parts: a line that names the format, the SHA-256 of the rest, a line of JSON (what `Found` says of it),
 and the state as `torch.save` writes it. `torch.load(weights_only=True)` reads the state, so no code in it is ever run.
 Everything in it is per run, so fewer runs can continue a stack's checkpoint, or one run.
 """
@@ -8,18 +8,26 @@ Everything in it is per run, so fewer runs can continue a stack's checkpoint, or
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from runner.errors import UserError
+from runner.storage.checkpoint_places import place_of
 from runner.storage.rows import Checkpoint, EpochRow
 
 FORMAT = b"bnbench checkpoint 1\n"
 SUFFIX = ".ckpt"
 KEPT = 2
 """The last checkpoint is kept, and the one before it, in case the last one is damaged."""
+
+_WHOLE = re.compile(rf"[0-9a-f]{{12}}\.[0-9]{{6,9}}\{SUFFIX}")
+"""The names that `file_name` makes."""
+_PARTIAL = re.compile(rf"\.{_WHOLE.pattern}\.partial")
+"""What a kill leaves of a checkpoint that was being written."""
+
 
 STATE = {"step", "trained", "elapsed", "hashes", "rows", "states"}
 """What a state holds besides `runs`, the ids of its runs, and `epoch`.
@@ -60,26 +68,8 @@ class Found:
     path: Path
     run_ids: tuple[str, ...]
     epoch: int
-
-
-def folder_at(place: str, sweep_folder: Path) -> Path:
-    """A sweep's folder in a storage that several machines see. `place` is a path, or a URL such as s3://bucket/name.
-
-    Errors: UserError where the URL cannot be used, or where the package that reads it is not installed.
-    """
-    # The digest tells two results folders apart that share one storage.
-    owner = hashlib.sha256(str(sweep_folder.resolve()).encode()).hexdigest()[:8]
-    name = f"{sweep_folder.name}-{owner}"
-    if "://" not in place:
-        return Path(place).resolve() / name
-    try:
-        from upath import UPath
-
-        return cast(Path, UPath(place) / name)
-    except ImportError as error:
-        raise UserError(f"checkpoint_dir {place} needs {error.name}: pip install 'bnbench[ray]'") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint_dir {place}: {error}") from None
+    readings: Mapping[str, Mapping[str, int]]
+    """Table → run id → how many rows of readings the run had then."""
 
 
 def file_name(run_ids: Sequence[str], epoch: int) -> str:
@@ -93,30 +83,56 @@ def epoch_of(path: Path) -> int:
     return int(path.name.split(".")[1])
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """The content of a checkpoint's file."""
-    header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch})
+def to_bytes(checkpoint: Checkpoint, readings: Mapping[str, Mapping[str, int]] | None = None) -> bytes:
+    """The content of a checkpoint's file. `readings` are those of `Found`."""
+    counts = {name: [rows[run_id] for run_id in checkpoint.run_ids] for name, rows in (readings or {}).items()}
+    header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch, "readings": counts})
     rest = header.encode() + b"\n" + checkpoint.state
     return FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
 
 
+def is_whole(name: str) -> bool:
+    """Whether a checkpoint has this name.
+
+    >>> is_whole(file_name(["a"], 3)), is_whole("notes.ckpt")
+    (True, False)
+    """
+    return _WHOLE.fullmatch(name) is not None
+
+
+def is_own(name: str) -> bool:
+    """Whether bnbench gives a checkpoint this name, or the file that it writes first."""
+    return is_whole(name) or _PARTIAL.fullmatch(name) is not None
+
+
 def find(folder: Path) -> tuple[list[Found], list[Path]]:
-    """The checkpoints in a folder whose digest is right, the latest epoch first, and the files that are damaged."""
+    """The checkpoints in a folder whose digest is right, the latest epoch first, and the files that are damaged.
+
+    Files with other names are left out. Errors: OSError where the folder cannot be read.
+    """
     found, damaged = [], []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in (folder / name for name in place_of(folder).names() if is_whole(name)):
         try:
             header, _ = _parts(path)
-            found.append(Found(path, tuple(map(str, header["runs"])), int(header["epoch"])))
-        except (UserError, OSError, LookupError, TypeError, ValueError):
+            run_ids = tuple(map(str, header["runs"]))
+            counts = header.get("readings", {}).items()
+            readings = {name: dict(zip(run_ids, map(int, rows), strict=True)) for name, rows in counts}
+            found.append(Found(path, run_ids, int(header["epoch"]), readings))
+        except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
             damaged.append(path)
     return sorted(found, key=lambda checkpoint: -checkpoint.epoch), damaged
 
 
+def content(path: Path) -> bytes:
+    """A checkpoint's file as it is. Errors: OSError where it cannot be read."""
+    return place_of(path.parent).read(path.name)
+
+
 def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
     """(header, state). Errors: UserError where the digest is wrong; ValueError where the header is not JSON."""
-    content = path.read_bytes()
-    digest, _, rest = content.removeprefix(FORMAT).partition(b"\n")
-    if not content.startswith(FORMAT) or hashlib.sha256(rest).hexdigest().encode() != digest:
+    whole = content(path)
+    digest, _, rest = whole.removeprefix(FORMAT).partition(b"\n")
+    if not whole.startswith(FORMAT) or hashlib.sha256(rest).hexdigest().encode() != digest:
         raise UserError(f"{path}: damaged checkpoint")
     header, _, state = rest.partition(b"\n")
     return json.loads(header), state
@@ -135,8 +151,8 @@ def load(path: Path) -> dict[str, Any]:
     """The state that `pack` was given. Errors: UserError where the file is damaged."""
     import torch
 
-    content = io.BytesIO(_parts(path)[1])
-    state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    packed = io.BytesIO(_parts(path)[1])
+    state: dict[str, Any] = torch.load(packed, map_location="cpu", weights_only=True)
     return state
 
 

@@ -12,8 +12,12 @@ import pandas as pd
 from runner.config import grid
 from runner.config.run_spec import LATER
 from runner.errors import UserError
+from runner.storage import files
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
-from runner.storage.tables import ADDED, FIELDS, RUN_FIELDS, complete_lines, read_header
+from runner.storage.tables import ADDED, COUNTS, FIELDS, NUMBERS, RUN_FIELDS, check_status, complete_lines, read_header
+
+ENDED = ("ok", "diverged")
+"""The statuses of runs that have all their rows."""
 
 TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "layer"), str)
 """Columns that hold texts. A hash such as "12e45678" must not become a number."""
@@ -59,7 +63,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
     _check_whole(folder, metrics, runs)
     contrast: dict[str, Any] = {}
     name, grid_keys = folder.name, columns
-    if (folder / CONFIG).exists():
+    if files.exists(folder / CONFIG):
         config = read_config(folder / CONFIG)
         metrics = _with_added(metrics, LATER) if whole else metrics
         columns += tuple(column for column in LATER if column not in columns)
@@ -73,12 +77,22 @@ def load(folder: Path, *, whole: bool = True) -> Results:
 
 
 def readings(results: Results, name: str) -> pd.DataFrame:
-    """curves.csv or probes.csv of a sweep, each reading once. Errors: UserError where the sweep has none."""
+    """curves.csv or probes.csv of a sweep, each reading once.
+
+    Errors: UserError where the sweep has none, or where rows of a run that has ended are missing.
+    """
     path = results.folder / name
-    if not path.exists():
+    if not files.exists(path):
         raise UserError(f"{results.folder}: no {name}: the config asks for no such readings")
+    table, runs = _read(path), results.runs
+    # An older bnbench did not count these rows.
+    counted = runs[runs["status"].isin(ENDED) & runs[COUNTS[name]].notna()].set_index("run")[COUNTS[name]]
+    rows = table.groupby("run").size().reindex(counted.index, fill_value=0)
+    if (rows != counted).any():
+        run = counted.index[rows != counted][0]
+        raise UserError(f"{results.folder}: {name} and {RUNS} disagree on run {run}; use bnbench resume or --fresh")
     keys = ["run", "step", "layer", "measure"] if name == PROBES else ["run", "step"]
-    return _read(path).drop_duplicates(keys)
+    return table.drop_duplicates(keys)
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
@@ -107,17 +121,13 @@ def _metrics(path: Path, whole: bool) -> pd.DataFrame:
     # where it reads all columns. Here such a row has another id, unless the cells are behind the id, and
     # `_check_whole` misses the row.)
     metrics = _read(path) if whole else _read(path, [*FIELDS[METRICS], "run_id"], {"run_id": "category"})
-    for name in FIELDS[METRICS]:
-        numbers = pd.to_numeric(metrics[name], errors="coerce")
-        wrong = metrics.loc[numbers.isna() & metrics[name].notna(), name]
-        if len(wrong):
-            raise UserError(f"{path}: {name} is '{wrong.iloc[0]}', not a number: the table is damaged")
+    _check_numbers(path, metrics, FIELDS[METRICS])
     return metrics
 
 
 def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
     """Errors: UserError where a run that ended lacks an epoch, or where its row says something else than the last."""
-    ended = runs[runs["status"].isin(["ok", "diverged"])].drop_duplicates("run_id").set_index("run_id")
+    ended = runs[runs["status"].isin(ENDED)].drop_duplicates("run_id").set_index("run_id")
     compared = ["train_accuracy", "valid_accuracy"]
     epochs = metrics[["run_id", "epoch", *compared]].drop_duplicates(["run_id", "epoch"])
     by_run = epochs.groupby("run_id", observed=True)["epoch"]
@@ -136,7 +146,19 @@ def _runs(path: Path) -> pd.DataFrame:
     runs = _with_added(_read(path), RUN_FIELDS)
     if missing := sorted({*RUN_FIELDS, "run_id"} - {*runs.columns}):
         raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
+    _check_numbers(path, runs, NUMBERS)
+    for status in runs["status"].unique():
+        check_status(str(status), path)
     return runs
+
+
+def _check_numbers(path: Path, table: pd.DataFrame, names: Collection[str]) -> None:
+    """Errors: UserError where a cell of these columns is neither empty nor a number, or a row has no run number."""
+    for name in names:
+        missing = pd.to_numeric(table[name], errors="coerce").isna()
+        wrong = table.loc[missing & (table[name].notna() | (name == "run")), name]
+        if len(wrong):
+            raise UserError(f"{path}: {name} is '{str(wrong.iloc[0])[:60]}', not a number: the table is damaged")
 
 
 def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
@@ -147,8 +169,10 @@ def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
 def _read(path: Path, columns: list[str] | None = None, types: Mapping[str, Any] = TEXTS) -> pd.DataFrame:
     """The complete lines of a table, with these columns or all. Errors: UserError where it cannot be read."""
     try:
-        lines = io.TextIOWrapper(io.BytesIO(complete_lines(path.read_bytes())), encoding="utf-8")
+        lines = io.TextIOWrapper(io.BytesIO(complete_lines(files.read_bytes(path))), encoding="utf-8")
         return pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=types, usecols=columns)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         # pandas' parser errors are ValueErrors.
         raise UserError(f"{path}: cannot be read as a table of bnbench: {error}") from None

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
+from runner.storage import files
 from runner.storage.checkpoints import Found
-from runner.storage.folder import ENVIRONMENT, METRICS, RUNS
+from runner.storage.folder import CURVES, ENVIRONMENT, METRICS, PROBES, RUNS
 from runner.storage.rows import FAILED
-from runner.storage.tables import ADDED, number_in, read_header, read_rows
-from runner.storage.weights import weights_file
+from runner.storage.tables import ADDED, COUNTS, check_status, number_in, read_header, read_rows, rows_per_run
+from runner.storage.weights import saved as saved_weights
 
 SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "kernels", "gpus", "plugins", "code", "data")
 """The entries of environment.json that must be the same on a resume: each can change a run's numbers."""
@@ -33,22 +35,32 @@ Stack = Sequence[str]
 
 
 def finished_runs(
-    folder: Path, planned: Collection[str], retry: Collection[str], save_weights: bool, stacks: Iterable[Stack] = ()
+    folder: Path,
+    planned: Collection[str],
+    retry: Collection[str],
+    save_weights: bool,
+    stacks: Collection[Stack],
+    log: Callable[[str], None],
 ) -> set[str]:
     """The ids of the runs that need no more training.
 
     A run whose status is in `retry` is not finished, once all runs of its stack have ended. With `save_weights`, a run
-    without its weights is not finished.
-    Errors: UserError where a finished run is not planned.
+    without its weights is not finished. A run is not finished, either, where a table lacks rows of it; `log` says so.
+    Errors: UserError where a finished run is not planned, or a table is damaged.
     """
-    epochs = Counter(row["run_id"] for row in read_rows(folder / METRICS))
-    ended = {
-        row["run_id"]: row
-        for row in read_rows(folder / RUNS)
-        if row["status"] != "interrupted"
-        and epochs[row["run_id"]] == number_in(row, "epochs_trained", folder / RUNS)
-        and (not save_weights or row["status"] in FAILED or weights_file(folder, row["run_id"]).exists())
-    }
+    ended = {row["run_id"]: row for row in read_rows(folder / RUNS) if row["status"] != "interrupted"}
+    for row in ended.values():
+        check_status(row["status"], folder / RUNS)
+    for name in COUNTS:
+        lost = _with_lost_rows(folder, name, ended.values())
+        if lost:
+            first = next(iter(lost.values()))
+            again = f"{len(lost)} finished runs, which train again (the first is run {first})"
+            log(f"{name} and {RUNS} disagree on {again}")
+        ended = {run_id: row for run_id, row in ended.items() if run_id not in lost}
+    if save_weights:
+        saved = saved_weights(folder)
+        ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
     open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack) & set(planned))
     waiting = {run_id for stack in open_stacks for run_id in stack}
     finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}
@@ -58,6 +70,17 @@ def finished_runs(
     return finished
 
 
+def _with_lost_rows(folder: Path, name: str, ended: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Run id → number, of the runs that have another number of rows in a table than `RUNS` says."""
+    rows, column = rows_per_run(folder / name), COUNTS[name]
+    return {
+        row["run_id"]: row["run"]
+        for row in ended
+        # An older bnbench did not count the rows of all tables.
+        if (name == METRICS or row.get(column)) and rows[row["run_id"]] != number_in(row, column, folder / RUNS)
+    }
+
+
 def continuable(
     folder: Path,
     checkpoints: Sequence[Found],
@@ -65,19 +88,25 @@ def continuable(
     retry: Collection[str],
     stacks: Iterable[Stack] = (),
 ) -> dict[str, Found]:
-    """Run id → the latest of the checkpoints, which are sorted from late to early, whose epochs all have their row.
+    """Run id → the latest of the checkpoints, which are sorted from late to early, whose rows are all in the tables.
 
     The runs of a stack continue from one checkpoint, which holds all of them. A run without a checkpoint starts over.
     So does a run whose status is in `retry`.
     """
-    epochs: dict[str, list[int]] = defaultdict(list)
-    for row in read_rows(folder / METRICS):
-        epochs[row["run_id"]].append(int(number_in(row, "epoch", folder / METRICS)))
+    # None of the tables is read where there is no checkpoint.
+    epochs = {name: _epochs(folder / name) for name in (METRICS, CURVES, PROBES) if checkpoints}
     retried = {row["run_id"] for row in read_rows(folder / RUNS) if row["status"] in retry}
 
     def fits(checkpoint: Found, run_id: str) -> bool:
-        trained = sorted(epoch for epoch in epochs[run_id] if epoch <= checkpoint.epoch)
-        return run_id in checkpoint.run_ids and trained == list(range(1, checkpoint.epoch + 1))
+        def until_then(name: str) -> list[float]:
+            return [epoch for epoch in epochs[name][run_id] if epoch <= checkpoint.epoch]
+
+        readings = checkpoint.readings.items()
+        return (
+            run_id in checkpoint.run_ids
+            and sorted(until_then(METRICS)) == list(range(1, checkpoint.epoch + 1))
+            and all(len(until_then(name)) == rows[run_id] for name, rows in readings if name in epochs)
+        )
 
     stack_of = {run_id: stack for stack in stacks for run_id in stack}
     continued: dict[str, Found] = {}
@@ -91,20 +120,45 @@ def continuable(
     return continued
 
 
+def _epochs(path: Path) -> defaultdict[str, list[float]]:
+    """Run id → the epoch of each of its rows in a table."""
+    epochs: defaultdict[str, list[float]] = defaultdict(list)
+    for row in read_rows(path):
+        epochs[row["run_id"]].append(number_in(row, "epoch", path))
+    return epochs
+
+
+def read_environment(folder: Path) -> dict[str, Any] | None:
+    """The folder's environment.json; None where it is missing, or is not what bnbench writes.
+
+    Errors: OSError where it cannot be read, such as a link.
+    """
+    path = folder / ENVIRONMENT
+    if not files.exists(path):
+        return None
+    content = files.read_bytes(path)
+    with suppress(ValueError, RecursionError):
+        environment = json.loads(content)
+        if isinstance(environment, dict) and _is_shallow(environment):
+            return environment
+    return None
+
+
+def _is_shallow(value: Any, depth: int = 10) -> bool:
+    """Whether a value of JSON has at most so many levels: a deeper one could not be written again."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_shallow(each, depth - 1) for each in inner)
+
+
 def recorded(folder: Path, entry: str) -> object:
     """An entry of the folder's environment.json; None where there is none."""
-    try:
-        return json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get(entry)
-    except (OSError, ValueError, AttributeError):
-        return None
+    return (read_environment(folder) or {}).get(entry)
 
 
 def was_changed(folder: Path) -> bool:
     """Whether the sweep's environment has changed since it began."""
-    try:
-        return bool(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get("changed"))
-    except (OSError, ValueError, AttributeError):
-        return True
+    environment = read_environment(folder)
+    return environment is None or bool(environment.get("changed"))
 
 
 def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) -> str | None:
@@ -113,12 +167,8 @@ def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) 
     Without this check, a network that is edited between two halves of a sweep would be two networks in one arm.
     Errors: UserError where the environment has changed and that is not allowed.
     """
-    try:
-        before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        changes = differences(before, now)
-    except (OSError, ValueError, AttributeError):
-        # The file is missing, or it is not a JSON object.
-        before, changes = {}, {ENVIRONMENT: ("whole", "missing or damaged")}
+    before = read_environment(folder)
+    changes = {ENVIRONMENT: ("whole", "missing or damaged")} if before is None else differences(before, now)
     if not changes:
         return None
     if not allowed:
@@ -126,13 +176,14 @@ def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) 
         changed = f"the environment has changed since this sweep began ({'; '.join(shown)})"
         raise UserError(f"{folder}: {changed}; use --allow-changed to continue, or bnbench run --fresh to start over")
     change = {name: {"from": old, "to": new} for name, (old, new) in changes.items()}
-    history = [*before.get("changed", []), change]
+    earlier = (before or {}).get("changed")
+    history = [*(earlier if isinstance(earlier, list) else []), change]
     return environment_text({**now, "changed": history})
 
 
 def environment_text(environment: Mapping[str, Any]) -> str:
     """The content of environment.json."""
-    return json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(environment, indent=2) + "\n"
 
 
 def code_hash(environment: Mapping[str, Any]) -> str:

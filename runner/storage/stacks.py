@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from runner.config.jobs import Form
-from runner.errors import UserError
-from runner.storage.files import read_text, write_if_changed
+from runner.errors import UserError, printable
+from runner.storage.files import exists, read_text, write_if_changed
 from runner.storage.folder import STACKS
 from runner.storage.rows import PLURAL, Shortfall, StackPlan
 
@@ -72,14 +72,14 @@ def read(folder: Path) -> Stacks:
     Errors: UserError where the file is damaged.
     """
     path = folder / STACKS
-    if not path.exists():
+    if not exists(path):
         return Stacks()
     try:
         content = json.loads(read_text(path))
         stacks = Stacks(*(tuple(_records(kind, content[name])) for name, kind in KINDS.items()))
         _check(stacks)
         return stacks
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = "delete it, and a resume decides anew which runs train together"
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}") from None
 
@@ -102,8 +102,10 @@ def _records(kind: Any, values: Iterable[dict[str, Any]]) -> Iterable[Any]:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON knows no tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    """The value with tuples, which JSON does not know. Texts are shown on a terminal, so control characters are not."""
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    return printable(value) if isinstance(value, str) else value
 
 
 def _check(stacks: Stacks) -> None:

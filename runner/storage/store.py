@@ -8,15 +8,15 @@ sweeps also have `stacks.json` (which runs train together).
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from runner.errors import printable
-from runner.storage import stacks
+from runner.storage import files, stacks
 from runner.storage.checkpoint_files import CheckpointFiles
-from runner.storage.files import append, write_atomically, write_if_changed
 from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
 from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import (
@@ -30,7 +30,7 @@ from runner.storage.resume import (
 )
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
 from runner.storage.stacks import Stacks
-from runner.storage.tables import ADDED, FIELDS, cell, csv_text, number_in, read_rows
+from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -62,6 +62,8 @@ class Store:
         self._repeated = RepeatedRuns(folder)
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
+        # table → run id → its rows, of the tables of readings
+        self._counts: dict[str, Counter[str]] = {CURVES: Counter(), PROBES: Counter()}
         # table → lines to write `together`, and the runs whose results are among them
         self._waiting: dict[str, list[str]] | None = None
         self._ended: set[str] = set()
@@ -91,13 +93,13 @@ class Store:
         self.code_hash = code_hash(environment)
         headers = self.headers
         for name in {CURVES, PROBES, STACKS} - set(headers):
-            (self.folder / name).unlink(missing_ok=True)
+            files.delete(self.folder / name)
         texts = {name: csv_text([header]) for name, header in headers.items()}
         texts |= {ENVIRONMENT: environment_text(environment), LOG: ""}
         if config is not None:
             texts[CONFIG] = config
         for name, text in texts.items():
-            write_atomically(self.folder / name, text)
+            files.write_atomically(self.folder / name, text)
         delete_weights(self.folder)
 
     def resume(
@@ -118,16 +120,18 @@ class Store:
         environment has changed and `allow_changed` is not set.
         """
         self.code_hash = code_hash(environment or {})
+        # A log that cannot be written is an error now, before anything is trained.
+        files.append(self.folder / LOG, "", create=True)
         headers = self.headers
         check_headers(self.folder, headers)
         self.stacks = stacks.read(self.folder)
         together = [job.runs for job in self.stacks.jobs]
-        finished = finished_runs(self.folder, self.number, retry, save_weights, together)
+        finished = finished_runs(self.folder, self.number, retry, save_weights, together, self.log)
         if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
             # The checkpoints come from the other environment. Delete them before the change is recorded: after a kill
             # between the two, the next resume must not continue them.
             self.checkpoints.keep_only([])
-            write_if_changed(self.folder / ENVIRONMENT, changed)
+            files.write_if_changed(self.folder / ENVIRONMENT, changed)
         found = self.checkpoints.usable(self.log)
         continued = continuable(self.folder, found, self.number.keys() - finished, retry, together)
         again = {row["run_id"] for row in read_rows(self.folder / RUNS) if row["status"] in retry} - finished
@@ -139,10 +143,12 @@ class Store:
             rows = [row for row in read_rows(path) if row["run_id"] in kept]
             if name != RUNS:
                 rows = [row for row in rows if number_in(row, "epoch", path) <= last_epoch[row["run_id"]]]
+            if name in self._counts:
+                self._counts[name] = Counter(row["run_id"] for row in rows)
             self._rewrite(name, header, rows)
         # Weights are deleted after the rows: a run with a row has its weights.
         delete_weights(self.folder, except_of=finished)
-        write_if_changed(self.folder / CONFIG, config)
+        files.write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
 
@@ -195,7 +201,7 @@ class Store:
         for name in (CURVES, PROBES, METRICS, RUNS):
             # Lines are removed before they are written, so a write that failed is not repeated.
             if lines := self._waiting.pop(name, []):
-                append(self.folder / name, "".join(lines))
+                files.append(self.folder / name, "".join(lines))
         ended, self._ended = self._ended, set()
         self.checkpoints.runs_ended(ended)
 
@@ -210,6 +216,7 @@ class Store:
         A reading without its epoch's row is worth nothing: a resume drops it.
         """
         name = CURVES if isinstance(row, CurveRow) else PROBES
+        self._counts[name][row.run_id] += 1
         self._readings.setdefault(name, []).append(self._line(name, vars(row)))
 
     def on_result(self, result: RunResult) -> None:
@@ -220,10 +227,11 @@ class Store:
         record = {
             **vars(result),
             **result.outcomes,
+            **{COUNTS[name]: rows[result.run_id] for name, rows in self._counts.items()},
             "epochs_trained": len(result.rows),
             "parameters": result.parameter_count,
             "code_hash": self.code_hash,
-            "error": " ".join(result.error.split())[:300],
+            "error": printable(" ".join(result.error.split()), keep="")[:300],
         }
         self._write(RUNS, self._line(RUNS, record))
         if result.error:
@@ -240,11 +248,11 @@ class Store:
         """Write a checkpoint, after the rows of its epoch."""
         if self._waiting is not None:
             self._flush()
-        self.checkpoints.write(checkpoint)
+        self.checkpoints.write(checkpoint, self._counts)
 
     def log(self, text: str) -> None:
         """Add a line to run.log."""
-        append(self.folder / LOG, printable(text).rstrip("\n") + "\n")
+        files.append(self.folder / LOG, printable(text.rstrip("\n")) + "\n", create=True)
 
     def finish(self) -> None:
         """Sort the tables by run and epoch, and delete the checkpoints."""
@@ -271,11 +279,11 @@ class Store:
         added = {name: cell(value) for name, value in ADDED.items()}
         numbered = [{**added, **row, "run": str(self.number[row["run_id"]])} for row in rows]
         text = csv_text([header, *([row[column] for column in header] for row in numbered)])
-        write_if_changed(self.folder / name, text)
+        files.write_if_changed(self.folder / name, text)
 
     def _write(self, name: str, lines: str) -> None:
         """Write lines to a table; inside `together`, at the end of the block."""
         if self._waiting is None:
-            append(self.folder / name, lines)
+            files.append(self.folder / name, lines)
         else:
             self._waiting.setdefault(name, []).append(lines)

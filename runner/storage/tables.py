@@ -1,23 +1,33 @@
-"""CSV tables: their columns, cells and rows."""
+"""CSV tables: their columns, cells and rows. A row is one line."""
 
 import csv
 import io
 import json
+import math
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, AnyStr
+from typing import Any, AnyStr, get_args
 
 from runner.config.run_spec import LATER
-from runner.errors import UserError
-from runner.storage.files import read_text
+from runner.errors import UserError, printable
+from runner.storage import files
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS
-from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIELDS
+from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIELDS, Status
 
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", *MEASURES),
-    *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash", "trained_as"),
-    *("code_hash", "error"),
+    *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash"),
+    *("curve_rows", "probe_rows", "trained_as", "code_hash", "error"),
 )
+
+NUMBERS = (
+    *("run", "epochs_trained", "parameters", *MEASURES),
+    *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy"),
+    *("curve_rows", "probe_rows"),
+)
+"""Those of `RUN_FIELDS` that hold numbers."""
 
 FIELDS = {
     RUNS: RUN_FIELDS,
@@ -27,21 +37,32 @@ FIELDS = {
 }
 """The first columns of each table. In `RUNS` and `METRICS` the run's parameters follow; in all of them its id."""
 
-ADDED = {"trained_as": "", "code_hash": "", **LATER}
+COUNTS = {METRICS: "epochs_trained", CURVES: "curve_rows", PROBES: "probe_rows"}
+"""The column of `RUNS` that says how many rows a run has in each table."""
+
+ADDED = {"trained_as": "", "curve_rows": None, "probe_rows": None, "code_hash": "", **LATER}
 """The columns that older tables lack, with the value that they have there."""
+
+_REMEDY = "remove the damaged rows and resume, or use --fresh"
+
+# `batches_hash` is one cell, with 9 characters for each of up to 100,000 epochs.
+csv.field_size_limit(2**20)
 
 
 def cell(value: object) -> str:
-    """A value as the text of a CSV cell: floats in full, lists as JSON.
+    r"""A value as the text of a CSV cell: floats in full, lists as JSON.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe.
+    A text with a control character is written as JSON, too. So a row is always one line. A text that a spreadsheet
+    would take for a formula gets an apostrophe.
 
-    >>> cell(0.1), cell([100, 100]), cell(None), cell("=A1")
-    ('0.1', '[100, 100]', '', "'=A1")
+    >>> cell(0.1), cell([100, 100]), cell(None), cell("=A1"), cell("a\rb")
+    ('0.1', '[100, 100]', '', "'=A1", '"a\\rb"')
     """
     if value is None:
         return ""
     if isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value)
+    if isinstance(value, str) and printable(value, keep="") != value:
         return json.dumps(value)
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
         return "'" + value
@@ -58,28 +79,71 @@ def complete_lines(text: AnyStr) -> AnyStr:
     return text[: text.rfind(end) + 1]
 
 
+def parse(text: str, path: Path, header: Sequence[str] = ()) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The columns and the rows of a table's complete lines. The first line has the columns, where no header is given.
+
+    Errors: UserError, which names the line, where a row has not a cell for each column.
+    """
+    reader = csv.reader(io.StringIO(complete_lines(text)))
+    rows = []
+    try:
+        header = header or next(reader, [])
+        if header and path.name in FIELDS and "run_id" not in header:
+            raise UserError(f"{path}: not a table of bnbench: it has no run_id")
+        for cells in filter(None, reader):
+            if len(cells) != len(header):
+                damage = f"line {reader.line_num} has {len(cells)} cells, not {len(header)}"
+                raise UserError(f"{path}: the table is damaged: {damage}; {_REMEDY}")
+            rows.append(dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise UserError(f"{path}: the table is damaged: line {reader.line_num}: {error}; {_REMEDY}") from None
+    return header, rows
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The table's complete rows as text. Errors: UserError where the file cannot be read."""
-    if not path.exists():
+    """The table's complete rows as text. Errors: UserError where the table cannot be read, or is damaged."""
+    if not files.exists(path):
         return []
-    return list(csv.DictReader(io.StringIO(complete_lines(read_text(path)))))
+    return parse(files.read_text(path), path)[1]
+
+
+def rows_per_run(path: Path) -> Counter[str]:
+    """Run id → how many rows a table has of the run. The id is a row's last cell."""
+    lines = complete_lines(files.read_text(path)).split("\n") if files.exists(path) else []
+    return Counter(line.rpartition(",")[2].strip() for line in lines[1:-1])
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
     """A cell that must be a number. Errors: UserError where it is not, which means that the table is damaged."""
     try:
-        return float(row[name])
-    except (TypeError, ValueError):
-        damage = f"{name} of run {row['run']} is '{row[name]}', not a number"
-        raise UserError(f"{path}: {damage}; remove that run's rows and resume, or use --fresh") from None
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        damage = f"{name} of run {row['run'][:60]} is '{row[name][:60]}', not a number"
+        raise UserError(f"{path}: the table is damaged: {damage}; {_REMEDY}")
+    return number
+
+
+def check_status(status: str, path: Path) -> None:
+    """Errors: UserError for a status that no run has."""
+    if status not in get_args(Status):
+        allowed = ", ".join(get_args(Status))
+        raise UserError(f"{path}: the table is damaged: a status is '{status[:60]}', not one of {allowed}; {_REMEDY}")
 
 
 def read_header(path: Path) -> list[str]:
-    """The table's columns; none where the file is missing or empty."""
-    if not path.exists():
+    """The table's columns; none where the file is missing or empty. Errors: UserError where it cannot be read."""
+    if not files.exists(path):
         return []
-    with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        return next(csv.reader(file), [])
+    try:
+        descriptor = files.open_file(path, os.O_RDONLY)
+        with os.fdopen(descriptor, encoding="utf-8", newline="", errors="replace") as file:
+            return next(csv.reader([file.readline(2**20)]), [])
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: the table is damaged: line 1: {error}; {_REMEDY}") from None
 
 
 def csv_text(records: Iterable[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """What a run has learned, from its saved weights: its layers, and every number of its norm layers."""
 
 import copy
-import json
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +131,7 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
 
 def _network(folder: Path, spec: RunSpec, run: str) -> nn.Module:
     """The run's network with its saved weights. Errors: UserError where there is none, or the weights do not fit."""
-    path = weights.weights_file(folder, spec.run_id)
-    if not path.exists():
+    if spec.run_id not in weights.saved(folder):
         options = f"--out {folder.resolve().parent} --resume --set save_weights=true"
         command = f"bnbench run {folder / CONFIG} {options}"
         raise UserError(f"{folder}: run {run} has no saved weights; this trains it again:\n  {command}")
@@ -141,20 +140,21 @@ def _network(folder: Path, spec: RunSpec, run: str) -> nn.Module:
     except Exception as error:
         raise UserError(f"network '{spec.network}' cannot be built: {type(error).__name__}: {error}") from None
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        content = io.BytesIO(weights.read_weights(folder, spec.run_id))
+        network.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
     except Exception as error:
         # torch raises many kinds of errors for a damaged file.
         reason = " ".join(str(error).split())[:300]
         fault = f"damaged, or not the weights of this network as it is now ({reason})"
+        path = weights.weights_file(folder, spec.run_id)
         raise UserError(f"{path}: {fault}; delete it, and bnbench resume {folder} trains run {run} again") from None
     return network
 
 
 def _code_changes(folder: Path, sweep: Sweep) -> list[str]:
     """A remark where the code differs from the code that the sweep was trained with."""
-    try:
-        before = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    before = resume.read_environment(folder)
+    if before is None:
         return [f"{folder / ENVIRONMENT} cannot be read: the code may have changed since the training"]
     now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins, folder)}
     if not (changed := resume.differences(before, now)):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from runner.errors import UserError
-from runner.storage import checkpoints
+from runner.storage import checkpoint_places, checkpoints
 from runner.storage.rows import Checkpoint, EpochRow, RunResult
 from runner.storage.store import Store
 
@@ -58,7 +58,7 @@ def test_an_interrupted_sweep_goes_on_from_there(bnbench: Bnbench, write: Write,
 @needs_upath
 def test_an_address_of_fsspec_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "loads", lambda found: bool(found))
-    folder = checkpoints.folder_at("memory://shared", tmp_path / "s")
+    folder = checkpoint_places.folder_at("memory://shared", tmp_path / "s")
     store = Store(tmp_path / "s", ("lr",), RUNS, folder)
     store.start({}, "name: s\n")
     rows = [EpochRow("a", epoch, epoch, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1) for epoch in (1, 2, 3)]
@@ -75,11 +75,11 @@ def test_an_address_of_fsspec_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_two_results_folders_share_a_storage(tmp_path: Path) -> None:
-    places = {checkpoints.folder_at(str(tmp_path / "shared"), tmp_path / name / "s") for name in ("one", "two")}
+    places = {checkpoint_places.folder_at(str(tmp_path / "shared"), tmp_path / name / "s") for name in ("one", "two")}
     assert len(places) == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("upath") is not None, reason="the extra is there")
 def test_an_address_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"checkpoint_dir s3://b needs upath: pip install 'bnbench\[ray\]'"):
-        checkpoints.folder_at("s3://b", tmp_path)
+        checkpoint_places.folder_at("s3://b", tmp_path)

@@ -123,28 +123,42 @@ def tables(out: Path) -> dict[str, bytes]:
 # Faults
 
 
+CONTENT = ("write", "fsync", "replace", "unlink", "rmdir")
+NEW = ("open", "mkdir")
+"""The functions of os that change the disk. Those of `NEW` do so only where they make a file or a folder."""
+
+
 class Operations:
     """Counts the operations that change the disk, and does something at one of them."""
 
-    def __init__(self, at: int, fault: Callable[[str, Callable[..., Any], Any], Any]) -> None:
+    def __init__(
+        self, at: int, fault: Callable[[str, Callable[..., Any], Any], Any], names: Sequence[str] = (*CONTENT, *NEW)
+    ) -> None:
         self.count, self.at, self.fault = 0, at, fault
-        self.wrap(os, "write")
-        self.wrap(os, "fsync")
-        self.wrap(Path, "replace")
-        self.wrap(Path, "unlink")
-        self.wrap(Path, "rmdir")
+        for name in names:
+            self.wrap(name)
 
-    def wrap(self, owner: Any, name: str) -> None:
-        real = getattr(owner, name)
+    def wrap(self, name: str) -> None:
+        real = getattr(os, name)
 
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            if name == "write" and arguments[0] < 3:
-                return real(*arguments)  # a message
+            message = name == "write" and arguments[0] < 3
+            reading = name == "open" and not arguments[1] & os.O_CREAT
+            if message or reading or (name in NEW and is_there(arguments[0], named.get("dir_fd"))):
+                return real(*arguments, **named)
             self.count += 1
             call = partial(real, **named)
             return self.fault(name, call, arguments) if self.count == self.at else call(*arguments)
 
-        setattr(owner, name, wrapped)
+        setattr(os, name, wrapped)
+
+
+def is_there(path: Any, folder: int | None) -> bool:
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def kill(_: str, __: Callable[..., Any], ___: Any) -> None:
@@ -291,7 +305,8 @@ def writers(times: int) -> Trials:
             def work(number: int, begun: float = begun, ends: Path = ends) -> int:
                 while time.monotonic() < begun:
                     pass
-                operations = Operations(0, kill)
+                # Of two that begin at once, both may make the folder and its lock file.
+                operations = Operations(0, kill, CONTENT)
                 code = 70
                 try:
                     code = finish(sweep, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.config.jobs import Job, Task, Trial, job_of
 from runner.execution.executors.executor import checkpoint_of
 from runner.execution.executors.ray_cluster import RayContext
-from runner.storage.checkpoints import file_name
+from runner.storage.checkpoints import content, file_name
 from runner.storage.rows import Checkpoint, EpochRow, Note, RunResult, Shortfall, Single, StackPlan
 from runner.training.repeats import Repeats
 
@@ -35,7 +35,7 @@ class Attempts:
         """Begin an attempt. Returns the checkpoint that it continues: a file that its node sees, or its content."""
         self.repeats.start_over(task.run_ids)
         file = checkpoint_of(task, self.checkpoints)
-        return file.read_bytes() if file is not None and not self.context.shared else file
+        return content(file) if file is not None and not self.context.shared else file
 
     def new(self, events: Iterable[Single]) -> Iterator[Single]:
         """The events that no earlier attempt has reported."""

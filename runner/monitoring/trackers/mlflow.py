@@ -11,6 +11,7 @@ from collections import defaultdict
 from typing import Any
 
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
+from runner.storage.files import is_regular
 from runner.storage.folder import CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS
 from runner.storage.rows import EPOCH_FIELDS, FAILED, CurveRow, EpochRow, ProbeRow, RunResult
 
@@ -100,7 +101,7 @@ class MLflow:
 
     def close(self) -> None:
         for name in ARTIFACTS:
-            if (self.sweep.folder / name).exists():
+            if is_regular(self.sweep.folder / name):
                 self.client.log_artifact(self.parent, str(self.sweep.folder / name))
         status = "FINISHED" if len(self._ended) == self.sweep.planned else "KILLED"
         self.client.set_terminated(self.parent, status)

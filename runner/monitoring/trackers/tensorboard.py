@@ -4,6 +4,8 @@ By epoch: the run's scalars, each under its column's name. By optimizer step: th
 the probes under `LAYER/MEASURE`, the histograms under the parameters' names. A run's grid values are with its results.
 """
 
+import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -12,11 +14,14 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
-from runner.storage import histograms
+from runner.storage import files, histograms
 from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, CurveRow, EpochRow, ProbeRow, RunResult
 
 SCALARS = tuple(name for name in EPOCH_FIELDS if name not in ("epoch", "step"))
 CURVES = tuple(name for name in CURVE_FIELDS if name not in ("epoch", "step", "duration"))
+
+_FOLDER, _FILE = re.compile(r"run-[0-9]+"), re.compile(r"events\.out\.tfevents\.[0-9]+\..+")
+"""The names that this tracker makes."""
 
 
 def tensorboard() -> Opener:
@@ -40,11 +45,12 @@ class TensorBoard:
         self._file = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         self._histograms: dict[str, list[ProbeRow]] = {}
         """Run id → the rows of the histograms of its last reading."""
-        for folder in self.root.glob("run-[0-9]*"):
-            for file in folder.glob("events.out.tfevents.*"):
-                file.unlink()
-            with suppress(OSError):  # it holds a file of somebody else
-                folder.rmdir()
+        # The results folder may come from somebody else: nothing in it is reached through a link.
+        self._inside = sweep.output or sweep.folder
+        for folder in (self.root / name for name in files.names(self.root, self._inside) if _FOLDER.fullmatch(name)):
+            for name in filter(_FILE.fullmatch, files.names(folder, self._inside)):
+                files.delete(folder / name, self._inside)
+            files.remove_if_empty(folder, self._inside)
 
     def on_epoch(self, row: EpochRow) -> None:
         self._write_histograms(row.run_id)
@@ -96,8 +102,9 @@ class TensorBoard:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         path = self.root / self.sweep.runs[run_id].name / self._file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        files.make_folder(path.parent, self._inside)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with os.fdopen(files.open_file(path, flags, self._inside), "ab") as file:
             writer = RecordWriter(file)
             if file.tell() == 0:
                 writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())

@@ -15,6 +15,7 @@ from runner.analysis.stats.values import Values
 from runner.reporting.figures.study import Study, titled
 from runner.reporting.figures.style import Panel, draw_mean
 from runner.storage import results
+from runner.storage.files import exists
 from runner.storage.folder import PROBES
 
 
@@ -58,7 +59,7 @@ Line = tuple[str, Values, Values]
 
 def by_layer(study: Study, readings: Sequence[Reading]) -> list[Panel]:
     """A panel for each cell, arm and reading, with a line for each layer."""
-    if not (study.results.folder / PROBES).exists():
+    if not exists(study.results.folder / PROBES):
         return []
     table = results.readings(study.results, PROBES)
     numbers = study.results.runs["run"].to_numpy()

@@ -11,13 +11,16 @@ from pandas.api.types import is_numeric_dtype
 
 import runner
 from runner.analysis.pairing import names, plain
+from runner.errors import printable
 from runner.reporting.columns import Column, parts
 from runner.reporting.figures.kinds import KINDS
 from runner.reporting.figures.study import Study, Where, timed_study
 from runner.reporting.figures.style import svg
 from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
-from runner.storage.folder import CONFIG, ENVIRONMENT
+from runner.storage.files import exists, read_text
+from runner.storage.folder import CONFIG
+from runner.storage.resume import read_environment
 from runner.storage.rows import FAILED
 
 MOST_PANELS = 24
@@ -67,13 +70,13 @@ def report(folder: Path, where: Where = None, target: float | None = None) -> st
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(_contents(timed_study(folder, where, target)))
+    return printable(template.render(_contents(timed_study(folder, where, target))))
 
 
 def _contents(study: Study) -> dict[str, Any]:
     comparison, results, runs = study.comparison, study.results, study.results.runs
     seconds = results.metrics.groupby("run")["run_duration"].max()
-    environment = _environment(results.folder)
+    environment = read_environment(results.folder) or {}
     git = environment.get("git")
     return {
         "version": runner.__version__,
@@ -98,16 +101,7 @@ def _contents(study: Study) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    """environment.json; empty where it is missing or damaged."""
-    try:
-        found = json.loads(_text(folder / ENVIRONMENT))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_text(path) if exists(path) else ""
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
