@@ -78,7 +78,8 @@ class Progress:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.workers, self.quiet, self.verbose, self.clock = workers, quiet, verbose, clock
-        self.bars = sys.stderr.isatty() and not quiet and os.environ.get("TERM") != "dumb"
+        in_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.bars = in_terminal and not quiet and os.environ.get("TERM") != "dumb"
         self.names = {
             run.run_id: (number, label([run.parameters], sweep.grid_keys))
             for number, run in enumerate(sweep.runs, start=1)

@@ -61,10 +61,12 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def terminal_width() -> int | None:
-    """COLUMNS, or the terminal's width. None in a pipe, where nothing needs to fit."""
+    """COLUMNS, or the terminal's width. None in a pipe or without an output, where nothing needs to fit."""
     if os.environ.get("COLUMNS", "").isdecimal():
         return int(os.environ["COLUMNS"]) or None
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+    # Python has no `stdout` if it is closed.
+    in_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return os.get_terminal_size(sys.stdout.fileno()).columns if in_terminal else None
 
 
 def _page(comparison: Comparison, part: Part, width: int | None, color: bool) -> str:

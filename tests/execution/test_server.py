@@ -197,7 +197,8 @@ def test_an_import_error_of_the_server_is_shown(
 def test_a_server_that_has_threads_starts_programs_and_says_so(
     plugin: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write("sitecustomize.py", "import threading\nthreading.Timer(10_000, print).start()")
+    # A daemon: every program that Python starts would wait for another one, such as multiprocessing's resource tracker.
+    write("sitecustomize.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()")
     monkeypatch.setattr(sys, "path", [str(plugin.parent), *sys.path])
     results, events = train(plugin, ["never", "exit"], workers=1)
     assert results["never"].status == "ok"

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -375,3 +377,10 @@ def test_forced_colours_reach_a_pipe(bnbench: Callable[..., Result], monkeypatch
     assert "\x1b[" not in bnbench("compare", folder).stdout
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[32m+0.81" in bnbench("compare", folder).stdout
+
+
+def test_a_command_without_an_output_ends_without_an_error() -> None:
+    command = [sys.executable, "-m", "runner.interfaces.cli.main", "compare", "results/reference/notebook_mlp"]
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=root, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
