@@ -150,7 +150,8 @@ def test_a_lock_that_is_a_link_locks_nothing(tmp_path: Path, outside: Path) -> N
 
 def test_a_lock_file_that_was_deleted_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that wrote nothing deletes its lock file. Another one may have opened the file just before."""
-    real, locked = fcntl.flock, []
+    real = fcntl.flock
+    locked: list[int] = []
 
     def deleted_meanwhile(descriptor: int, how: int) -> None:
         if not locked:
