@@ -174,6 +174,6 @@ def delete(path: Path, inside: Path | None = None) -> None:
 
 def remove_if_empty(folder: Path, inside: Path | None = None) -> None:
     """Remove a folder that holds nothing. A folder that holds files of others stays."""
-    if not names(folder, inside):
+    if exists(folder) and not names(folder, inside):
         with suppress(FileNotFoundError), _parent(folder, inside) as parent:
             os.rmdir(folder.name, dir_fd=parent)

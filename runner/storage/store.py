@@ -8,6 +8,7 @@ sweeps also have `stacks.json` (which runs train together).
 """
 
 import math
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,7 @@ class Store:
         """
         self.code_hash = code_hash(environment or {})
         # A log that cannot be written is an error now, before anything is trained.
-        files.append(self.folder / LOG, "", create=True)
+        os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
         self.stacks = stacks.read(self.folder)

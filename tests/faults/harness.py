@@ -17,6 +17,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -169,7 +170,8 @@ def kill_halfway(name: str, real: Callable[..., Any], arguments: Any) -> None:
     if name == "write":
         real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
     elif name != "fsync":
-        real(*arguments)
+        with suppress(OSError):  # such as a deletion of what is not there
+            real(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -191,6 +193,8 @@ def in_child(work: Callable[[], int]) -> int:
 
 
 def faulty(sweep: Sweep, out: Path, at: int, fault: Callable[..., Any]) -> int:
+    out.mkdir(exist_ok=True)
+
     def work() -> int:
         Operations(at, fault)
         return finish(sweep, out)
@@ -200,6 +204,7 @@ def faulty(sweep: Sweep, out: Path, at: int, fault: Callable[..., Any]) -> int:
 
 def count_operations(sweep: Sweep, out: Path) -> int:
     """How many operations a sweep takes that goes on from what lies there."""
+    out.mkdir(exist_ok=True)
     reading, writing = os.pipe()
 
     def work() -> int:

@@ -42,7 +42,7 @@ def script(name: str, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("how", ["stub", "together"])
-@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_kill_at_every_operation_and_again_in_the_recovery_costs_nothing(stride: int, how: str) -> None:
     assert " 0 failures" in script("harness", "kill", stride, how)
 
