@@ -67,7 +67,7 @@ def test_kills_at_random_moments_of_a_real_sweep_cost_nothing(trials: int) -> No
     assert "; 0 failures" in script("kills", trials)
 
 
-@pytest.mark.parametrize("cases", [150, pytest.param(15_000, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("cases", [120, pytest.param(15_000, marks=pytest.mark.faults)])
 def test_no_config_and_no_command_line_is_a_traceback(cases: int) -> None:
     assert ", 0 failures" in script("fuzz_configs", cases)
 
