@@ -141,12 +141,27 @@ def helper_values(entry: Any) -> list[Any] | None:
     return None
 
 
-def without_helpers(grid: Any) -> Any:
-    """A grid with lists in place of its helpers. What is no helper stays as it is.
+def without_helpers(grids: Sequence[Any]) -> list[Any]:
+    """Grids with lists in place of their helpers. What is no helper stays as it is.
 
-    >>> without_helpers({"seed": {"range": 3}, "zip": {"lr": [0.1, 1.0], "epochs": {"range": [1, 3]}}})
-    {'seed': [0, 1, 2], 'zip': {'lr': [0.1, 1.0], 'epochs': [1, 2]}}
+    Errors: ValueError where the helpers have more values than any sweep.
+
+    >>> without_helpers([{"seed": {"range": 3}, "zip": {"lr": [0.1, 1.0], "epochs": {"range": [1, 3]}}}])
+    [{'seed': [0, 1, 2], 'zip': {'lr': [0.1, 1.0], 'epochs': [1, 2]}}]
     """
-    if not isinstance(grid, dict):
-        return grid
-    return {key: without_helpers(entry) if key == ZIP else helper_values(entry) or entry for key, entry in grid.items()}
+    left = 10 * MAX_RUNS
+
+    def expanded(entry: Any) -> Any:
+        nonlocal left
+        values = helper_values(entry)
+        left -= len(values or ())
+        if left < 0:
+            raise ValueError(f"more than {10 * MAX_RUNS:,} values")
+        return entry if values is None else values
+
+    def lists(grid: Any) -> Any:
+        if not isinstance(grid, dict):
+            return grid
+        return {key: lists(entry) if key == ZIP else expanded(entry) for key, entry in grid.items()}
+
+    return list(map(lists, grids))

@@ -115,8 +115,11 @@ def resolved_config(text: str, file: str) -> dict[str, Any]:
     if not isinstance(config, dict) or "name" not in config or not isinstance(config.get("fixed"), dict):
         raise UserError(f"{file}: not the resolved config of a sweep")
     config = dict(config)
-    if "grid" in config:
-        config["grid"] = grid.without_helpers(config["grid"])
-    if isinstance(config.get("grids"), list):
-        config["grids"] = [grid.without_helpers(each) for each in config["grids"]]
+    try:
+        if "grid" in config:
+            (config["grid"],) = grid.without_helpers([config["grid"]])
+        if isinstance(config.get("grids"), list):
+            config["grids"] = grid.without_helpers(config["grids"])
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     return {**config, "fixed": {**LATER, **config["fixed"]}}
