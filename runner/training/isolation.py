@@ -1,8 +1,8 @@
 """A run leaves its process as it found it, so that its rows do not depend on the runs before it.
 
 A network is Python code. It can change torch's settings, add hooks, replace functions, or change the directory, and all
-that stays when its run has ended. Everything here is taken back after the run. What cannot be taken back is named, so
-that a new process trains the next job.
+that stays when its run has ended. After each run, settings, hooks and functions are set back. A plugin's own variables
+are only compared. What has changed and is not set back is named, and a new process trains the next job.
 """
 
 import builtins
@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy
 import torch
 from torch import nn
 
-from runner.training.variables import differing, plugin_variables
+from runner.training.variables import clear_caches, differing, plugin_variables
 
 backends: Any = torch.backends
 
@@ -116,6 +116,9 @@ SETTINGS = (
     _attribute(backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
     _attribute(backends.cuda.matmul, "allow_fp16_accumulation"),
     _attribute(backends.opt_einsum, "enabled"),
+    Setting("flash attention", backends.cuda.flash_sdp_enabled, backends.cuda.enable_flash_sdp),
+    Setting("efficient attention", backends.cuda.mem_efficient_sdp_enabled, backends.cuda.enable_mem_efficient_sdp),
+    Setting("plain attention", backends.cuda.math_sdp_enabled, backends.cuda.enable_math_sdp),
     Setting("warnings.filters", lambda: list(warnings.filters), _set_filters),
     Setting("numpy's handling of errors", numpy.geterr, lambda values: numpy.seterr(**values)),
     Setting("the current directory", _directory, _set_directory),
@@ -145,9 +148,7 @@ _HOOKS = [
 
 @contextmanager
 def isolated(left: list[str]) -> Iterator[None]:
-    """Take back, after the block, what it has changed for the whole process. Add to `left` what cannot be taken back.
-
-    The variables of the plugins' modules count, too, but they are not taken back.
+    """Set back, after the block, what it has changed for the whole process. Add to `left` what is not set back.
 
     >>> left = []
     >>> with isolated(left):
@@ -159,13 +160,15 @@ def isolated(left: list[str]) -> Iterator[None]:
     settings = [setting.get() for setting in SETTINGS]
     patchable = [dict(vars(owner)) for owner in PATCHABLE]
     hooks = [dict(own) for own in _HOOKS]
-    modes = _modes()
+    modes, modules = _modes(), set(sys.modules)
     variables = plugin_variables()
     try:
         yield
     finally:
+        late = sys.modules.keys() - modules
         for owner, names in zip(PATCHABLE, patchable, strict=True):
-            _restore_names(owner, names)
+            for name in _restore_names(owner, names, late):
+                left.append(f"a module that the network imported changed {owner.__name__}.{name}")
         for own, earlier in zip(_HOOKS, hooks, strict=True):
             if own != earlier:
                 own.clear()
@@ -175,7 +178,8 @@ def isolated(left: list[str]) -> Iterator[None]:
                 left.append(f"{setting.name} cannot be set back")
         if _modes() != modes:
             left.append("a mode of torch has not ended")
-        left.extend(f"it keeps {name}" for name in differing(variables, plugin_variables()))
+        clear_caches()
+        left.extend(f"the network changed {name}" for name in differing(variables, plugin_variables()))
 
 
 def _restored(setting: Setting, value: Any) -> bool:
@@ -187,18 +191,21 @@ def _restored(setting: Setting, value: Any) -> bool:
     return False
 
 
-def _restore_names(owner: Any, names: dict[str, Any]) -> None:
-    """Set the attributes of a module or a class back to what they were."""
-    now = vars(owner)
-    if len(now) == len(names) and all(now.get(name) is value for name, value in names.items()):
-        return
-    for name, value in names.items():
-        if now.get(name) is not value:
-            setattr(owner, name, value)
-    # A name that is new in a class may hide one of its base class. One that is new in a module is a later import.
-    if isinstance(owner, type):
-        for name in now.keys() - names.keys():
+def _restore_names(owner: Any, names: dict[str, Any], late: Set[str]) -> list[str]:
+    """Set the attributes of a module or a class back. Returns the names that a module in `late` has set: they stay.
+
+    An import happens once. If its effect were taken back, later runs would lack it.
+    """
+    now, stay = dict(vars(owner)), []
+    for name in [name for name in now.keys() | names.keys() if now.get(name) is not names.get(name)]:
+        if getattr(now.get(name), "__module__", None) in late:
+            stay.append(name)
+        elif name in names:
+            setattr(owner, name, names[name])
+        elif isinstance(owner, type):
+            # It could hide a name of the base class. A new name in a module is a submodule that was imported.
             delattr(owner, name)
+    return stay
 
 
 def _modes() -> tuple[bool, int, int]:

@@ -203,8 +203,9 @@ class TrainingLoop:
     def _state(self) -> TrainingState | Note:
         """The state to save in a checkpoint. A note where a run that goes on from it could give other numbers."""
         if kept := differing(self.outside, outside_checkpoints(self.networks)):
-            names = ", ".join(kept)
-            return Note(f"run {self.run.run_id} has no checkpoint: what changes while it trains is {names}")
+            whose = f"the stack of run {self.run.run_id}" if len(self.runs) > 1 else f"run {self.run.run_id}"
+            reason = f"because it changes what a checkpoint does not hold: {', '.join(kept)}"
+            return Note(f"{whose} has no checkpoint, {reason}")
         return {
             "runs": [run.run_id for run in self.runs],
             "epoch": self.epoch,

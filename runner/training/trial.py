@@ -10,9 +10,10 @@ from runner.errors import described, strict
 from runner.storage.rows import StackPlan
 from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import BATCH
+from runner.training.isolation import isolated
 from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle, other_settings
 from runner.training.learners.tuning import tune
-from runner.training.networks import build_network, raise_if_lost, resolve_device
+from runner.training.networks import SpoiledProcessError, build_network, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
 from runner.training.settings import settings_of
 
@@ -22,9 +23,12 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
 
     Errors: SpoiledProcessError where this process cannot use its GPU any more.
     """
+    left: list[str] = []
     try:
-        with settings_of(trial.runs[0]):
+        with isolated(left), settings_of(trial.runs[0]):
             plan = _plan(trial, options)
+        if left:
+            plan = StackPlan(trial.run_ids, obstacle="; ".join(left))
     except (Exception, SystemExit) as error:
         if strict():
             raise RuntimeError("a trial failed") from error
@@ -32,6 +36,8 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
         plan = StackPlan(trial.run_ids, obstacle=f"the trial failed: {message}")
     yield plan
     raise_if_lost(trial.runs[0])
+    if left:
+        raise SpoiledProcessError("; ".join(left))
 
 
 def _other_networks(trial: Trial) -> Iterator[nn.Module]:

@@ -1,25 +1,62 @@
-"""What a network may keep where no checkpoint and no new run finds it: variables of its module, and odd attributes."""
+"""What a network may change where neither a checkpoint nor the next run finds it: variables and odd attributes.
 
+Values are compared by a digest of their pickle. What cannot be pickled, such as an open file, is not compared.
+"""
+
+import hashlib
 import pickle
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from runner.training.learners.learner import PLAIN
+from runner.training.learners.learner import attributes, is_plain, named_tensors
 from runner.training.sources import loaded_modules
 
-_CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, classmethod, staticmethod, property)
+
+class _Pickler(pickle.Pickler):
+    """Pickles what a value holds, but of parameters, buffers and layers in `known` (by their `id`) only the name."""
+
+    def __init__(self, file: Any, known: Mapping[int, str]) -> None:
+        super().__init__(file)
+        self.known = known
+
+    def persistent_id(self, value: Any) -> Any:
+        if id(value) in self.known:
+            return self.known[id(value)]
+        if isinstance(value, ModuleType):
+            return value.__name__
+        if isinstance(value, FunctionType):
+            return value.__module__, value.__qualname__, vars(value), value.__defaults__, value.__kwdefaults__
+        # torch pickles addresses.
+        if isinstance(value, torch.Generator):
+            return value.get_state().numpy().tobytes()
+        if isinstance(value, Tensor):
+            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            return str(value.dtype), tuple(value.shape), content.numpy().tobytes()
+        return None
 
 
-def plugin_variables() -> dict[str, bytes]:
-    """The values of the plugins' variables and of their classes' variables, as bytes."""
+def _digests(values: Mapping[str, Any], known: Mapping[int, str]) -> dict[str, str]:
+    found = {}
+    for name, value in values.items():
+        # A plugin may hold anything.
+        with suppress(Exception):
+            digest = hashlib.sha256()
+            _Pickler(SimpleNamespace(write=digest.update), known).dump(value)
+            found[name] = digest.hexdigest()
+    return found
+
+
+def plugin_variables() -> dict[str, str]:
+    """Digests of the plugins' variables, of their classes' variables, and of what their functions keep."""
     return {
         f"{name} of {plugin.__file__}": value
         for plugin in loaded_modules()
-        for name, value in _as_bytes(_names(plugin)).items()
+        for name, value in _digests(_names(plugin), {}).items()
     }
 
 
@@ -28,41 +65,43 @@ def _names(plugin: ModuleType) -> dict[str, Any]:
     for kind in vars(plugin).values():
         if isinstance(kind, type) and kind.__module__ == plugin.__name__:
             names |= {f"{kind.__name__}.{name}": value for name, value in vars(kind).items()}
-    return {name: value for name, value in names.items() if not name.rpartition(".")[2].startswith("__")}
+    kept = {name: value for name, value in names.items() if not name.rpartition(".")[2].startswith("__")}
+    return {name: value for name, value in kept.items() if not isinstance(value, type | ModuleType)}
 
 
-def outside_checkpoints(networks: Iterable[nn.Module]) -> dict[str, bytes]:
-    """What the networks keep and a checkpoint does not hold, as bytes.
+def clear_caches() -> None:
+    """Forget what the plugins' cached functions (`functools.lru_cache`) have returned."""
+    for plugin in loaded_modules():
+        for value in vars(plugin).values():
+            if callable(clear := getattr(value, "cache_clear", None)):
+                clear()
 
-    A checkpoint holds parameters, buffers, and attributes that are numbers or texts.
+
+def outside_checkpoints(networks: Iterable[nn.Module]) -> dict[str, str]:
+    """Digests of what the networks change and a checkpoint does not hold.
+
+    A checkpoint holds parameters, buffers, and the layers' attributes that are numbers or texts (`learner.State`).
     """
     values = plugin_variables()
     for network in networks:
-        for name, module in network.named_modules():
-            attributes = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-            others = {
-                f"attribute {key} of layer '{name}'": value
-                for key, value in attributes.items()
-                if not isinstance(value, Tensor | nn.Module) and type(value) not in PLAIN
-            }
-            values |= _as_bytes(others)
+        layers = dict(network.named_modules())
+        known = {id(layer): f"layer '{name}'" for name, layer in layers.items()}
+        known |= {id(tensor): name for name, tensor in named_tensors(network)}
+        others = {
+            f"attribute {key} of layer '{name}'": value
+            for name, layer in layers.items()
+            for key, value in attributes(layer).items()
+            if not is_plain(value)
+        }
+        values |= _digests(others, known)
+        values["the kinds of its layers"] = str([(name, type(layer).__qualname__) for name, layer in layers.items()])
     return values
 
 
-def _as_bytes(values: Mapping[str, Any]) -> dict[str, bytes]:
-    found = {}
-    for name, value in values.items():
-        if not isinstance(value, _CODE):
-            # What has no bytes cannot be compared.
-            with suppress(Exception):
-                found[name] = pickle.dumps(value)
-    return found
-
-
-def differing(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> list[str]:
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The names whose values differ.
 
-    >>> differing({"a": b"1", "b": b"2"}, {"b": b"3", "c": b""})
+    >>> differing({"a": "1", "b": "2"}, {"b": "3", "c": ""})
     ['a', 'b', 'c']
     """
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

@@ -24,8 +24,8 @@ from tests.training.awkward import AWKWARD, NASTY, PLUGIN, RUN, train_all, value
 registry.load_plugins()
 REGISTERED = sorted(registry.network)
 STAYS = {
-    "nasty_variable": "it keeps COUNTED of ",
-    "nasty_class_variable": "it keeps ClassVariable.built of ",
+    "nasty_variable": "the network changed COUNTED of ",
+    "nasty_class_variable": "the network changed ClassVariable.built of ",
 }
 """Networks that leave something that cannot be taken back, and what is said of it."""
 
@@ -117,5 +117,5 @@ def test_probes_change_nothing() -> None:
 
 
 def test_inline_the_sweep_stops_before_a_job_that_may_be_wrong(tmp_path: Path) -> None:
-    with pytest.raises(SpoiledProcessError, match="it keeps COUNTED of "):
+    with pytest.raises(SpoiledProcessError, match="the network changed COUNTED of "):
         list(train(Job((run_of("nasty_variable"),)), TrainingOptions(tmp_path)))

@@ -114,4 +114,4 @@ def test_a_run_that_keeps_something_elsewhere_has_no_checkpoint_and_says_so(
     found = list(takewhile(lambda event: not isinstance(event, RunResult), events))
     assert not any(isinstance(event, Checkpoint) for event in found)
     (note,) = [event.text for event in found if isinstance(event, Note)]
-    assert f"has no checkpoint: what changes while it trains is {kept}" in note
+    assert f"has no checkpoint, because it changes what a checkpoint does not hold: {kept}" in note

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,7 @@ from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 
-PLAIN = (bool, int, float, str)
-"""The types of attributes that a checkpoint holds."""
-
-Attributes = dict[str, dict[str, bool | int | float | str]]
+Attributes = dict[str, dict[str, bool | int | float | str | None]]
 """Numbers and texts by the name of a layer and the name of its attribute."""
 
 
@@ -41,6 +38,22 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(network.named_parameters(), network.named_buffers())
 
 
+_OWN = vars(nn.Module()).keys()
+"""The attributes that `nn.Module` itself has, such as its hooks."""
+
+
+def attributes(layer: nn.Module) -> dict[str, Any]:
+    """What a layer has as attributes, besides its parameters, buffers and layers."""
+    # With torch's older weight norm, a weight is computed anew at each step.
+    computed = {name.removesuffix(end) for name in layer._parameters for end in ("_g", "_orig") if name.endswith(end)}
+    return {key: value for key, value in vars(layer).items() if key not in _OWN and key not in computed}
+
+
+def is_plain(value: object) -> bool:
+    """Whether a checkpoint holds such a value of an attribute: a number, a text, or None."""
+    return value is None or type(value) in (bool, int, float, str)
+
+
 def plain_attributes(network: nn.Module) -> Attributes:
     """The numbers and texts that layers have as attributes: a network may count its steps in one.
 
@@ -48,12 +61,8 @@ def plain_attributes(network: nn.Module) -> Attributes:
     {'': {'p': 0.5, 'inplace': False}}
     """
     return {
-        name: {
-            key: value
-            for key, value in vars(module).items()
-            if type(value) in PLAIN and not key.startswith("_") and key != "training"
-        }
-        for name, module in network.named_modules()
+        name: {key: value for key, value in attributes(layer).items() if is_plain(value)}
+        for name, layer in network.named_modules()
     }
 
 

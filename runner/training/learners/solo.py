@@ -107,6 +107,8 @@ class Solo(Learner):
                 own.copy_(value)
             else:
                 self._replace(name, value.to(self.device, copy=True))
+        for name in tensors.keys() - state.tensors.keys():
+            self._replace(name, None)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in state.trainable)
             for key, value in state.optimizer.get(name, {}).items():
@@ -115,11 +117,11 @@ class Solo(Learner):
                 own = torch.empty_like(like, dtype=value.dtype, device=self.device)
                 self.optimizer.state[parameter][key] = own.copy_(value)
 
-    def _replace(self, name: str, value: Tensor) -> None:
-        """Give the network a tensor that has grown, or that has other strides than at the start."""
+    def _replace(self, name: str, value: Tensor | None) -> None:
+        """Give the network a tensor that has grown, has other strides than at the start, or is gone."""
         owner, _, key = name.rpartition(".")
         module = self.network.get_submodule(owner)
-        if key in module._parameters:
+        if key in module._parameters and value is not None:
             getattr(module, key).data = value
         elif key in module._buffers:
             setattr(module, key, value)
