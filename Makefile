@@ -1,6 +1,7 @@
 # make quickstart   environment, then the main job on the embedded data set
 # make test         the tests
 # make check        ruff, mypy, tests
+# make fuzz         random networks and configs, the same ones each time (two minutes)
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
 # make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 TESTS = $(VENV)/.ready-tests
 
-.PHONY: quickstart test check faults bench docs clean
+.PHONY: quickstart test check fuzz faults bench docs clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
@@ -26,6 +27,10 @@ check: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+fuzz: $(TESTS)
+	$(BIN)/python -m tests.faults.fuzz_networks 60
+	$(BIN)/python -m tests.faults.fuzz_configs 1000
 
 faults: $(TESTS)
 	$(BIN)/python -m pytest -q -s -m faults tests/faults

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
@@ -61,6 +62,18 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
+def _directory() -> str | None:
+    """The current directory; None where it has been removed."""
+    with suppress(OSError):
+        return str(Path.cwd())
+    return None
+
+
+def _set_directory(path: str | None) -> None:
+    if path is not None:
+        os.chdir(path)
+
+
 def _set_list(own: list[Any], values: list[Any]) -> None:
     own[:] = values
 
@@ -92,7 +105,7 @@ SETTINGS = (
     _attribute(backends.opt_einsum, "enabled"),
     Setting("warnings.filters", lambda: list(warnings.filters), _set_filters),
     Setting("numpy's handling of errors", numpy.geterr, lambda values: numpy.seterr(**values)),
-    Setting("the current directory", os.getcwd, os.chdir),
+    Setting("the current directory", _directory, _set_directory),
     Setting("os.environ", lambda: dict(os.environ), _set_environment),
     Setting("sys.path", lambda: list(sys.path), partial(_set_list, sys.path)),
     Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),

@@ -72,7 +72,7 @@ def test_rows_of_random_networks_depend_on_neither_order_nor_interruption(count:
     assert ": 0 failures" in script("fuzz_networks", count)
 
 
-@pytest.mark.parametrize("cases", [150, pytest.param(15_000, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("cases", [120, pytest.param(15_000, marks=pytest.mark.faults)])
 def test_no_config_and_no_command_line_is_a_traceback(cases: int) -> None:
     assert ", 0 failures" in script("fuzz_configs", cases)
 
