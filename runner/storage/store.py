@@ -125,9 +125,7 @@ class Store:
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
-        if not files.exists(self.folder / STACKS):
-            self.log(f"{STACKS} is missing: which runs train together is decided anew")
-        self.stacks = stacks.read(self.folder)
+        self.stacks = self._recorded_stacks()
         together = [job.runs for job in self.stacks.jobs]
         finished = finished_runs(self.folder, self.number, retry, save_weights, together, self.log)
         if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
@@ -154,6 +152,11 @@ class Store:
         files.write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
+
+    def _recorded_stacks(self) -> Stacks:
+        if not files.exists(self.folder / STACKS):
+            self.log(f"{STACKS} is missing: which runs train together is decided anew")
+        return stacks.read(self.folder)
 
     def expect_again(self, run_ids: Collection[str]) -> None:
         """These finished runs will train again, with their stacks. The table keeps its rows, and compares the new ones.

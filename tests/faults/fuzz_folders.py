@@ -244,7 +244,7 @@ def main(cases: int, first: int = 0) -> int:
     registry.load_plugins()
     for name in ("mnist", "fashion_mnist"):  # They would be downloaded.
         registry.dataset[name] = registry.dataset["digits"]
-    tracker("null")(lambda: lambda _: _Null())  # type: ignore[arg-type, return-value]
+    tracker("null")(lambda: lambda _: _Null())
     failures = Counter[str]()
     began = time.monotonic()
     with surroundings():
