@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from runner.config import reader
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import UserError
+from runner.errors import UserError, text_of
 from runner.storage import resume, rows, tables, weights
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
 from runner.training import environment, networks
@@ -150,7 +150,7 @@ def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
         network.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
     except Exception as error:
         # torch raises many kinds of errors for a damaged file.
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(text_of(error).split())[:300]
         fault = f"damaged, or not the weights of this network as it is now ({reason})"
         path = weights.weights_file(folder, spec.run_id)
         raise UserError(f"{path}: {fault}; delete it, and bnbench resume {folder} trains run {run} again") from None

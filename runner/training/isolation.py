@@ -85,6 +85,18 @@ def _autocast(device: str) -> Iterator[Setting]:
     yield Setting(f"autocast's dtype on {device}", *dtype)
 
 
+def _autocast_depth() -> int:
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+
+def _set_autocast_depth(depth: int) -> None:
+    # torch clears autocast's copies of weights where the outermost block ends. One that never ends would keep them.
+    while torch.autocast_decrement_nesting() > depth:
+        pass
+    torch.clear_autocast_cache()
+
+
 SETTINGS = (
     Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Setting("the default device", torch.get_default_device, _set_default_device),
@@ -94,6 +106,7 @@ SETTINGS = (
     Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
     *_autocast("cpu"),
     *_autocast("cuda"),
+    Setting("the depth of autocast", _autocast_depth, _set_autocast_depth),
     Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     _attribute(backends.cudnn, "enabled"),
     _attribute(backends.cudnn, "deterministic"),

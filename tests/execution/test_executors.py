@@ -161,7 +161,7 @@ class Mortal(torch.nn.Linear):
 
     def forward(self, x):
         self.steps += self.training
-        if Path(__file__).with_name("die").exists() and self.steps > 20:
+        if Path(__file__).with_name("die").exists() and self.steps > 40:
             os._exit(3)
         return super().forward(x.flatten(1))
 

@@ -24,7 +24,7 @@ run,epoch,train_loss,epoch_duration,run_duration,network,network.width,seed,lr,d
 2,1,0.5,1.0,50.0,slow,8,1,0.2,cpu,b
 3,1,0.5,1.0,20.0,slow,8,2,0.1,cpu,c
 4,1,0.5,1.0,5.0,quick,8,0,0.1,cpu,d
-5,1,0.5,1.0,5.0
+5,1,0.5,1.0,5.0,,,,,,
 """
 PLUGIN = """\
 from runner import network

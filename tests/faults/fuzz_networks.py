@@ -167,6 +167,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": "adamw"},
 ]
 INNOCENT = RUN.changed(network="batch_norm", epochs=1)
+HALF = INNOCENT.changed(precision="bf16", epochs=2)
 
 
 def plugin(seed: int) -> tuple[str, list[str]]:
@@ -236,7 +237,7 @@ def surroundings(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check(seed: int, folder: Path, innocent: list[Any]) -> list[str]:
+def check(seed: int, folder: Path, innocent: dict[str, list[str]]) -> list[str]:
     """What is wrong with the runs of one plugin."""
     source, _ = plugin(seed)
     file = folder / "plugins" / f"fuzzed_{seed}.py"
@@ -257,10 +258,10 @@ def check(seed: int, folder: Path, innocent: list[Any]) -> list[str]:
     events: list[Event] = alone[0]
     expected = printed(events)
     wrong = []
-    orders = {"after another": (INNOCENT, run), "before another": (run, INNOCENT), "twice": (run, run)}
+    orders = {"after another": (INNOCENT, run), "before others": (run, INNOCENT, HALF), "twice": (run, run)}
     for name, order in orders.items():
         found = in_child(load(lambda order=order: several(*order)), folder)  # type: ignore[misc]
-        wanted = [expected if each is run else innocent for each in order]
+        wanted = [expected if each is run else innocent[each.run_id] for each in order]
         if isinstance(found, str) or found != wanted[: len(found)]:
             wrong.append(f"{name}: {found if isinstance(found, str) else 'other values'}")
     for saved in (event for event in events if isinstance(event, Checkpoint)):
@@ -283,7 +284,9 @@ def main(count: int, first: int = 0) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "plugins").mkdir()
-        [innocent] = in_child(lambda: several(INNOCENT), folder)
+        innocent = dict(
+            zip((INNOCENT.run_id, HALF.run_id), in_child(lambda: several(INNOCENT, HALF), folder), strict=True)
+        )
         for seed in range(first, first + count):
             used.update(plugin(seed)[1])
             for fault in check(seed, folder, innocent):

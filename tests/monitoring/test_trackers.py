@@ -326,12 +326,17 @@ from pathlib import Path
 from runner import network
 from torch import nn
 
+FIRST = Path(__file__).with_name("first")
+
 class Killer(nn.Module):
     steps = 0
     def forward(self, x):
-        Killer.steps += self.training
-        if Killer.steps == 20 + 15 + 3 and "KILL" in os.environ:  # 5 an epoch: the second run, in its fourth epoch
+        self.steps += self.training
+        # An epoch has 5 steps: this is the second run, in its fourth epoch.
+        if self.steps == 15 + 3 and FIRST.exists() and "KILL" in os.environ:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps == 20:
+            FIRST.touch()
         return x
 
 @network("killer")

@@ -10,6 +10,7 @@ from click.testing import Result
 
 from runner.config.reader import load
 from runner.config.yaml_source import MAX_BYTES, dump, read
+from runner.errors import UserError
 from runner.execution.existing import config_text
 from runner.storage.folder import read_config
 
@@ -63,3 +64,10 @@ def test_a_config_that_could_not_be_read_again_is_refused_before_training(
 def test_a_text_is_read_as_it_was_written(text: str) -> None:
     values = {"name": "x", "fixed": {"network.tag": text, "other": [text, f"long {text} " * 30], text: 1}}
     assert read(dump(values), "f").values == values
+
+
+def test_helpers_of_a_strangers_config_fill_no_memory(write: Write) -> None:
+    keys = ", ".join(f"a{index}: {{range: 200000}}" for index in range(2000))
+    path = write("config.yaml", f"name: x\nfixed: {{}}\ngrid: {{{keys}}}\n")
+    with pytest.raises(UserError, match="runs; at most 200,000"):
+        read_config(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from runner.config.jobs import Form
-from runner.errors import strict
+from runner.errors import described, strict
 from runner.training.learners.learner import out_of_memory
 
 FEWEST_RUNS = 8
@@ -177,7 +177,7 @@ class _Search:
         except (RuntimeError, MemoryError) as error:
             if strict() and not out_of_memory(error):
                 raise
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            reason = described(error).partition("\n")[0]
             self.scores[candidate] = math.inf
             self.timings.append(Timing(candidate.form, candidate.size, None, reason))
             return

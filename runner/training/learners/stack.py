@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
-from runner.errors import strict
+from runner.errors import strict, text_of
 from runner.storage.rows import Shortfall
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
@@ -87,7 +87,7 @@ class Stack(Learner):
             if strict() or out_of_memory(error):
                 raise
             self.captures = False
-            reason = str(error).partition("\n")[0]
+            reason = text_of(error).partition("\n")[0]
             self.how = f"{self.kind}, no CUDA graph: {reason}"
             run_ids = tuple(run.run_id for run in self.runs)
             planned, instead = "one stack in a CUDA graph", "without a graph"
