@@ -1,7 +1,7 @@
 # make quickstart   environment, then the main job on the embedded data set
 # make test         the tests
 # make check        ruff, mypy, tests
-# make fuzz         random networks and configs, the same ones each time (two minutes)
+# make fuzz         random networks, configs and results folders, the same ones each time (two minutes)
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
 # make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
@@ -31,6 +31,7 @@ check: $(TESTS)
 fuzz: $(TESTS)
 	$(BIN)/python -m tests.faults.fuzz_networks 60
 	$(BIN)/python -m tests.faults.fuzz_configs 1000
+	$(BIN)/python -m tests.faults.fuzz_folders 60
 
 faults: $(TESTS)
 	$(BIN)/python -m pytest -q -s -m faults tests/faults

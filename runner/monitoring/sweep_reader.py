@@ -16,7 +16,7 @@ from runner.errors import UserError, printable
 from runner.monitoring.eta import Pace, Work, kind_of
 from runner.storage import files, stacks
 from runner.storage.folder import CONFIG, METRICS, RUNS, STACKS, read_config
-from runner.storage.tables import check_status, complete_lines, number_in, parse
+from runner.storage.tables import check_status, complete_lines, measure_in, number_in, parse
 
 
 @dataclass
@@ -105,13 +105,10 @@ class Watched:
         # Results are read before epochs: so a run with a result has all of its epochs, too.
         results = self._new_rows(RUNS)
         epochs = self._new_rows(METRICS)
-        try:
-            for row in epochs:
-                self._on_epoch(row)
-            for row in results:
-                self._on_result(row)
-        except KeyError as error:
-            raise UserError(f"{self.folder}: a table is damaged: it has no column {error}") from None
+        for row in epochs:
+            self._on_epoch(row)
+        for row in results:
+            self._on_result(row)
         return replaced or bool(results or epochs)
 
     def _new_rows(self, name: str) -> list[dict[str, str]]:
@@ -132,7 +129,7 @@ class Watched:
             return  # the sweep has grown, and its new config is not read yet
         run.job = run.job or self.job_of.get(row["run_id"]) or guess_job(row)
         run.epoch = int(number_in(row, "epoch", path))
-        run.loss, run.accuracy = (_number(row, name, path) for name in ("train_loss", "valid_accuracy"))
+        run.loss, run.accuracy = (measure_in(row, name, path) for name in ("train_loss", "valid_accuracy"))
         self.pace.on_epoch(run.number, run.kind, run.epoch, number_in(row, "run_duration", path))
         self.spans.setdefault(run.job, [self.rows_read, 0])[1] = self.rows_read
 
@@ -177,12 +174,6 @@ class Watched:
         for runs in jobs.values():
             work.append(Work(runs[0].kind, [run.left for run in runs], age if runs[0].running else None))
         return self.pace.eta(work, self.workers())
-
-
-def _number(row: dict[str, str], name: str, path: Path) -> float:
-    """A loss or an accuracy. Unlike other numbers, it may be missing or not finite."""
-    text = row[name]
-    return float(text or "nan") if text in ("", "nan", "inf", "-inf") else number_in(row, name, path)
 
 
 def guess_job(first_row: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from runner.config.run_spec import RunSpec
 from runner.reporting import tables
-from runner.training.inspection import Inspection, Layer, Norm
+from runner.training.inspection import OUTCOMES, Inspection, Layer, Norm
 
 FIRST = 10
 """How many features are shown one by one, as in the notebook."""
@@ -26,8 +26,6 @@ BINS = 8
 NOTHING = "–"
 ALWAYS = ("network", "dataset", "optimizer", "lr", "batch_size", "epochs", "seed")
 """The parameters that are always shown; others are shown where they differ from their defaults."""
-
-METRICS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 
 
 def render(inspection: Inspection, style: Literal["table", "json"], *, width: int | None = None) -> str:
@@ -48,7 +46,7 @@ def _record(inspection: Inspection) -> dict[str, Any]:
         "status": inspection.outcome["status"],
         "parameters": dict(inspection.parameters),
         "trainable": inspection.trainable,
-        "metrics": dict.fromkeys(METRICS) | _metrics(inspection.outcome),
+        "metrics": dict.fromkeys(OUTCOMES) | _metrics(inspection.outcome),
         "batch_samples": inspection.samples,
         "layers": [asdict(layer) for layer in inspection.layers],
         "norms": [{key: value for key, value in norm.items() if key != "arrays"} for norm in norms],
@@ -56,7 +54,7 @@ def _record(inspection: Inspection) -> dict[str, Any]:
 
 
 def _metrics(outcome: Mapping[str, str]) -> dict[str, float]:
-    return {name: float(outcome[name]) for name in METRICS if outcome[name]}
+    return {name: float(outcome[name]) for name in OUTCOMES if outcome[name]}
 
 
 def _page(inspection: Inspection, width: int | None) -> str:

@@ -14,7 +14,17 @@ from runner.config.run_spec import LATER
 from runner.errors import UserError
 from runner.storage import files
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
-from runner.storage.tables import ADDED, COUNTS, FIELDS, NUMBERS, RUN_FIELDS, check_status, complete_lines, read_header
+from runner.storage.tables import (
+    ADDED,
+    COUNTS,
+    FIELDS,
+    NUMBERS,
+    RUN_FIELDS,
+    check_columns,
+    check_status,
+    complete_lines,
+    read_header,
+)
 
 ENDED = ("ok", "diverged")
 """The statuses of runs that have all their rows."""
@@ -85,6 +95,7 @@ def readings(results: Results, name: str) -> pd.DataFrame:
     if not files.exists(path):
         raise UserError(f"{results.folder}: no {name}: the config asks for no such readings")
     table, runs = _read(path), results.runs
+    _check_numbers(path, table, [column for column in FIELDS[name] if column not in ("layer", "measure")])
     # An older bnbench did not count these rows.
     counted = runs[runs["status"].isin(ENDED) & runs[COUNTS[name]].notna()].set_index("run")[COUNTS[name]]
     rows = table.groupby("run").size().reindex(counted.index, fill_value=0)
@@ -144,8 +155,6 @@ def _check_whole(folder: Path, metrics: pd.DataFrame, runs: pd.DataFrame) -> Non
 
 def _runs(path: Path) -> pd.DataFrame:
     runs = _with_added(_read(path), RUN_FIELDS)
-    if missing := sorted({*RUN_FIELDS, "run_id"} - {*runs.columns}):
-        raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
     _check_numbers(path, runs, NUMBERS)
     for status in runs["status"].unique():
         check_status(str(status), path)
@@ -154,11 +163,15 @@ def _runs(path: Path) -> pd.DataFrame:
 
 def _check_numbers(path: Path, table: pd.DataFrame, names: Collection[str]) -> None:
     """Errors: UserError where a cell of these columns is neither empty nor a number, or a row has no run number."""
-    for name in names:
-        missing = pd.to_numeric(table[name], errors="coerce").isna()
-        wrong = table.loc[missing & (table[name].notna() | (name == "run")), name]
-        if len(wrong):
-            raise UserError(f"{path}: {name} is '{str(wrong.iloc[0])[:60]}', not a number: the table is damaged")
+    for name in names if len(table) else ():
+        cells = table[name]
+        # pandas leaves a column as texts where a number has too many digits, or where all cells are "True".
+        if cells.dtype.kind not in "iuf":
+            table[name] = pd.to_numeric(cells.astype(str), errors="coerce").astype(float)
+        missing = ~(table[name] % 1 == 0) if name == "run" else table[name].isna() & cells.notna()
+        if missing.any():
+            wrong = str(cells[missing].iloc[0])[:60]
+            raise UserError(f"{path}: {name} is '{wrong}', not a number: the table is damaged")
 
 
 def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
@@ -170,9 +183,11 @@ def _read(path: Path, columns: list[str] | None = None, types: Mapping[str, Any]
     """The complete lines of a table, with these columns or all. Errors: UserError where it cannot be read."""
     try:
         lines = io.TextIOWrapper(io.BytesIO(complete_lines(files.read_bytes(path))), encoding="utf-8")
-        return pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=types, usecols=columns)
+        table = pd.read_csv(lines, keep_default_na=False, na_values=["", "nan"], dtype=types, usecols=columns)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         # pandas' parser errors are ValueErrors.
-        raise UserError(f"{path}: cannot be read as a table of bnbench: {error}") from None
+        raise UserError(f"{path}: cannot be read as a table of bnbench: {' '.join(str(error).split())}") from None
+    check_columns(table.columns, path)
+    return table

@@ -104,6 +104,8 @@ def continuable(
         readings = checkpoint.readings.items()
         return (
             run_id in checkpoint.run_ids
+            # The epoch of a stranger's checkpoint may be any number.
+            and len(until_then(METRICS)) == checkpoint.epoch
             and sorted(until_then(METRICS)) == list(range(1, checkpoint.epoch + 1))
             and all(len(until_then(name)) == rows[run_id] for name, rows in readings if name in epochs)
         )

@@ -31,7 +31,7 @@ from runner.storage.resume import (
 )
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
 from runner.storage.stacks import Stacks
-from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, number_in, read_rows
+from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, distinct, number_in, read_rows
 from runner.storage.weights import delete_weights, write_weights
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -125,7 +125,7 @@ class Store:
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
-        self.stacks = stacks.read(self.folder)
+        self.stacks = self._recorded_stacks()
         together = [job.runs for job in self.stacks.jobs]
         finished = finished_runs(self.folder, self.number, retry, save_weights, together, self.log)
         if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
@@ -141,7 +141,7 @@ class Store:
         last_epoch |= {run_id: found.epoch for run_id, found in continued.items()}
         for name, header in headers.items():
             path, kept = self.folder / name, finished if name == RUNS else last_epoch
-            rows = [row for row in read_rows(path) if row["run_id"] in kept]
+            rows = distinct(row for row in read_rows(path) if row["run_id"] in kept)
             if name != RUNS:
                 rows = [row for row in rows if number_in(row, "epoch", path) <= last_epoch[row["run_id"]]]
             if name in self._counts:
@@ -152,6 +152,11 @@ class Store:
         files.write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
+
+    def _recorded_stacks(self) -> Stacks:
+        if not files.exists(self.folder / STACKS):
+            self.log(f"{STACKS} is missing: which runs train together is decided anew")
+        return stacks.read(self.folder)
 
     def expect_again(self, run_ids: Collection[str]) -> None:
         """These finished runs will train again, with their stacks. The table keeps its rows, and compares the new ones.

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, AnyStr, get_args
 
@@ -42,6 +42,9 @@ COUNTS = {METRICS: "epochs_trained", CURVES: "curve_rows", PROBES: "probe_rows"}
 
 ADDED = {"trained_as": "", "curve_rows": None, "probe_rows": None, "code_hash": "", **LATER}
 """The columns that older tables lack, with the value that they have there."""
+
+MOST = 1e15
+"""No count of anything and no number of seconds is larger."""
 
 _REMEDY = "remove the damaged rows and resume, or use --fresh"
 
@@ -88,8 +91,8 @@ def parse(text: str, path: Path, header: Sequence[str] = ()) -> tuple[Sequence[s
     rows = []
     try:
         header = header or next(reader, [])
-        if header and path.name in FIELDS and "run_id" not in header:
-            raise UserError(f"{path}: not a table of bnbench: it has no run_id")
+        if header:
+            check_columns(header, path)
         for cells in filter(None, reader):
             if len(cells) != len(header):
                 damage = f"line {reader.line_num} has {len(cells)} cells, not {len(header)}"
@@ -100,6 +103,14 @@ def parse(text: str, path: Path, header: Sequence[str] = ()) -> tuple[Sequence[s
     return header, rows
 
 
+def check_columns(columns: Collection[str], path: Path) -> None:
+    """Errors: UserError where a table lacks a column that every bnbench writes."""
+    if missing := sorted(
+        {*FIELDS.get(path.name, ()), *(["run_id"] if path.name in FIELDS else [])} - {*columns, *ADDED}
+    ):
+        raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The table's complete rows as text. Errors: UserError where the table cannot be read, or is damaged."""
     if not files.exists(path):
@@ -107,22 +118,42 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return parse(files.read_text(path), path)[1]
 
 
+def distinct(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Each row once. A line that is in a table twice was not written twice: its durations have too many digits."""
+    return list({tuple(row.values()): row for row in rows}.values())
+
+
 def rows_per_run(path: Path) -> Counter[str]:
-    """Run id → how many rows a table has of the run. The id is a row's last cell."""
+    """Run id → how many different rows a table has of the run. The id is a row's last cell."""
     lines = complete_lines(files.read_text(path)).split("\n") if files.exists(path) else []
-    return Counter(line.rpartition(",")[2].strip() for line in lines[1:-1])
+    return Counter(line.rpartition(",")[2].strip() for line in set(lines[1:-1]))
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
-    """A cell that must be a number. Errors: UserError where it is not, which means that the table is damaged."""
+    """A cell that must be a count or a duration: from 0 to 10^15.
+
+    Errors: UserError where it is not, which means that the table is damaged.
+    """
     try:
         number = float(row[name])
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        damage = f"{name} of run {row['run'][:60]} is '{row[name][:60]}', not a number"
-        raise UserError(f"{path}: the table is damaged: {damage}; {_REMEDY}")
+    if not 0 <= number <= MOST:
+        raise _damaged_cell(row, name, path)
     return number
+
+
+def measure_in(row: Mapping[str, Any], name: str, path: Path) -> float:
+    """A loss or an accuracy. It may be missing or not finite. Errors: those of `number_in`."""
+    try:
+        return float(row[name] or "nan")
+    except ValueError:
+        raise _damaged_cell(row, name, path) from None
+
+
+def _damaged_cell(row: Mapping[str, Any], name: str, path: Path) -> UserError:
+    damage = f"{name} of run {row['run'][:60]} is '{row[name][:60]}', not a number"
+    return UserError(f"{path}: the table is damaged: {damage}; {_REMEDY}")
 
 
 def check_status(status: str, path: Path) -> None:

@@ -24,6 +24,9 @@ from runner.training.settings import autocast
 
 CPU = torch.device("cpu")
 
+OUTCOMES = (*rows.MEASURES, "test_loss", "test_accuracy")
+"""The numbers of a run's row that are shown."""
+
 ARRAYS = ("running_mean", "batch_mean", "running_var", "batch_var", "gamma", "beta")
 """What can be known of a norm layer, feature by feature."""
 
@@ -83,9 +86,9 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     """
     sweep = reader.load(config_file(folder))
     row = _row(folder, sweep, run)
-    spec = next(spec for spec in sweep.runs if spec.run_id == row["run_id"])
+    number, spec = next(found for found in enumerate(sweep.runs, 1) if found[1].run_id == row["run_id"])
     remarks = _code_changes(folder, sweep)
-    network = _network(folder, spec, row["run"])
+    network = _network(folder, spec, number)
     batch: Tensor | None = None
     try:
         kept = spec.trainset, spec.validate_on, spec.train_samples
@@ -96,7 +99,7 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     layers, norms, unsaved = _look(network, spec, batch)
     return Inspection(
         folder=folder,
-        run=int(row["run"]),
+        run=number,
         run_id=spec.run_id,
         parameters=spec.parameters,
         grid_keys=sweep.grid_keys,
@@ -110,7 +113,7 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
 
 
 def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
-    """The run's row of runs.csv. Errors: UserError where there is none, or the run has no final weights."""
+    """The run's row of runs.csv. Errors: UserError where there is none, or a damaged one, or no final weights."""
     run_ids = {str(number): spec.run_id for number, spec in enumerate(sweep.runs, 1)}
     run_id = run_ids.get(run, run)
     if run_id not in run_ids.values():
@@ -126,10 +129,13 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
     if row["status"] in rows.FAILED:
         reason = f"its status is {row['status']}: {row['error']} (more in {folder / LOG})"
         raise UserError(f"{here} has no weights, {reason}; {command} --retry trains it again")
+    tables.check_status(row["status"], folder / RUNS)
+    for name in OUTCOMES:
+        tables.measure_in(row, name, folder / RUNS)
     return row
 
 
-def _network(folder: Path, spec: RunSpec, run: str) -> nn.Module:
+def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
     """The run's network with its saved weights. Errors: UserError where there is none, or the weights do not fit."""
     if spec.run_id not in weights.saved(folder):
         options = f"--out {folder.resolve().parent} --resume --set save_weights=true"

@@ -17,14 +17,15 @@ from runner.monitoring.eta import makespan
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
 
-MEASURED = """\
-run,epoch,train_loss,epoch_duration,run_duration,network,network.width,seed,lr,device,run_id
-1,1,0.5,1.0,1.5,slow,8,0,0.1,cpu,a
-1,2,0.5,1.0,60.0,slow,8,0,0.1,cpu,a
-2,1,0.5,1.0,50.0,slow,8,1,0.2,cpu,b
-3,1,0.5,1.0,20.0,slow,8,2,0.1,cpu,c
-4,1,0.5,1.0,5.0,quick,8,0,0.1,cpu,d
-5,1,0.5,1.0,5.0,,,,,,
+COLUMNS = "run,epoch,step,train_loss,train_accuracy,valid_loss,valid_accuracy,epoch_duration,run_duration"
+MEASURED = f"""\
+{COLUMNS},network,network.width,seed,lr,device,run_id
+1,1,9,0.5,,,,1.0,1.5,slow,8,0,0.1,cpu,a
+1,2,9,0.5,,,,1.0,60.0,slow,8,0,0.1,cpu,a
+2,1,9,0.5,,,,1.0,50.0,slow,8,1,0.2,cpu,b
+3,1,9,0.5,,,,1.0,20.0,slow,8,2,0.1,cpu,c
+4,1,9,0.5,,,,1.0,5.0,quick,8,0,0.1,cpu,d
+5,1,9,0.5,,,,1.0,5.0,,,,,,
 """
 PLUGIN = """\
 from runner import network

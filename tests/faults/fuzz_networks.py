@@ -182,7 +182,7 @@ def plugin(seed: int) -> tuple[str, list[str]]:
     return TEMPLATE.format(**{place: deep[place].join(own or ["pass"]) for place, own in chosen.items()}), lines
 
 
-def in_child(work: Callable[[], Any], folder: Path) -> Any:
+def in_child(work: Callable[[], Any], folder: Path, seconds: int = SECONDS) -> Any:
     """What `work` returns in a forked process; a text where it did not end as it should."""
     answer = folder / "answer"
     answer.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def in_child(work: Callable[[], Any], folder: Path) -> Any:
         with Path(os.devnull).open("r+") as nothing:
             for descriptor in (0, 1, 2):
                 os.dup2(nothing.fileno(), descriptor)
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         try:
             found = work()
         except BaseException as error:

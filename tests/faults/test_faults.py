@@ -77,6 +77,11 @@ def test_no_config_and_no_command_line_is_a_traceback(cases: int) -> None:
     assert ", 0 failures" in script("fuzz_configs", cases)
 
 
+@pytest.mark.parametrize("cases", [5, pytest.param(4000, marks=pytest.mark.faults)])
+def test_no_results_folder_is_a_traceback_a_lost_file_or_a_silent_other_table(cases: int) -> None:
+    assert ", 0 failures" in script("fuzz_folders", cases)
+
+
 # One bad run among good ones
 
 ZOO = """\

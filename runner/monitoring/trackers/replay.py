@@ -14,7 +14,7 @@ from runner.errors import UserError
 from runner.monitoring.trackers.tracker import Opener, TrackedRun, TrackedSweep, in_short, opened, without_empty
 from runner.storage.folder import CURVES, METRICS, PROBES, RUNS, sole_writer
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunEvent, RunResult
-from runner.storage.tables import read_rows
+from runner.storage.tables import number_in, read_rows
 
 if TYPE_CHECKING:
     from runner.storage.results import Results
@@ -33,7 +33,7 @@ def events(folder: Path) -> Iterator[RunEvent]:
     epoch_reader, result_reader = TypeAdapter(EpochRow), TypeAdapter(RunResult)
     curve_reader, probe_reader = TypeAdapter(CurveRow), TypeAdapter(ProbeRow)
     tables = {name: _by_run(folder / name) for name in (METRICS, RUNS, CURVES, PROBES)}
-    for run_id in _numbers(tables):
+    for run_id in _numbers(tables, folder):
         epochs = [_read(epoch_reader, row, folder / METRICS) for row in tables[METRICS][run_id]]
         rows: list[EpochRow | CurveRow | ProbeRow] = [
             *(_read(curve_reader, row, folder / CURVES) for row in tables[CURVES][run_id]),
@@ -50,7 +50,7 @@ def tracked(results: Results, output: Path | None = None) -> TrackedSweep:
     """A sweep that was trained, as a tracker sees it: the runs that have a row."""
     tables = {name: _by_run(results.folder / name) for name in (METRICS, RUNS)}
     runs = {}
-    for run_id, number in _numbers(tables).items():
+    for run_id, number in _numbers(tables, results.folder).items():
         row = (tables[METRICS][run_id] or tables[RUNS][run_id])[0]
         # An older table lacks the parameters that were added since.
         parameters = {name: row[name] for name in results.parameters if name in row}
@@ -83,10 +83,13 @@ def _by_run(path: Path) -> Table:
     return table
 
 
-def _numbers(tables: Mapping[str, Table]) -> dict[str, int]:
+def _numbers(tables: Mapping[str, Table], folder: Path) -> dict[str, int]:
     """Run id → number, by number, of the runs with an epoch or a result. Runs that have only readings are left out."""
-    rows = {**tables[METRICS], **tables[RUNS]}
-    numbers = {run_id: int(rows_of_run[0]["run"]) for run_id, rows_of_run in rows.items()}
+    numbers = {
+        run_id: int(number_in(rows[0], "run", folder / name))
+        for name in (METRICS, RUNS)
+        for run_id, rows in tables[name].items()
+    }
     return dict(sorted(numbers.items(), key=lambda pair: pair[1]))
 
 
