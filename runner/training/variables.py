@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.training.learners.dropout import SeededDropout
 from runner.training.learners.learner import attributes, is_plain, named_tensors
 from runner.training.sources import loaded_modules
 
@@ -87,9 +88,11 @@ def outside_checkpoints(networks: Iterable[nn.Module]) -> dict[str, str]:
         layers = dict(network.named_modules())
         known = {id(layer): f"layer '{name}'" for name, layer in layers.items()}
         known |= {id(tensor): name for name, tensor in named_tensors(network)}
+        # A seeded dropout has its keys, which follow from seed, epoch and step.
         others = {
             f"attribute {key} of layer '{name}'": value
             for name, layer in layers.items()
+            if not isinstance(layer, SeededDropout)
             for key, value in attributes(layer).items()
             if not is_plain(value)
         }

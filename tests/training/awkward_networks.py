@@ -1,6 +1,7 @@
 # mypy: ignore-errors
 """Awkward networks that a user may write, as a plugin. `awkward_...` are correct, `nasty_...` change the process."""
 
+import functools
 import gc
 import os
 import random
@@ -159,6 +160,41 @@ class Cooling(Small):
         return super().forward(images) / self.temperature
 
 
+class Private(Small):
+    """A warm-up that is counted in a private number, and a buffer that is gone after the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps = 0
+        self.register_buffer("start", torch.ones(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._steps += self.training
+        if self.start is not None:
+            self.start = None
+        return super().forward(images) * min(1.0, self._steps / 20)
+
+
+class Ordinary(Small):
+    """What many networks have: lists of layers, a bound method, a size that is known later, a generator."""
+
+    generator = torch.Generator().manual_seed(0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [self.first, self.last]
+        self.all = list(self.parameters())
+        self.scale = functools.partial(self._scaled, 0.5)
+        self.size = None
+
+    def _scaled(self, factor: float, logits: Tensor) -> Tensor:
+        return logits * factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.size = images.shape[1]
+        return self.scale(super().forward(images))
+
+
 class Noisy(Small):
     """Noise from three generators, in the weights and in each step."""
 
@@ -198,6 +234,8 @@ register("awkward_growing", Growing)
 register("awkward_tied", Tied)
 register("awkward_cooling", Cooling)
 register("awkward_noisy", Noisy)
+register("awkward_private", Private)
+register("awkward_ordinary", Ordinary)
 register("awkward_in_place", InPlace)
 register("awkward_out_of_place", OutOfPlace)
 

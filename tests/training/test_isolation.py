@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.process import process
 from runner.execution.executors.server import Server
 from runner.storage.rows import Note, RunResult
+from runner.training.data.preprocessing import ChangedDataError, check_unchanged, prepare
 from runner.training.networks import SpoiledProcessError
 from runner.training.options import TrainingOptions
 from runner.training.train import train
 from tests.training.awkward import AWKWARD, NASTY, PLUGIN, RUN, train_all, values
+
+Write = Callable[[str, str], Path]
 
 registry.load_plugins()
 REGISTERED = sorted(registry.network)
@@ -119,3 +123,39 @@ def test_probes_change_nothing() -> None:
 def test_inline_the_sweep_stops_before_a_job_that_may_be_wrong(tmp_path: Path) -> None:
     with pytest.raises(SpoiledProcessError, match="the network changed COUNTED of "):
         list(train(Job((run_of("nasty_variable"),)), TrainingOptions(tmp_path)))
+
+
+def test_what_a_late_import_adds_to_torch_stays_and_is_named(write: Write) -> None:
+    write("tensor_methods_16.py", "import torch\ndef squash(x): return x.tanh()\ntorch.Tensor.squash_16 = squash\n")
+    text = (
+        "import sys, torch\nfrom torch import nn\nfrom runner.registry import network\n"
+        "class Squashed(nn.Linear):\n    def forward(self, x): return super().forward(x.flatten(1).squash_16())\n"
+        "@network('late')\ndef late():\n    sys.path.insert(0, {!r})\n    import tensor_methods_16\n"
+        "    return Squashed(784, 10)\n"
+    )
+    plugin = write("late.py", "")
+    plugin.write_text(text.format(str(plugin.parent)))
+    registry.load_plugins((str(plugin),))
+    with pytest.raises(SpoiledProcessError, match=r"a module that the network imported changed Tensor\.squash_16"):
+        train_all(run_of("late"))
+    assert [event.status for event in train_all(run_of("late")) if isinstance(event, RunResult)] == ["ok"]
+    del torch.Tensor.squash_16  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: images.neg_(),
+        lambda images: images.copy_(images.flip(3)),
+        lambda images: images.copy_(images.flip(0)),
+        lambda images: images[7, 0, 14, 15].add_(1e-6),
+        lambda images: images.clamp_(min=0),
+    ],
+    ids=["signs", "mirrored", "exchanged", "one pixel", "ReLU"],
+)
+def test_a_change_of_the_data_is_seen(change: Callable[[torch.Tensor], object]) -> None:
+    data = prepare("digits", Path(), "normal", "held_out", None, torch.device("cpu"))
+    check_unchanged(data)
+    change(data.train.images)
+    with pytest.raises(ChangedDataError):
+        check_unchanged(data)

@@ -19,6 +19,8 @@ from tests.training.awkward import AWKWARD, PLUGIN, RUN, train_all, values
 
 registry.load_plugins()
 KEEPING = """
+from collections import defaultdict
+import torch
 from torch import nn
 from runner.registry import network
 
@@ -32,6 +34,24 @@ class Keeping(nn.Sequential):
     def forward(self, images):
         self.seen.append(len(images))
         return super().forward(images)
+
+class Averaging(Keeping):
+    def forward(self, images):
+        self.seen = self.seen * 0.9 + images.mean()
+        return nn.Sequential.forward(self, images)
+
+class Counting(Keeping):
+    def forward(self, images):
+        self.seen["steps"] += 1
+        return nn.Sequential.forward(self, images)
+
+@network("keeping_a_tensor")
+def a_tensor():
+    return Averaging(torch.ones(1))
+
+@network("keeping_a_counter")
+def a_counter():
+    return Counting(defaultdict(lambda: 0))
 
 @network("keeping_a_list")
 def a_list():
@@ -101,7 +121,12 @@ def test_a_run_leaves_its_stack_and_returns(network: str, optimizer: dict[str, A
 
 @pytest.mark.parametrize(
     ("network", "kept"),
-    [("keeping_a_list", "attribute seen of layer ''"), ("keeping_a_variable", "SEEN of ")],
+    [
+        ("keeping_a_list", "attribute seen of layer ''"),
+        ("keeping_a_variable", "SEEN of "),
+        ("keeping_a_tensor", "attribute seen of layer ''"),
+        ("keeping_a_counter", "attribute seen of layer ''"),
+    ],
 )
 def test_a_run_that_keeps_something_elsewhere_has_no_checkpoint_and_says_so(
     network: str, kept: str, tmp_path: Path

@@ -58,10 +58,10 @@ def prepare(
 
 
 def checksums(data: RunData) -> tuple[Tensor, ...]:
-    """A number for each sample's image and each label, which changes when the sample changes.
+    """A number for each sample's image and each label, which hardly any change of the sample leaves as it is.
 
-    It is a weighted sum of the bits, modulo 2⁶⁴. The weights differ, so a sample that is mirrored has another
-    number. They are odd, so that no bit is lost.
+    It is a weighted sum of the bits, modulo 2⁶⁴. The weights differ, so a sample that is mirrored has another number.
+    It finds accidents, and no attack: an even number of signs can change unseen, if no other pixel changes.
     """
     splits = [split for split in (data.train, data.valid, data.test, data.raw_train) if split]
     return tuple(_weighted_sums(tensor) for split in splits for tensor in (split.images, split.labels))
@@ -71,6 +71,7 @@ def _weighted_sums(tensor: Tensor) -> Tensor:
     rows = tensor.reshape(len(tensor), -1)
     fits = rows.shape[1] * rows.element_size() % 8 == 0
     bits = rows.view(torch.int64) if fits else rows.view(torch.uint8).long()
+    # Odd weights: an even one would lose the highest bit.
     weights = torch.arange(bits.shape[1], device=bits.device) * 0x2545F4914F6CDD1D * 2 + 1
     if bits.is_cuda:
         # CUDA has no product of integer matrices.
