@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values, finite
 
@@ -71,18 +71,19 @@ def _t_interval(estimate: float, variance: float, freedom: float) -> Interval:
 def wilson_interval(count: int, n: int) -> Interval:
     """The share count/n with Wilson's score interval (Wilson 1927). It stays within 0 … 1 and never has zero width.
 
+    (statsmodels' `proportion_confint` gives the same, but takes half a second to import. Every comparison has shares.)
     Errors: ValueError unless 0 ≤ count ≤ n and n ≥ 1.
 
     >>> interval = wilson_interval(0, 10)
     >>> interval.estimate, round(interval.high, 3)
     (0.0, 0.278)
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"{count} of {n} is not a share")
-    low, high = proportion_confint(count, n, alpha=ALPHA, method="wilson")
-    return Interval(count / n, float(low), float(high))
+    share, z2 = count / n, float(ndtri(1 - ALPHA / 2)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def mean_band(values: Values) -> tuple[Values, Values, Values]:

@@ -156,7 +156,9 @@ def benjamini_hochberg(p: Values) -> Values:
 
 def adjusted(p: Sequence[float | None], adjust: Callable[[Values], Values]) -> list[float | None]:
     """p-values adjusted by `adjust`. None stands for a test that was not made, and stays None."""
-    values = iter(adjust(np.array([value for value in p if value is not None])).tolist())
+    known = [value for value in p if value is not None]
+    # One p-value stays as it is. (scipy.stats takes half a second to import.)
+    values = iter(adjust(np.array(known)).tolist() if len(known) > 1 else known)
     return [None if value is None else next(values) for value in p]
 
 
