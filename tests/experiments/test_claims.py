@@ -21,7 +21,7 @@ from runner.config.sweep import Sweep
 from runner.execution.driver import run_sweeps
 from runner.execution.options import Options
 from runner.storage.results import Results
-from runner.storage.tables import RUN_FIELDS
+from runner.storage.tables import FIELDS, RUN_FIELDS
 
 SEEDS = 4
 
@@ -126,7 +126,7 @@ def test_accuracy_is_compared_at_the_lowest_loss_both_reach(tmp_path: Path) -> N
     table = pd.DataFrame(rows)
     results = replace(results, metrics=table.drop(columns="eval_train_loss"))
     probes = table.melt(["run", "step"], ["eval_train_loss"], "measure").assign(layer="")
-    probes.to_csv(tmp_path / "probes.csv", index=False)
+    write_readings(probes, tmp_path / "probes.csv")
     # Both reach a loss of 0.2: batch norm at its last epoch, the other half-way between its second and third.
     assert claim.measure(results) == pytest.approx(np.full(SEEDS, 100 * (0.9 - 0.75)))
 
@@ -151,6 +151,12 @@ def test_claims_run_end_to_end(tmp_path: Path) -> None:
 # A world made by hand
 
 
+def write_readings(table: pd.DataFrame, path: Path) -> None:
+    """With 0 in the columns that no claim reads."""
+    columns = [*FIELDS[path.name], "run_id"]
+    table.reindex(columns=columns).fillna(dict.fromkeys(set(columns) - set(table), 0)).to_csv(path, index=False)
+
+
 def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
     """The claim's own sweep as tables: arms alike, or batch norm with every virtue it is said to have."""
     sweep = config.load(claim.config, (f"grid.seed={{range: {SEEDS}}}",))
@@ -162,8 +168,8 @@ def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
         metrics += [{"run": number, **row} for row in _epochs(run, fact)]
         curves += [{"run": number, **row, "run_id": run.run_id} for row in _readings(run, fact)]
         probes += [{"run": number, **row, "run_id": run.run_id} for row in _probes(fact)]
-    pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
-    pd.DataFrame(probes).to_csv(folder / "probes.csv", index=False)
+    write_readings(pd.DataFrame(curves), folder / "curves.csv")
+    write_readings(pd.DataFrame(probes), folder / "probes.csv")
     facts_table = pd.DataFrame(
         {
             "run": range(1, len(facts) + 1),
