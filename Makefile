@@ -28,6 +28,9 @@ check: $(TESTS)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
+# Forks want no threads.
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: export OPENBLAS_NUM_THREADS = 1
 fuzz: $(TESTS)
 	$(BIN)/python -m tests.faults.fuzz_networks 60
 	$(BIN)/python -m tests.faults.fuzz_configs 1000
