@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from runner import registry
 from runner.interfaces.cli.main import main
+from runner.training import isolation
 from runner.training.kernels.library import Library, library
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _registered() -> None:
     registry.load_plugins()
+
+
+@pytest.fixture(autouse=True)
+def _left_behind() -> Iterator[None]:
+    """What a test's networks leave behind is a matter of this test."""
+    yield
+    isolation.left_behind.clear()
 
 
 @pytest.fixture(scope="session")

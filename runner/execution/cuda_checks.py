@@ -66,5 +66,5 @@ def _different(runs: Iterable[RunSpec]) -> Iterable[RunSpec]:
 
 def _findings(run: RunSpec, data: DataSet) -> list[Finding]:
     few = data.train[:SAMPLES]
-    with isolated([]):
+    with isolated():
         return findings(build_network(run), few.images.float() / 255, few.labels)

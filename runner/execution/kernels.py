@@ -84,6 +84,6 @@ def _programs(runs: Iterable[RunSpec], kernels: Kernels) -> dict[str, Program | 
         fits = not run.on_cuda and fits_native(run, resolve_device(run.device).type)
         if fits and name not in found:
             found[name] = None
-            with suppress(Exception, SystemExit), isolated([]):
+            with suppress(Exception, SystemExit), isolated():
                 found[name] = program(build_network(run), library(kernels))
     return found

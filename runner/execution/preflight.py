@@ -79,7 +79,7 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
 def _refuses_one_sample(run: RunSpec, root: Path) -> bool:
     sample = load(run.dataset, root).train.images[:1].float()
     try:
-        with isolated([]), torch.no_grad():
+        with isolated(), torch.no_grad():
             build_network(run).train()(sample)
     except ValueError as error:
         return "more than 1 value per channel" in described(error)

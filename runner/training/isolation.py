@@ -20,6 +20,7 @@ import numpy
 import torch
 from torch import nn
 
+from runner.training.networks import SpoiledProcessError
 from runner.training.variables import clear_caches, differing, plugin_variables
 
 backends: Any = torch.backends
@@ -146,15 +147,24 @@ _HOOKS = [
 """torch's hooks for all modules and all optimizers. (torch has no public way to list them.)"""
 
 
-@contextmanager
-def isolated(left: list[str]) -> Iterator[None]:
-    """Set back, after the block, what it has changed for the whole process. Add to `left` what is not set back.
+left_behind: list[str] = []
+"""What networks have changed for the whole process, and what was not set back."""
 
-    >>> left = []
-    >>> with isolated(left):
+
+def raise_if_spoiled() -> None:
+    """Errors: SpoiledProcessError where networks have left something behind in this process."""
+    if left_behind:
+        raise SpoiledProcessError("; ".join(dict.fromkeys(left_behind)))
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Set back, after the block, what it has changed for the whole process. Add to `left_behind` what is not set back.
+
+    >>> with isolated():
     ...     torch.set_default_dtype(torch.float64)
     ...     torch.relu = torch.tanh
-    >>> torch.get_default_dtype(), float(torch.relu(torch.tensor(2.0))), left
+    >>> torch.get_default_dtype(), float(torch.relu(torch.tensor(2.0))), left_behind
     (torch.float32, 2.0, [])
     """
     settings = [setting.get() for setting in SETTINGS]
@@ -168,18 +178,18 @@ def isolated(left: list[str]) -> Iterator[None]:
         late = sys.modules.keys() - modules
         for owner, names in zip(PATCHABLE, patchable, strict=True):
             for name in _restore_names(owner, names, late):
-                left.append(f"a module that the network imported changed {owner.__name__}.{name}")
+                left_behind.append(f"a module that the network imported changed {owner.__name__}.{name}")
         for own, earlier in zip(_HOOKS, hooks, strict=True):
             if own != earlier:
                 own.clear()
                 own.update(earlier)
         for setting, value in zip(SETTINGS, settings, strict=True):
             if not _restored(setting, value):
-                left.append(f"{setting.name} cannot be set back")
+                left_behind.append(f"{setting.name} cannot be set back")
         if _modes() != modes:
-            left.append("a mode of torch has not ended")
+            left_behind.append("a mode of torch has not ended")
         clear_caches()
-        left.extend(f"the network changed {name}" for name in differing(variables, plugin_variables()))
+        left_behind.extend(f"the network changed {name}" for name in differing(variables, plugin_variables()))
 
 
 def _restored(setting: Setting, value: Any) -> bool:

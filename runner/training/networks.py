@@ -28,13 +28,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 class SpoiledProcessError(UserError):
-    """This process must not train further runs. It is raised after the results of all runs of its task.
+    """This process must not train further runs.
 
     `reason` says why, such as "'cuda' has failed: ...". With the executor `process`, a new worker takes the next task.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no job can train in this process any more: {reason}; --executor process takes a new process")
+        remedy = "--executor process would start a new one"
+        super().__init__(f"this process must not train further runs, because {reason}; {remedy}")
         self.reason = reason
 
 

@@ -12,7 +12,7 @@ from runner.errors import UserError, described, strict
 from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint, EpochRow, Event, Note, RunResult, Shortfall, Status
 from runner.training.data.preprocessing import ChangedDataError, check_unchanged, data_of
-from runner.training.isolation import isolated
+from runner.training.isolation import isolated, raise_if_spoiled
 from runner.training.learners.learner import out_of_memory
 from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
 from runner.training.networks import SpoiledProcessError, raise_if_lost, resolve_device
@@ -37,7 +37,7 @@ def train(job: Job, options: TrainingOptions, checkpoint: Path | None = None) ->
     A stack that runs out of memory is halved. If it fails for another reason, its runs train alone. A `Shortfall` says
     so in both cases. No event is yielded twice. All runs continue from `checkpoint`, or begin at the start where there
     is none.
-    Errors: SpoiledProcessError, after the results of all runs, where this process cannot use its GPU any more.
+    Errors: SpoiledProcessError, after the results of all runs, where this process must not train further runs.
 
     >>> run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
     >>> row, result = train(Job((run,)), TrainingOptions())
@@ -62,22 +62,20 @@ class _Training:
         # the text of a stack's error that is no lack of memory, until a run fails alone, too. (The error itself would
         # keep the stack in memory.)
         self.fault = ""
-        # what the networks have changed for the whole process, and what cannot be taken back
-        self.left_behind: list[str] = []
 
     def events(self) -> Iterator[Event]:
         while self.waiting:
             part = self.waiting.pop()
             self.repeats.start_over(part.run_ids)
             try:
+                raise_if_spoiled()
                 yield from self._attempt(part)
             except StackFaultError:
                 raise
             except (Exception, SystemExit) as error:
                 # SystemExit: a network that calls sys.exit() is a failed run, too.
                 yield from self._failed(part, error)
-        if self.left_behind:
-            raise SpoiledProcessError("; ".join(dict.fromkeys(self.left_behind)))
+        raise_if_spoiled()
 
     def _attempt(self, part: Job) -> Iterator[Event]:
         """Train runs together. Yield the events that no earlier attempt has reported."""
@@ -97,7 +95,7 @@ class _Training:
                 yield event
 
     def _loop_events(self, part: Job) -> Iterator[LoopEvent]:
-        with isolated(self.left_behind), settings_of(part.runs[0]):
+        with isolated(), settings_of(part.runs[0]):
             yield from TrainingLoop(part, self.options, self.saved).events()
 
     def _row_values(self, run_id: str) -> list[list[object]]:
@@ -113,7 +111,7 @@ class _Training:
     def _failed(self, part: Job, error: Exception | SystemExit) -> Iterator[Event]:
         """Go on with what is left of a part: train it as smaller parts, or report that its run has failed.
 
-        Errors: SpoiledProcessError where CUDA has failed. Then the results of all runs that are left come first.
+        Errors: SpoiledProcessError where this process must not train further runs. Then all runs that are left fail.
         """
         run = part.runs[0]
         # The network may have changed the data before it failed. Then this reads them anew.
@@ -121,6 +119,7 @@ class _Training:
             check_unchanged(data_of(run, self.options.data_dir, resolve_device(run.device)))
         try:
             raise_if_lost(run)
+            raise_if_spoiled()
         except SpoiledProcessError:
             for run in list(self.left.values()):
                 yield self._failure(run, error)

@@ -10,7 +10,7 @@ from runner.errors import described, strict
 from runner.storage.rows import StackPlan
 from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import BATCH
-from runner.training.isolation import isolated
+from runner.training.isolation import isolated, raise_if_spoiled
 from runner.training.learners.stack_check import bytes_per_run, free_memory, obstacle, other_settings
 from runner.training.learners.tuning import tune
 from runner.training.networks import SpoiledProcessError, build_network, raise_if_lost, resolve_device
@@ -21,14 +21,14 @@ from runner.training.settings import settings_of
 def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
     """Try a trial's runs, and yield what was found out. The trial takes a few seconds at most.
 
-    Errors: SpoiledProcessError where this process cannot use its GPU any more.
+    Errors: SpoiledProcessError where this process must not train further runs.
     """
-    left: list[str] = []
     try:
-        with isolated(left), settings_of(trial.runs[0]):
+        with isolated(), settings_of(trial.runs[0]):
             plan = _plan(trial, options)
-        if left:
-            plan = StackPlan(trial.run_ids, obstacle="; ".join(left))
+        raise_if_spoiled()
+    except SpoiledProcessError as error:
+        plan = StackPlan(trial.run_ids, obstacle=error.reason)
     except (Exception, SystemExit) as error:
         if strict():
             raise RuntimeError("a trial failed") from error
@@ -36,8 +36,7 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
         plan = StackPlan(trial.run_ids, obstacle=f"the trial failed: {message}")
     yield plan
     raise_if_lost(trial.runs[0])
-    if left:
-        raise SpoiledProcessError("; ".join(left))
+    raise_if_spoiled()
 
 
 def _other_networks(trial: Trial) -> Iterator[nn.Module]:

@@ -89,7 +89,7 @@ def test_a_lost_gpu_costs_its_own_job_and_a_new_worker_takes_the_next(plugin: Pa
     assert [result.status for result in found] == ["ok", "failed", "failed", "ok"]
     assert found[1].error == found[2].error == "RuntimeError: CUDA error: device-side assert triggered"
     said = [event.text for event in events if isinstance(event, Note)]
-    assert said == ["a worker process is not used again, because the device is lost"]
+    assert said == ["a new worker process trains the next runs, because the device is lost"]
     first, second = seen(plugin)
     assert first["worker"] != second["worker"]
     assert first["gpu"] == second["gpu"] == "1"
@@ -111,7 +111,7 @@ def test_inline_ends_well_where_the_process_is_lost_after_the_last_job(
     options = TrainingOptions(plugin.parent, (str(plugin),))
     result, note = inline([Job((RUN.changed(network="asserts"),))], Context(options))
     assert results([result])[0].status == "failed"
-    assert note == Note("this process should train nothing more, because the device is lost")
+    assert note == Note("this process must not train further runs, because the device is lost")
 
 
 def test_a_gpu_is_lost_where_synchronising_fails(monkeypatch: pytest.MonkeyPatch) -> None:

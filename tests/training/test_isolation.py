@@ -12,12 +12,16 @@ import torch
 
 from runner import registry
 from runner.config.jobs import Job
+from runner.config.reader import from_mapping
 from runner.config.run_spec import RunSpec
-from runner.execution.executors.executor import Context
+from runner.execution import kernels
+from runner.execution.executors.executor import Context, inline
 from runner.execution.executors.process import process
 from runner.execution.executors.server import Server
-from runner.storage.rows import Note, RunResult
+from runner.storage.rows import Event, Note, RunResult
 from runner.training.data.preprocessing import ChangedDataError, check_unchanged, prepare
+from runner.training.isolation import left_behind
+from runner.training.learners.stack import Stack
 from runner.training.networks import SpoiledProcessError
 from runner.training.options import TrainingOptions
 from runner.training.train import train
@@ -125,6 +129,26 @@ def test_inline_the_sweep_stops_before_a_job_that_may_be_wrong(tmp_path: Path) -
         list(train(Job((run_of("nasty_variable"),)), TrainingOptions(tmp_path)))
 
 
+def test_what_a_check_of_the_driver_leaves_is_not_trained_with() -> None:
+    sweep = from_mapping({"name": "checked", "fixed": {"network": "nasty_variable", "device": "cpu"}})
+    list(kernels.describe(sweep, "native"))
+    with pytest.raises(SpoiledProcessError, match="the network changed COUNTED of "):
+        list(inline([Job((run_of("batch_norm"),))], Context(TrainingOptions())))
+
+
+def test_the_runs_of_a_stack_that_fails_do_not_train_with_what_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no stack today")
+
+    monkeypatch.setattr(Stack, "begin_epoch", fail)
+    runs = tuple(run_of("nasty_variable").changed(seed=seed) for seed in (0, 1))
+    events: list[Event] = []
+    with pytest.raises(SpoiledProcessError, match="the network changed COUNTED of "):
+        events.extend(train(Job(runs, "grouped"), TrainingOptions()))
+    results = [(event.status, event.error) for event in events if isinstance(event, RunResult)]
+    assert results == [("failed", "RuntimeError: no stack today")] * 2
+
+
 def test_what_a_late_import_adds_to_torch_stays_and_is_named(write: Write) -> None:
     write("tensor_methods_16.py", "import torch\ndef squash(x): return x.tanh()\ntorch.Tensor.squash_16 = squash\n")
     text = (
@@ -138,6 +162,7 @@ def test_what_a_late_import_adds_to_torch_stays_and_is_named(write: Write) -> No
     registry.load_plugins((str(plugin),))
     with pytest.raises(SpoiledProcessError, match=r"a module that the network imported changed Tensor\.squash_16"):
         train_all(run_of("late"))
+    left_behind.clear()
     assert [event.status for event in train_all(run_of("late")) if isinstance(event, RunResult)] == ["ok"]
     del torch.Tensor.squash_16  # type: ignore[attr-defined]
 

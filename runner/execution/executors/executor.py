@@ -49,16 +49,19 @@ def inline(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
 
     Errors: UserError where runs have a time limit, and where this process must not train the next task.
     """
+    from runner.training.isolation import raise_if_spoiled
     from runner.training.networks import SpoiledProcessError
     from runner.training.train import work
 
     if context.training.run_timeout is not None:
         raise UserError("--run-timeout needs --executor process: inline runs cannot be stopped")
     for task in tasks:
+        # A check before the first task can have spoiled this process.
+        raise_if_spoiled()
         try:
             yield from work(task, context.training, checkpoint_of(task, context.checkpoints))
         except SpoiledProcessError as error:
             if isinstance(task, Trial) or task is not tasks[-1]:
                 raise
             # Nothing else is to be trained.
-            yield Note(f"this process should train nothing more, because {error.reason}")
+            yield Note(f"this process must not train further runs, because {error.reason}")

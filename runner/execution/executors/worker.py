@@ -95,7 +95,7 @@ class Worker:
         elif isinstance(event, Spoiled):
             # Every run of the task has its result.
             self.kill()
-            yield Note(f"a worker process is not used again, because {event.reason}")
+            yield Note(f"a new worker process trains the next runs, because {event.reason}")
         else:
             if isinstance(event, EpochRow) and event.run_id in self.rows:
                 self.rows[event.run_id].append(event)
