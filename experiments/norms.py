@@ -151,6 +151,21 @@ def rms(features: int, dims: int, *, eps: Positive = 1e-5, affine: Flag = True) 
     return RMSNorm2d(features, eps=eps, affine=affine)
 
 
+@norm("weight_standardization")
+def weight_standardization(
+    features: int, dims: int, *, groups: Count = 2, eps: Positive = 1e-5, affine: Flag = True
+) -> nn.Module:
+    """Group normalization after a layer whose weights are standardized (Qiao et al. 2019).
+
+    It is the norm `group`, and the convolution or linear layer before it gets standardized weights:
+    experiments.weight_standardization has the formula.
+    """
+    from experiments.weight_standardization import StandardizedGroupNorm
+
+    checked = group(features, dims, groups=groups, eps=eps, affine=affine)
+    return StandardizedGroupNorm(checked.num_groups, features, eps=eps, affine=affine)
+
+
 @norm("hand_written")
 def hand_written(
     features: int,

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from runner import registry
 from runner.config import grid as grids
 from runner.config.faults import Faults, refusal
-from runner.config.run_spec import PARAMETERS, RunSpec
+from runner.config.run_spec import PARAMETERS, SWAP, RunSpec
 from runner.config.sweep import NAME_RULE, Config, Contrast, Resources
 from runner.config.yaml_source import Path
 from runner.errors import printable, short, unknown
@@ -100,6 +100,21 @@ def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults)
     arguments = {key: _distinct(listed) for key, listed in grids.network_arguments(values).items()}
     for name in _distinct(values.get("network", [])):
         _check_arguments(name, arguments, faults)
+    _check_swap(values, faults)
+
+
+def _check_swap(values: Mapping[str, Sequence[Any]], faults: Faults) -> None:
+    """Check that the norm layers of swap_norm take their arguments, and that there is one if anything else is set."""
+    norms = [name for name in _distinct(values.get("swap_norm", [])) if name in registry.norm]
+    for key in SWAP[1:]:
+        for value in _distinct(values.get(key, [])):
+            if not norms and value != RunSpec.model_fields[key].default:
+                faults.add_for(f"{key} needs a norm layer: set swap_norm, too", key, value)
+    for arguments in _distinct(values.get("swap_norm_args", [])):
+        for key, value in arguments.items():
+            found = (registry.kwarg_fault("norm layer", name, registry.norm[name], key, value) for name in norms)
+            if fault := next(filter(None, found), None):
+                faults.add_for(fault, "swap_norm_args", arguments)
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:

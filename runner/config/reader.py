@@ -158,6 +158,9 @@ def _run(values: grids.Point) -> RunSpec:
         owner, name = (norm, inner) if inner else (factory, key)
         if owner is not None:
             arguments[key] = registry.coerced(owner, name, value)
+    if swapped := registry.norm.get(fields.get("swap_norm", "")):
+        given = fields.get("swap_norm_args", {})
+        fields["swap_norm_args"] = {key: registry.coerced(swapped, key, value) for key, value in given.items()}
     for name in ("weight_decay", "momentum"):
         if name in fields:
             fields[name] += 0.0  # -0.0 becomes 0.0

@@ -5,9 +5,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 ProbeName = Literal[
     "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
@@ -25,6 +26,21 @@ class Strict(BaseModel, strict=True, extra="forbid", use_attribute_docstrings=Tr
     """A part of a config. The text below a field is its description in the JSON schema."""
 
 
+@with_config(ConfigDict(extra="forbid", strict=True))
+class InsertNorm(TypedDict):
+    """After which layers norm layers are put: after each layer of these kinds that the network calls.
+
+    `skip_last` leaves out the network's last layer, whose outputs are the logits.
+    """
+
+    after: Annotated[list[Literal["Conv1d", "Conv2d", "Conv3d", "Linear"]], Field(min_length=1)]
+    skip_last: bool
+
+
+def _with_default(value: Any) -> Any:
+    return {"skip_last": True, **value} if isinstance(value, dict) else value
+
+
 class RunSpec(Strict, frozen=True):
     """One point of a sweep. The fields, their types and their limits are the schema of `fixed:` and `grid:`.
 
@@ -38,6 +54,14 @@ class RunSpec(Strict, frozen=True):
     network: str
     """A registered network; `bnbench networks` lists them."""
     network_args: Mapping[str, Any] = Field({}, exclude=True)
+    swap_norm: str = "keep"
+    """keep, or the norm layer that replaces every norm layer of the network; bnbench networks lenet lists them."""
+    swap_norm_args: Mapping[str, Any] = Field({})
+    """Arguments of the norm layer that swap_norm names, such as {groups: 4}."""
+    swap_norm_bias: bool = True
+    """With swap_norm none, a layer that has no bias because a norm layer followed receives one that starts at 0."""
+    insert_norm: Annotated[InsertNorm | None, BeforeValidator(_with_default)] = None
+    """Put the norm layer of swap_norm after such layers: {after: [Conv2d, Linear], skip_last: true}."""
     dataset: str = "fashion_mnist"
     """A registered data set; `bnbench datasets` lists them."""
     trainset: Literal["normal", "not_normal", "half"] = "normal"
@@ -133,7 +157,10 @@ PARAMETERS = tuple(name for name in RunSpec.model_fields if name != "network_arg
 
 _canonical = json.JSONEncoder(sort_keys=True, default=list).encode
 
-LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic",)}
+SWAP = ("swap_norm", "swap_norm_args", "swap_norm_bias", "insert_norm")
+"""The parameters that change the norm layers of a finished network."""
+
+LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic", *SWAP)}
 """Run parameters that were added after sweeps were published, with their defaults.
 
 A run's id leaves them out where they have their default, so a parameter that is added here changes no old id. In an

@@ -1,9 +1,10 @@
 """The entries of `fixed:` and `grid:` as lists of checked values."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -103,20 +104,19 @@ def _check_parameter(key: str, value: Any, path: Path, faults: Faults) -> None:
         problem = error.errors()[0]
         faults.add(_refusal(key, problem), (*path, *problem["loc"]))
         return
-    names = {"network": registry.network, "dataset": registry.dataset}.get(key)
-    if names is not None and faults.registered and value not in names:
-        faults.add(unknown(names.kind, value, list(names)), path)
+    names = {"network": registry.network, "dataset": registry.dataset, "swap_norm": registry.norm}.get(key)
+    if names is not None and faults.registered and value not in names and (key, value) != ("swap_norm", "keep"):
+        faults.add(unknown(names.kind, value, ["keep", *names] if key == "swap_norm" else list(names)), path)
 
 
 def _refusal(key: str, problem: ErrorDetails) -> str:
     """The message for a value that is wrong, or a value in a list that is."""
-    field = RunSpec.model_fields[key]
     if problem["type"] == "literal_error":
-        # A list of choices is a tuple of them, of any length.
-        outer = get_args(field.annotation)
-        return unknown(key, problem["input"], get_args(outer[0]) if Ellipsis in outer else outer)
+        return unknown(key, problem["input"], re.findall("'(.*?)'", problem["ctx"]["expected"]))
     if problem["type"] == "string_pattern_mismatch":
-        return f"{key}: allowed: {str(field.description).rstrip('.')}; got {short(problem['input'])}"
+        return (
+            f"{key}: allowed: {str(RunSpec.model_fields[key].description).rstrip('.')}; got {short(problem['input'])}"
+        )
     return refusal(key, problem)
 
 

@@ -84,6 +84,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
+    changes = preflight.norm_changes(sweep)
     runs, save_weights = sweep.runs, sweep.save_weights
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
@@ -105,7 +106,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
-    for line in kernels.shortfalls(runs, options, chosen):
+    # A sweep that is finished is left as it is.
+    for line in (*changes, *kernels.shortfalls(runs, options, chosen)) if len(finished) < len(runs) else ():
         store.log(line)
         if not options.quiet:
             click.echo(line, err=True)

@@ -1,19 +1,21 @@
 """Checks before anything is trained: devices, data files, batches that cannot be trained on, operations on CUDA."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runner.config.run_spec import RunSpec
+from runner.config.run_spec import SWAP, RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError, described
 from runner.execution import cuda_checks
+from runner.storage.tables import cell
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
 from runner.training.isolation import isolated
-from runner.training.networks import build_network, resolve_device
+from runner.training.networks import build_network, change_norms, resolve_device
 
 
 def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | None = None) -> Sweep:
@@ -38,6 +40,28 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
     if faults:
         raise UserError(*faults)
     return sweep.on_device(str(resolve("auto")))
+
+
+def norm_changes(sweep: Sweep) -> list[str]:
+    """What `swap_norm` and `insert_norm` do to the sweep's networks: a sentence for each network and norm layer.
+
+    Errors: UserError where a network has no norm layer that can be replaced, or does not work with the new one.
+    """
+    keys = ("network", "network_args", "dataset", *SWAP)
+    different = {json.dumps([getattr(run, key) for key in keys]): run for run in sweep.runs if run.swap_norm != "keep"}
+    lines, faults = [], []
+    for run in different.values():
+        arguments = "".join(f" {key}={cell(value)}" for key, value in run.network_args.items())
+        title = f"network {run.network}{arguments}, swap_norm {run.swap_norm}"
+        try:
+            with isolated():
+                lines.append(f"{title}: {change_norms(run)}")
+        except (Exception, SystemExit) as error:
+            message = str(error) if isinstance(error, ValueError) else described(error)
+            faults.append(Fault(f"{title}: {message}", sweep.place("swap_norm", run.swap_norm)))
+    if faults:
+        raise UserError(*faults)
+    return lines
 
 
 def _faults(sweep: Sweep, key: str, check_value: Callable[[str], Any]) -> list[Fault]:

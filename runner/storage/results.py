@@ -124,7 +124,7 @@ def _value(parameters: dict[str, Any], name: str) -> Any:
     if name not in parameters:
         return None
     value = parameters[name]
-    return json.dumps(value) if value is None or isinstance(value, list) else value
+    return json.dumps(value) if value is None or isinstance(value, list | dict) else value
 
 
 def _metrics(path: Path, whole: bool) -> pd.DataFrame:

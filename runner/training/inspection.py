@@ -18,6 +18,7 @@ from runner.storage import resume, rows, tables, weights
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
 from runner.training import environment, networks
 from runner.training.data import batches, preprocessing
+from runner.training.norm_trace import is_norm
 from runner.training.probes.layers import leaves, recorded
 from runner.training.probes.norms import gaps, norm_states, tensor_names
 from runner.training.settings import autocast
@@ -182,7 +183,7 @@ def _look(network: nn.Module, spec: RunSpec, batch: Tensor | None) -> tuple[list
     for name, module in network.named_modules():
         kind = type(module).__name__
         own = [p.numel() for p in module.parameters(recurse=False) if p.requires_grad]
-        if own or networks.is_norm(module) or not list(module.children()):
+        if own or is_norm(module) or not list(module.children()):
             shape = tuple(outputs[name].shape[1:]) if name in outputs else None
             layers.append(Layer(name, kind, shape, sum(own)))
         if name in states:

@@ -9,9 +9,10 @@ from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.training.data.seeding import seed_generators
+from runner.training.norm_swap import Change, follow, swap_norms
+from runner.training.norm_trace import is_norm
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
-"""torch's normalization layers. `_NormBase` is the base class of batch norm and instance norm."""
+SHAPE = (1, 28, 28)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,28 +54,36 @@ def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
     The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
-    Errors: TypeError where the factory returns no module, and every error of the factory.
+    Errors: TypeError where the factory returns no module, ValueError where `swap_norm` finds nothing to replace, and
+    every error of the factory.
 
     >>> registry.load_plugins()
     >>> network = build_network(RunSpec(network="notebook_mlp", seed=50))
     >>> parameter_count(network)
     79510
     """
+    network, _ = _build(run)
+    return network
+
+
+def change_norms(run: RunSpec) -> Change:
+    """What `swap_norm` and `insert_norm` do to the run's network. Errors: those of `build_network`."""
+    _, change = _build(run)
+    return change
+
+
+def _build(run: RunSpec) -> tuple[nn.Module, Change]:
     seed_generators(run.seed, "weights")
     torch.manual_seed(run.seed)
     network = registry.network[run.network](**run.factory_kwargs)
     if not isinstance(network, nn.Module):
         raise TypeError(f"network '{run.network}' returned a {type(network).__name__}, not a torch.nn.Module")
-    return network
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalization layer: one of torch's, or one that has `is_norm = True`.
-
-    >>> is_norm(nn.BatchNorm2d(6)), is_norm(nn.Linear(6, 6))
-    (True, False)
-    """
-    return isinstance(module, NORMS) or getattr(module, "is_norm", False) is True
+    change, shape = Change(), SHAPE
+    if run.swap_norm != "keep":
+        bias, insert = run.swap_norm_bias, run.insert_norm
+        network, change = swap_norms(network, shape, run.swap_norm, run.swap_norm_args, bias=bias, insert=insert)
+    follow(network, shape)
+    return network, change
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
@@ -90,7 +99,7 @@ def parameter_count(network: nn.Module) -> int:
 def weights_hash(network: nn.Module) -> str:
     """A digest of the parameters outside normalization layers, in their order: 16 hex digits.
 
-    Two arms with equal digests start from the same shared weights.
+    Two arms with equal digests start from the same shared weights. A bias that `swap_norm` has added does not count.
 
     >>> linear = nn.Linear(4, 2)
     >>> weights_hash(nn.Sequential(linear)) == weights_hash(nn.Sequential(linear, nn.BatchNorm1d(2)))
@@ -98,8 +107,11 @@ def weights_hash(network: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for module in network.modules():
-        parameters = [] if is_norm(module) else module.parameters(recurse=False)
-        for parameter in parameters:
+        if is_norm(module):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias" and getattr(module, "added_bias", False):
+                continue
             values = parameter.detach().cpu().flatten().view(torch.uint8)
             digest.update(str(tuple(parameter.shape)).encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]

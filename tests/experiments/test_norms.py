@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from experiments.norms import NormName, build_norm
 from runner import registry
 from runner.errors import UserError
-from runner.training.networks import is_norm
+from runner.training.norm_trace import is_norm
 
 NAMES = [name for name, factory in registry.norm.items() if factory.__module__.startswith("experiments.")]
 IMAGES_ONLY = {"instance"}
@@ -92,6 +92,7 @@ def torchs(name: str) -> dict[int, Callable[[Tensor], Tensor]]:
         "batch": {1: nn.BatchNorm1d(6), 2: nn.BatchNorm2d(6)},
         "layer": {1: lambda x: F.layer_norm(x, [6]), 2: lambda x: F.layer_norm(x, [6, 5, 3])},
         "group": {1: two_groups, 2: two_groups},
+        "weight_standardization": {1: two_groups, 2: two_groups},
         "instance": {2: lambda x: F.layer_norm(x, [5, 3])},
         "rms": {1: lambda x: F.rms_norm(x, [6], eps=1e-5), 2: lambda x: F.rms_norm(x, [6, 5, 3], eps=1e-5)},
     }

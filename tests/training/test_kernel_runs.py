@@ -117,6 +117,7 @@ def events(
     return list[tuple[float, ...]](numbers), result, [event for event in others if not isinstance(event, EpochRow)]
 
 
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_is_the_same_to_the_bit_whatever_came_before(optimizer: str) -> None:
     run = RUN.changed(optimizer=optimizer, momentum=0.9 if optimizer == "sgd" else 0.0)
@@ -129,6 +130,7 @@ def test_a_run_is_the_same_to_the_bit_whatever_came_before(optimizer: str) -> No
     assert events(run, "torch")[0] != numbers  # they round differently
 
 
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("network", ["batch_norm", "no_batch_norm"])
 def test_the_losses_are_torchs(network: str) -> None:
     ours, theirs = (events(RUN.changed(network=network, lr=1e-3), kernels)[0] for kernels in BOTH)
@@ -163,6 +165,7 @@ def test_a_stack_has_torchs_kernels() -> None:
     assert {event.trained_as for event in results if isinstance(event, RunResult)} == {"stack of 2"}
 
 
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("network", ["no_batch_norm", "batch_norm"])
 def test_a_run_that_diverges_is_found(network: str, optimizer: str) -> None:
@@ -172,6 +175,7 @@ def test_a_run_that_diverges_is_found(network: str, optimizer: str) -> None:
     assert result.status == "diverged" or network == "batch_norm"
 
 
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_checkpoint_goes_on_to_the_same_bytes(optimizer: str, tmp_path: Path) -> None:
     run = RUN.changed(epochs=3, optimizer=optimizer, momentum=0.9 if optimizer == "sgd" else 0.0)
@@ -185,6 +189,7 @@ def test_a_checkpoint_goes_on_to_the_same_bytes(optimizer: str, tmp_path: Path) 
     assert last.weights == result.weights
 
 
+@pytest.mark.usefixtures("native")
 def test_probes_see_the_same_network() -> None:
     data = prepare("digits", Path(), "normal", "held_out", 512, torch.device("cpu"))
     ours, theirs = (
@@ -195,6 +200,7 @@ def test_probes_see_the_same_network() -> None:
     assert {layer for layer, _ in ours} > {"", "0", "3"}
 
 
+@pytest.mark.usefixtures("native")
 def test_native_and_torch_runs_are_one_distribution() -> None:
     """Twenty seeds of a short training: rounding alone must not move the accuracy."""
     ours, theirs = (

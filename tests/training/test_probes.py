@@ -21,7 +21,7 @@ from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.evaluation import evaluate
 from runner.training.loop import reading_steps
-from runner.training.networks import is_norm
+from runner.training.norm_trace import is_norm
 from runner.training.options import TrainingOptions
 from runner.training.probes.probe import SAMPLES, Look
 from runner.training.probes.registry import PROBES, probe_values

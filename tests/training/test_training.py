@@ -22,7 +22,8 @@ from runner.training.data.preprocessing import prepare
 from runner.training.data.seeding import stream
 from runner.training.evaluation import evaluate
 from runner.training.kernels.library import library
-from runner.training.networks import build_network, is_norm, resolve_device, weights_hash
+from runner.training.networks import build_network, resolve_device, weights_hash
+from runner.training.norm_trace import is_norm
 from runner.training.optimizers import learning_rate, make_optimizer
 from runner.training.options import Kernels, TrainingOptions
 from runner.training.settings import settings_of

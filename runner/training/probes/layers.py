@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.storage.histograms import BINS, Histogram
-from runner.training.networks import is_norm
+from runner.training.norm_trace import is_norm
 from runner.training.probes.probe import Look, ProbeValues
 
 Tensors = dict[str, Tensor]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from runner.training.networks import is_norm
+from runner.training.norm_trace import is_norm
 from runner.training.probes.layers import recorded, spread
 from runner.training.probes.probe import Look, ProbeValues
 

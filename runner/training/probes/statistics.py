@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.training.evaluation import BATCH, evaluate, in_batches
-from runner.training.networks import is_norm
+from runner.training.norm_trace import is_norm
 from runner.training.probes.probe import Look, ProbeValues
 
 PRECISE_SAMPLES = 10_000
