@@ -52,6 +52,7 @@ def raise_if_lost(run: RunSpec) -> None:
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
+    The data set's shape is filled in where the factory asks for it (`registry.FILLED_IN`).
     The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
     Errors: TypeError where the factory returns no module, and every error of the factory.
 
@@ -62,7 +63,10 @@ def build_network(run: RunSpec) -> nn.Module:
     """
     seed_generators(run.seed, "weights")
     torch.manual_seed(run.seed)
-    network = registry.network[run.network](**run.factory_kwargs)
+    factory = registry.network[run.network]
+    asked = registry.filled_in(factory)
+    shape = registry.dataset.shape(run.dataset).arguments if asked else {}
+    network = factory(**run.factory_kwargs, **{name: shape[name] for name in asked})
     if not isinstance(network, nn.Module):
         raise TypeError(f"network '{run.network}' returned a {type(network).__name__}, not a torch.nn.Module")
     return network

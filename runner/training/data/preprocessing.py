@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split, load
 from runner.training.data.seeding import stream
@@ -53,7 +54,7 @@ def prepare(
     else:
         kept, held_out = held_out_split(len(data.train))
         train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
-    ready_data = RunData(ready(train), valid, test, data.classes, train, mean, std)
+    ready_data = RunData(ready(train), valid, test, registry.dataset.shape(name).classes, train, mean, std)
     return replace(ready_data, sums=checksums(ready_data))
 
 
