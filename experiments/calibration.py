@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from experiments.arguments import Flag
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
 
 
 @network("calibration")
-def calibration(*, label: Literal["a", "b"] = "a", frozen_gamma: Flag = False) -> nn.Module:  # noqa: ARG001
+def calibration(
+    *,
+    label: Literal["a", "b"] = "a",  # noqa: ARG001
+    frozen_gamma: Flag = False,
+    in_channels: int = 1,
+    image_size: tuple[int, int] = (28, 28),
+    classes: int = 10,
+) -> nn.Module:
     """A small perceptron with batch norm and dropout, for tests of the harness itself.
 
     Source: none. [N, 1, 28, 28] → [N, 10]; 12,762 parameters.
@@ -25,4 +33,5 @@ def calibration(*, label: Literal["a", "b"] = "a", frozen_gamma: Flag = False) -
     norm = nn.BatchNorm1d(16)
     if frozen_gamma:
         nn.init.zeros_(norm.weight).requires_grad_(False)
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), norm, nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 10))
+    first, last = nn.Linear(in_channels * math.prod(image_size), 16), nn.Linear(16, classes)
+    return nn.Sequential(nn.Flatten(), first, norm, nn.ReLU(), nn.Dropout(0.1), last)

@@ -28,7 +28,8 @@ class StandardizedConv2d(nn.Conv2d):
     """A convolution that standardizes its weights in each forward pass."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, standardized(self.weight), self.bias)
+        result: Tensor = self._conv_forward(input, standardized(self.weight), self.bias)
+        return result
 
 
 class StandardizedLinear(nn.Linear):

@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -79,9 +80,68 @@ class Registry(dict[str, Factory]):
             self.update(before)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a data set's images are like, and how many classes it has. The defaults are those of MNIST."""
+
+    channels: int = 1
+    height: int = 28
+    width: int = 28
+    classes: int = 10
+
+    def __str__(self) -> str:
+        return f"images [{self.channels}, {self.height}, {self.width}], {self.classes} classes"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What bnbench fills in where a network's factory has a keyword-only parameter of this name."""
+        return {"in_channels": self.channels, "image_size": (self.height, self.width), "classes": self.classes}
+
+
+FILLED_IN = {"in_channels": "int", "image_size": "tuple[int, int]", "classes": "int"}
+"""The keyword-only parameters of a factory that bnbench fills in from the data set, with their types."""
+
+
+class DatasetRegistry(Registry[Callable[..., Any]]):
+    """The registry of data sets. Its decorator also takes the shape, so planning knows it without reading the data.
+
+    Errors: UserError for a size that is no positive whole number.
+
+    >>> dataset = DatasetRegistry("data set")
+    >>> @dataset("thumbnails", channels=3, height=8, width=8)
+    ... def thumbnails(root, download): ...
+    >>> dataset.shape("thumbnails")
+    Shape(channels=3, height=8, width=8, classes=10)
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.shapes: dict[str, Shape] = {}
+
+    def __call__(
+        self, name: str, *, channels: int = 1, height: int = 28, width: int = 28, classes: int = 10
+    ) -> Callable[[Factory], Factory]:
+        shape = Shape(channels, height, width, classes)
+        if not all(type(size) is int and size > 0 for size in astuple(shape)):
+            raise UserError(f"data set '{name}': channels, height, width and classes must be whole numbers from 1")
+        register = super().__call__(name)
+
+        def declare(factory: Factory) -> Factory:
+            register(factory)
+            self.shapes[name] = shape
+            return factory
+
+        return declare
+
+    def shape(self, name: str) -> Shape:
+        """The shape that a data set declares. Errors: UserError for a name that is not registered."""
+        self[name]
+        return self.shapes.get(name, Shape())
+
+
 network: Registry[Callable[..., Any]] = Registry("network")
 norm: Registry[Callable[..., Any]] = Registry("norm layer")
-dataset: Registry[Callable[..., Any]] = Registry("data set")
+dataset = DatasetRegistry("data set")
 claim: Registry[Callable[[str], Any]] = Registry("claim")
 
 
@@ -96,15 +156,24 @@ def summary(factory: Callable[..., Any]) -> str:
 
 
 @cache
+def filled_in(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """The keyword-only parameters of a network's factory that bnbench fills in from the data set."""
+    parameters = inspect.signature(factory).parameters
+    return tuple(
+        key for key in FILLED_IN if key in parameters and parameters[key].kind is inspect.Parameter.KEYWORD_ONLY
+    )
+
+
+@cache
 def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """The factory's keyword-only parameters: name → (annotation, default). The default may be `REQUIRED`.
+    """The keyword-only parameters that a config can set: name → (annotation, default). The default may be `REQUIRED`.
 
     Annotations that are strings are evaluated one by one. The return annotation is not evaluated, because it may need
     torch, and `bnbench plan` does not import torch.
     """
     parameters = {}
     for name, parameter in inspect.signature(factory).parameters.items():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+        if parameter.kind is not parameter.KEYWORD_ONLY or name in FILLED_IN:
             continue
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         if isinstance(annotation, str):
@@ -138,6 +207,8 @@ def _adapter(factory: Callable[..., Any], key: str) -> TypeAdapter[Any]:
 def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, value: object) -> str | None:
     """Why `key=value` cannot be passed to the factory that is registered as `name`; None where it can."""
     known = signature(factory)
+    if key in filled_in(factory):
+        return f"{kind} '{name}': bnbench fills in '{key}' from the data set; a config cannot set it"
     if key in known:
         try:
             # strict: the text "no" is not a bool

@@ -1,6 +1,7 @@
 """The networks. To add one, write a factory under `@network("name")` in a module of this package and import it here.
 
-Every network takes images [N, 1, 28, 28] and returns logits [N, 10].
+Every network takes images [N, C, H, W] and returns logits [N, K]. C is its argument `in_channels`, (H, W) is
+`image_size`, and K is `classes`. bnbench fills them in from the data set.
 """
 
 from experiments.networks import conv_unit, lenet, mlp, notebook, tutorial, vgg

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from experiments.arguments import Count
-from experiments.networks.parts import Activation, Pool, normed, pool_layer
+from experiments.networks.parts import Activation, Pool, check_size, normed, pool_layer
 from experiments.norms import NormArgs, NormName
 from runner.registry import network
 
@@ -34,6 +34,9 @@ def conv_unit(
     activation: Activation = "relu",
     units: Annotated[int, Field(strict=True, ge=1, le=4)] = 2,
     width: Count = 16,
+    in_channels: int = 1,
+    image_size: tuple[int, int] = (28, 28),
+    classes: int = 10,
 ) -> nn.Module:
     """A CNN of units: convolution, then norm, pooling and activation in any order. One linear layer follows.
 
@@ -43,16 +46,19 @@ def conv_unit(
 
     order: ReLU and maximum pooling commute, so with them two pairs of orders compute the same function.
     units: at most 4, because 28 pixels can be halved four times.
+    Errors: ValueError where an image cannot be halved so often.
     """
     from torch import nn
 
     layers: list[nn.Module] = []
-    channels, size = 1, 28
+    check_size(image_size, 2**units)
+    channels = in_channels
     for unit in range(units):
         filters = width * 2**unit
         convolution = nn.Conv2d(channels, filters, kernel_size=3, padding=1)
         convolve, normalise, activate = normed(convolution, norm, norm_args, activation)
         parts = {"norm": normalise, "pool": pool_layer(pool), "activation": activate}
         layers += [convolve, *(parts[part] for part in order.split("-"))]
-        channels, size = filters, size // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size**2, 10))
+        channels = filters
+    pixels = (image_size[0] // 2**units) * (image_size[1] // 2**units)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * pixels, classes))

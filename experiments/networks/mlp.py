@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +31,9 @@ def mlp(
     std: Positive = 0.05,
     bias: Flag = True,
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0,
+    in_channels: int = 1,
+    image_size: tuple[int, int] = (28, 28),
+    classes: int = 10,
 ) -> nn.Module:
     """A multilayer perceptron with any hidden layers, activation and initialisation, and any norm.
 
@@ -46,7 +50,7 @@ def mlp(
     from torch import nn
 
     layers: list[nn.Module] = [nn.Flatten()]
-    inputs = 784
+    inputs = in_channels * math.prod(image_size)
     for width in hidden:
         linear = _linear(inputs, width, bias, init, std)
         parts = normed(linear, norm, norm_args, activation)
@@ -54,7 +58,7 @@ def mlp(
         if dropout:
             layers.append(nn.Dropout(dropout))
         inputs = width
-    return nn.Sequential(*layers, _linear(inputs, 10, bias, init, std))
+    return nn.Sequential(*layers, _linear(inputs, classes, bias, init, std))
 
 
 def _linear(inputs: int, outputs: int, bias: bool, init: Init, std: float) -> nn.Linear:

@@ -34,6 +34,13 @@ def pool_layer(name: Pool) -> nn.Module:
     return nn.MaxPool2d(2) if name == "max" else nn.AvgPool2d(2)
 
 
+def check_size(image_size: tuple[int, int], smallest: int) -> None:
+    """Errors: ValueError where an image (height, width) has fewer rows or columns than a network needs."""
+    if min(image_size) < smallest:
+        height, width = image_size
+        raise ValueError(f"images of {height}×{width} pixels are too small; the smallest size is {smallest}×{smallest}")
+
+
 def normed(
     layer: nn.Linear | nn.Conv2d, norm: str, norm_args: NormArgs, activation: Activation = "relu"
 ) -> list[nn.Module]:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+from runner import registry
+
 ProbeName = Literal[
     "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
 ]
@@ -64,8 +66,9 @@ class RunSpec(Strict, frozen=True):
     """Put the norm layer of swap_norm after such layers: {after: [Conv2d, Linear], skip_last: true}."""
     dataset: str = "fashion_mnist"
     """A registered data set; `bnbench datasets` lists them."""
-    trainset: Literal["normal", "not_normal", "half"] = "normal"
-    """Pixels: normal: standardised by the training set's mean and SD; not_normal: 0..1; half: (x - 0.5) / 0.5."""
+    trainset: Literal["normal", "not_normal", "half", "imagenet"] = "normal"
+    """Pixels, per channel: normal: standardised by the training set; not_normal: 0..1; half: (x - 0.5) / 0.5;
+    imagenet: standardised by ImageNet's mean and SD (3 channels)."""
     validate_on: Literal["held_out", "test"] = "held_out"
     """held_out: a sixth of the training set (the test set is read once, at the end); test: the test set."""
     train_samples: int | None = Field(None, gt=0, le=MOST)
@@ -175,3 +178,5 @@ def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
     if run.lr_schedule != "step" and (run.lr_step, run.lr_gamma) != (10, 0.1):
         name = "lr_step" if run.lr_step != 10 else "lr_gamma"
         yield name, f"{name} belongs to lr_schedule 'step'; this run has '{run.lr_schedule}'"
+    if run.trainset == "imagenet" and (channels := registry.dataset.shape(run.dataset).channels) != 3:
+        yield "trainset", f"trainset 'imagenet' needs images of 3 channels; data set '{run.dataset}' has {channels}"

@@ -108,7 +108,7 @@ def _method(stack: Sequence[RunSpec], data_dir: str | None) -> str:
         network = build_network(stack[0])
     except (Exception, SystemExit) as error:  # Only the runs fail, not the plan.
         return f"one at a time, because the network cannot be built ({described(error)})"
-    images, classes = data.train.images[:8].float() / 255, int(data.train.labels.max()) + 1
+    images, classes = data.train.images[:8].float() / 255, registry.dataset.shape(stack[0].dataset).classes
     if obstacle := stack_check.obstacle(network, images, classes):
         return f"one at a time, because {obstacle}"
     mapped = ", ".join(stacked_layers.mapped_layers(network))

@@ -1,4 +1,4 @@
-"""Checks before anything is trained: devices, data files, batches that cannot be trained on, operations on CUDA."""
+"""Checks before anything is trained: devices, data files, shapes, batches of one sample, operations on CUDA."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from runner.config.run_spec import SWAP, RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError, described
-from runner.execution import cuda_checks
+from runner.execution import cuda_checks, shape_checks
 from runner.storage.tables import cell
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
@@ -23,8 +23,9 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
 
     `root` is the data folder. `resolve` turns a device's name into a device; the default is a device of this
     machine.
-    Errors: UserError with every fault: a device that does not exist, data files that are missing or damaged, batches
-    that a network cannot be trained on, layers that are not deterministic on CUDA.
+    Errors: UserError with every fault: a device that does not exist, data files that are missing or damaged, networks
+    that do not fit their data set, batches that a network cannot be trained on, layers that are not deterministic on
+    CUDA.
     """
     resolve = resolve or resolve_device
     faults = _faults(sweep, "device", resolve)
@@ -33,8 +34,10 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
         message = "precision 'tf32' needs CUDA; allowed on the CPU: fp32, bf16"
         faults.append(Fault(message, sweep.place("precision", "tf32")))
     data_faults = _faults(sweep, "dataset", lambda name: load(name, root))
-    faults += data_faults or _batch_faults(sweep, root)
-    if not data_faults:
+    shape_faults = shape_checks.faults(sweep)
+    faults += data_faults + shape_faults
+    if not data_faults and not shape_faults:
+        faults += _batch_faults(sweep, root)
         on_cuda = [run for run in sweep.runs if devices.get(run.device) == "cuda"]
         faults += cuda_checks.faults(sweep, on_cuda, lambda name: load(name, root))
     if faults:

@@ -87,10 +87,13 @@ def check_datasets(names: Sequence[str], root: Path, download: bool) -> Iterator
 
     Errors: UserError at the end, with the faults of all others.
     """
+    from runner.training.data.datasets import check
+
     faults: list[Fault] = []
     for name in names:
         try:
             data = registry.dataset[name](root, download)
+            check(name, data)
             yield f"{name}: ok, {len(data.train):,} + {len(data.test):,} samples"
         except UserError as error:
             faults += error.faults

@@ -12,8 +12,6 @@ from runner.training.data.seeding import seed_generators
 from runner.training.norm_swap import Change, follow, swap_norms
 from runner.training.norm_trace import is_norm
 
-SHAPE = (1, 28, 28)
-
 
 def resolve_device(name: str) -> torch.device:
     """The device of this name; `auto` is CUDA where there is one. Errors: UserError where it does not exist here."""
@@ -53,6 +51,7 @@ def raise_if_lost(run: RunSpec) -> None:
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
+    The data set's shape is filled in where the factory asks for it (`registry.FILLED_IN`).
     The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
     Errors: TypeError where the factory returns no module, ValueError where `swap_norm` finds nothing to replace, and
     every error of the factory.
@@ -75,14 +74,17 @@ def change_norms(run: RunSpec) -> Change:
 def _build(run: RunSpec) -> tuple[nn.Module, Change]:
     seed_generators(run.seed, "weights")
     torch.manual_seed(run.seed)
-    network = registry.network[run.network](**run.factory_kwargs)
+    factory = registry.network[run.network]
+    asked = registry.filled_in(factory)
+    shape = registry.dataset.shape(run.dataset)
+    network = factory(**run.factory_kwargs, **{name: shape.arguments[name] for name in asked})
     if not isinstance(network, nn.Module):
         raise TypeError(f"network '{run.network}' returned a {type(network).__name__}, not a torch.nn.Module")
-    change, shape = Change(), SHAPE
+    change, image = Change(), (shape.channels, shape.height, shape.width)
     if run.swap_norm != "keep":
         bias, insert = run.swap_norm_bias, run.insert_norm
-        network, change = swap_norms(network, shape, run.swap_norm, run.swap_norm_args, bias=bias, insert=insert)
-    follow(network, shape)
+        network, change = swap_norms(network, image, run.swap_norm, run.swap_norm_args, bias=bias, insert=insert)
+    follow(network, image)
     return network, change
 
 

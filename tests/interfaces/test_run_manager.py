@@ -23,7 +23,7 @@ from runner.training.data.preprocessing import normalise
 @pytest.fixture
 def train_set() -> TensorDataset:
     data = load("digits", Path())
-    return TensorDataset(normalise(data.train.images, 0.5, 0.5)[:250], data.train.labels[:250])
+    return TensorDataset(normalise(data.train.images, (0.5,), (0.5,))[:250], data.train.labels[:250])
 
 
 def tutorials_loop(m: RunManager, train_set: Any, *, with_batch: bool, epochs: int = 2) -> None:

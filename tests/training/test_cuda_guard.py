@@ -247,7 +247,7 @@ def test_nor_does_a_stack_of_them(name: str, arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
     networks = [registry.network[name](**arguments) for _ in range(2)]
     split = Split(IMAGES, LABELS)
-    data = RunData(split, split, split, 10, split, 0.0, 1.0)
+    data = RunData(split, split, split, 10, split, (0.0,), (1.0,))
     runs = [RunSpec(network=name, optimizer="sgd", momentum=0.9, seed=seed) for seed in range(2)]
     stack = Stack(runs, networks, data)
     guard = Guard(nn.Identity(), {"": "Stack"})

@@ -31,11 +31,11 @@ CPU = torch.device("cpu")
 def test_the_published_means_and_deviations(real_data: Path, name: str, mean: float, std: float) -> None:
     data = load(name, real_data)
     assert (len(data.train), len(data.test)) == (60_000, 10_000)
-    found = scaling(data.train.images, "normal")
-    assert found == pytest.approx((mean, std), abs=5e-5)
+    [own_mean], [own_std] = scaling(data.train.images, "normal")
+    assert (own_mean, own_std) == pytest.approx((mean, std), abs=5e-5)
     # An independent way to the same numbers.
     pixels = data.train.images.numpy().astype(np.float64) / 255
-    assert found == pytest.approx((pixels.mean(), pixels.std()), rel=1e-9)
+    assert (own_mean, own_std) == pytest.approx((pixels.mean(), pixels.std()), rel=1e-9)
 
 
 @pytest.mark.data
@@ -44,16 +44,16 @@ def test_torchvision_transforms_give_the_same_pixels_to_the_bit(real_data: Path)
     from torchvision.datasets import FashionMNIST
 
     mean, std = scaling(load("fashion_mnist", real_data).train.images, "normal")
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((mean,), (std,))])
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
     theirs = FashionMNIST(str(real_data), train=True, transform=transform)
     ours = normalise(load("fashion_mnist", real_data).train.images[:50], mean, std)
     assert torch.equal(ours, torch.stack([theirs[index][0] for index in range(50)]))
 
 
 def test_the_three_ways_to_scale_pixels() -> None:
-    images = torch.tensor([0, 51, 255], dtype=torch.uint8)
-    assert normalise(images, *scaling(images, "not_normal")).tolist() == pytest.approx([0, 0.2, 1])
-    assert normalise(images, *scaling(images, "half")).tolist() == pytest.approx([-1, -0.6, 1])
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    assert normalise(images, *scaling(images, "not_normal")).flatten().tolist() == pytest.approx([0, 0.2, 1])
+    assert normalise(images, *scaling(images, "half")).flatten().tolist() == pytest.approx([-1, -0.6, 1])
     standardised = normalise(images, *scaling(images, "normal"))
     assert standardised.mean().item() == pytest.approx(0, abs=1e-6)
     assert standardised.std(correction=0).item() == pytest.approx(1, abs=1e-6)

@@ -62,12 +62,23 @@ def print_plan(
 
     The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`.
     """
+    _check_shapes(sweep)
     time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
     stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
     layers = _kernel_lines(sweep, kernels) if kernels else ()
     click.echo("\n".join(plans.describe(sweep)))
     for line in chain(stacks, _cuda_lines(sweep, data_dir), layers, time):
         click.echo(printable(line))
+
+
+def _check_shapes(sweep: Sweep) -> None:
+    """Errors: UserError where a network does not fit its data set. Imports torch only if a shape is not MNIST's."""
+    if all(registry.dataset.shape(name) == registry.Shape() for name in {run.dataset for run in sweep.runs}):
+        return
+    from runner.execution import shape_checks
+
+    if faults := shape_checks.faults(sweep):
+        raise UserError(*faults)
 
 
 def _kernel_lines(sweep: Sweep, asked: Kernels) -> Iterator[str]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split
-from runner.training.data.preprocessing import RunData
+from runner.training.data.preprocessing import Channels, RunData
 from runner.training.data.seeding import stream
 
 
@@ -68,11 +68,11 @@ class Batches:
 class _Samples(Dataset[tuple[Tensor, int]]):
     """One sample at a time, as torchvision's MNIST gives them."""
 
-    def __init__(self, split: Split, mean: float, std: float) -> None:
+    def __init__(self, split: Split, mean: Channels, std: Channels) -> None:
         from torchvision import transforms
 
         self.images, self.labels = split.images.numpy(), split.labels.tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((mean,), (std,))])
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -54,35 +54,49 @@ class DataSet:
     test: Split
     digests: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def classes(self) -> int:
-        """The number of classes: the largest label of the training set, plus 1."""
-        return int(self.train.labels.max()) + 1
-
 
 @lru_cache(maxsize=4)
 def load(name: str, root: Path) -> DataSet:
     """A registered data set. It is read and verified once per process. Missing files are downloaded where possible.
 
-    Errors: UserError where its files are missing or differ from the published ones, or where a label is no class.
+    Errors: UserError where its files are missing or differ from the published ones, and those of `check`.
     """
     data: DataSet = registry.dataset[name](root, True)
-    _check_labels(name, data)
+    check(name, data)
     return data
 
 
+def check(name: str, data: DataSet) -> None:
+    """Check the data against what the data set declares.
+
+    Errors: UserError where the images or the number of classes are others, or where a label is no class. On CUDA, such
+    a label would stop every later run of its process.
+    """
+    _check_labels(name, data)
+    declared, default = registry.dataset.shape(name), vars(registry.Shape())
+    for split in (data.train, data.test):
+        if split.images.dim() != 4:
+            raise UserError(f"data set '{name}': images are {list(split.images.shape)}; they must be [N, C, H, W]")
+        channels, height, width = split.images.shape[1:]
+        found = registry.Shape(channels, height, width, int(data.train.labels.max()) + 1)
+        if found != declared:
+            values = [f"{key}={value}" for key, value in vars(found).items() if value != default[key]]
+            arguments = ", ".join([f'"{name}"', *values])
+            raise UserError(f"data set '{name}' declares {declared}, but has {found}; write @dataset({arguments})")
+
+
 def _check_labels(name: str, data: DataSet) -> None:
-    """Errors: UserError where a label is no class. On CUDA, such a label would stop every later run of its process."""
+    classes = int(data.train.labels.max()) + 1 if len(data.train) else 0
     for title, split in (("training", data.train), ("test", data.test)):
         labels = split.labels
         if not len(labels):
             raise UserError(f"data set '{name}': the {title} set is empty")
         if labels.dtype != torch.int64:
             raise UserError(f"data set '{name}': the {title} labels are {labels.dtype}; they must be torch.int64")
-        wrong = (labels < 0) | (labels >= data.classes)
+        wrong = (labels < 0) | (labels >= classes)
         if wrong.any():
             position = int(wrong.nonzero()[0])
-            largest = data.classes - 1
+            largest = classes - 1
             raise UserError(
                 f"data set '{name}': {title} label {int(labels[position])} (at index {position}) is no class; "
                 f"allowed: 0 to {largest}, because {largest} is the largest label of the training set"

@@ -7,9 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from runner import registry
 from runner.config.run_spec import RunSpec
 from runner.training.data.datasets import Split, load
 from runner.training.data.seeding import stream
+
+Channels = tuple[float, ...]
+"""A number for each channel."""
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's pixels (red, green, blue), as torchvision's documents give them."""
 
 HELD_OUT = 6
 """One sixth of the training set is held out: 10,000 of 60,000."""
@@ -19,8 +26,8 @@ HELD_OUT = 6
 class RunData:
     """The data that a run is trained and measured on, normalised, on its device.
 
-    `test` is None where the test set is `valid`. `raw_train` is `train` before it was normalised with `mean` and `std`.
-    `sums` are those of `checksums` when the data were read.
+    `test` is None where the test set is `valid`. `raw_train` is `train` before it was normalised with `mean` and `std`,
+    which have a number for each channel. `sums` are those of `checksums` when the data were read.
     """
 
     train: Split
@@ -28,8 +35,8 @@ class RunData:
     test: Split | None
     classes: int
     raw_train: Split
-    mean: float
-    std: float
+    mean: Channels
+    std: Channels
     sums: tuple[Tensor, ...] = ()
 
 
@@ -53,7 +60,7 @@ def prepare(
     else:
         kept, held_out = held_out_split(len(data.train))
         train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
-    ready_data = RunData(ready(train), valid, test, data.classes, train, mean, std)
+    ready_data = RunData(ready(train), valid, test, registry.dataset.shape(name).classes, train, mean, std)
     return replace(ready_data, sums=checksums(ready_data))
 
 
@@ -92,26 +99,35 @@ def data_of(run: RunSpec, root: Path, device: torch.device) -> RunData:
     return prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
 
 
-def scaling(images: Tensor, trainset: str) -> tuple[float, float]:
-    """(mean, std) that normalise pixels in 0..1, for `trainset: normal | not_normal | half`.
+def scaling(images: Tensor, trainset: str) -> tuple[Channels, Channels]:
+    """(mean, std) that normalise pixels in 0..1, for `trainset: normal | not_normal | half | imagenet`.
 
-    `normal` takes both over every pixel of the training set (FashionMNIST: .2860 and .3530). The held-out part is
-    included, so that `validate_on` does not change the inputs.
+    Images are uint8 [N, C, H, W], and both have C numbers. `normal` takes them over every pixel of the training set
+    (FashionMNIST: .2860 and .3530). The held-out part is included, so that `validate_on` does not change the inputs.
     """
+    channels = images.shape[1]
+    if trainset == "imagenet":
+        return IMAGENET
     if trainset == "not_normal":
-        return 0.0, 1.0
+        return (0.0,) * channels, (1.0,) * channels
     if trainset == "half":
-        return 0.5, 0.5
-    counts = torch.bincount(images.flatten(), minlength=256).double()
+        return (0.5,) * channels, (0.5,) * channels
+    moments = [_moments(images[:, channel]) for channel in range(channels)]
+    return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
+
+
+def _moments(pixels: Tensor) -> tuple[float, float]:
+    counts = torch.bincount(pixels.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / counts.sum()
     std = ((counts * (levels - mean) ** 2).sum() / counts.sum()).sqrt()
     return float(mean), float(std)
 
 
-def normalise(images: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 → float32 in 0..1 → standardised, in the order of torchvision's ToTensor and Normalize."""
-    return images.float().div_(255).sub_(mean).div_(std)
+def normalise(images: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """uint8 [N, C, H, W] → float32 in 0..1 → standardised, in the order of torchvision's ToTensor and Normalize."""
+    means, stds = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+    return images.float().div_(255).sub_(means).div_(stds)
 
 
 def held_out_split(n: int) -> tuple[Tensor, Tensor]:
