@@ -8,11 +8,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -146,8 +147,9 @@ claim: Registry[Callable[[str], Any]] = Registry("claim")
 
 
 def _place(factory: Callable[..., Any]) -> str:
-    code = inspect.unwrap(factory).__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
+    made = inspect.unwrap(factory)
+    code = getattr(made, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else f"{made.__module__}.{made.__qualname__}"
 
 
 def summary(factory: Callable[..., Any]) -> str:
@@ -171,6 +173,8 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     Annotations that are strings are evaluated one by one. The return annotation is not evaluated, because it may need
     torch, and `bnbench plan` does not import torch.
     """
+    made = inspect.unwrap(factory)
+    names = getattr(made, "__globals__", None) or vars(sys.modules[made.__module__])
     parameters = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is not parameter.KEYWORD_ONLY or name in FILLED_IN:
@@ -178,7 +182,7 @@ def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         if isinstance(annotation, str):
             try:
-                annotation = eval(annotation, factory.__globals__)
+                annotation = eval(annotation, names)
             except Exception as error:
                 raise UserError(f"{_place(factory)}: annotation of '{name}': {error}") from None
         parameters[name] = (annotation, parameter.default)
@@ -243,12 +247,51 @@ def plugin_packages() -> list[str]:
 def load_plugins(files: tuple[str, ...] = ()) -> None:
     """Import everything that registers itself: the entry points of `PLUGINS`, then the given files.
 
-    Errors: UserError when a file cannot be imported, with the reason.
+    `mine.py:Net` also registers the class or function `Net` of the file as a network.
+
+    Errors: UserError when a file cannot be imported, with the reason, or when it has no such class or function.
     """
     for entry_point in importlib.metadata.entry_points(group=PLUGINS):
         entry_point.load()
-    for file in files:
-        _load_file(Path(file))
+    for plugin in files:
+        file, name = plugin_parts(plugin)
+        _load_file(file)
+        if name:
+            _register(file, name)
+
+
+def plugin_parts(plugin: str) -> tuple[Path, str]:
+    """The file of a plugin, and the name of a class or function in it that makes a network; "" where none is named.
+
+    >>> plugin_parts("mine.py:Net"), plugin_parts("mine.py")
+    ((PosixPath('mine.py'), 'Net'), (PosixPath('mine.py'), ''))
+    """
+    found = re.fullmatch(r"(.+\.py):(\w+)", plugin)
+    return (Path(found[1]), found[2]) if found else (Path(plugin), "")
+
+
+def _register(path: Path, name: str) -> None:
+    """Register a class or a function of a plugin file, which needs no decorator, as the network of its name."""
+    module = sys.modules[_module_name(path)]
+    made = getattr(module, name, None)
+    if not callable(made):
+        names = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
+        raise UserError(f"plugin {path}: {unknown('class or function', name, names)}")
+    if network.get(name) is made:
+        return
+
+    @wraps(made, updated=())
+    def factory(**arguments: Any) -> Any:
+        return made(**arguments)
+
+    # A class of somebody else need not have a '*' before its arguments.
+    given = inspect.signature(made)
+    parameters = [
+        each.replace(kind=each.KEYWORD_ONLY) if each.kind is each.POSITIONAL_OR_KEYWORD else each
+        for each in given.parameters.values()
+    ]
+    factory.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
+    network(name)(factory)
 
 
 def brought_by(file: Path) -> set[str]:

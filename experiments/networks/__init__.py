@@ -4,6 +4,6 @@ Every network takes images [N, C, H, W] and returns logits [N, K]. C is its argu
 `image_size`, and K is `classes`. bnbench fills them in from the data set.
 """
 
-from experiments.networks import conv_unit, lenet, mlp, notebook, tutorial, vgg
+from experiments.networks import conv_unit, lenet, libraries, mlp, notebook, tutorial, vgg
 
-__all__ = ["conv_unit", "lenet", "mlp", "notebook", "tutorial", "vgg"]
+__all__ = ["conv_unit", "lenet", "libraries", "mlp", "notebook", "tutorial", "vgg"]

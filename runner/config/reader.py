@@ -33,15 +33,19 @@ def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -
     source = read(file_text(path), str(path))
     if source.values is None:
         source.values = {}
-    for assignment in overrides:
-        source.override(assignment)
-    if device is not None:
-        _set_device(source, device)
-    return _sweep(source, path.parent, default_name=path.stem)
+    return _changed(source, overrides, device, path.parent, default_name=path.stem)
 
 
-def from_mapping(values: Mapping[str, Any], folder: Path = Path()) -> Sweep:
+def from_mapping(
+    values: Mapping[str, Any],
+    folder: Path = Path(),
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    origin: str = "config",
+) -> Sweep:
     """Check a config that is given as a mapping. `folder` is where relative paths of plugins begin.
+
+    `overrides` and `device` are those of `load`. `origin` says in messages where the config comes from.
 
     Errors: UserError with every fault.
 
@@ -53,7 +57,15 @@ def from_mapping(values: Mapping[str, Any], folder: Path = Path()) -> Sweep:
     Traceback (most recent call last):
     runner.errors.UserError: config: lr: input should be greater than 0, got -1
     """
-    return _sweep(Source("config", dict(values)), folder, default_name="sweep")
+    return _changed(Source(origin, dict(values)), overrides, device, folder, default_name="sweep")
+
+
+def _changed(source: Source, overrides: Sequence[str], device: str | None, folder: Path, default_name: str) -> Sweep:
+    for assignment in overrides:
+        source.override(assignment)
+    if device is not None:
+        _set_device(source, device)
+    return _sweep(source, folder, default_name)
 
 
 def _set_device(source: Source, device: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from runner.errors import UserError
-from runner.registry import brought_by, plugin_modules, plugin_packages
+from runner.registry import brought_by, plugin_modules, plugin_packages, plugin_parts
 
 INSTALLED = {"site-packages", "dist-packages"}
 """The folders of installed packages."""
@@ -31,8 +31,12 @@ def digests(plugins: Iterable[str]) -> dict[Path, str]:
     function, or if it came with the plugin's import. Modules of Python, of installed packages and of the packages
     whose entry points are plugins do not count.
     """
-    files = [path for plugin in map(Path, plugins) for path in (plugin.resolve(), *_modules(plugin))]
+    files = [path for plugin in map(_file, plugins) for path in (plugin.resolve(), *_modules(plugin))]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _file(plugin: str) -> Path:
+    return plugin_parts(plugin)[0]
 
 
 def digest(plugins: Iterable[str]) -> str:

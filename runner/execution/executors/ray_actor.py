@@ -23,10 +23,12 @@ MOST_EVENTS = 2000
 
 @dataclass(frozen=True)
 class ActorOptions:
-    """What an actor needs besides its jobs. `plugins` has the name and the content of each plugin file."""
+    """What an actor needs besides its jobs. `plugins` has, for each plugin, the name of its file, the name
+    of a class or function in it (or ""), and the file's content.
+    """
 
     training: TrainingOptions
-    plugins: tuple[tuple[str, bytes], ...]
+    plugins: tuple[tuple[str, str, bytes], ...]
     node: NodeCheck
 
 
@@ -44,12 +46,13 @@ class RayActor:
 
     def __init__(self, options: ActorOptions) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="bnbench-")
-        files = []
-        for index, (name, content) in enumerate(options.plugins):
-            files.append(Path(self.folder.name) / str(index) / name)
-            files[-1].parent.mkdir()
-            files[-1].write_bytes(content)
-        self.training = replace(options.training, plugins=tuple(map(str, files)))
+        plugins = []
+        for index, (file, name, content) in enumerate(options.plugins):
+            path = Path(self.folder.name) / str(index) / file
+            path.parent.mkdir()
+            path.write_bytes(content)
+            plugins.append(f"{path}:{name}" if name else str(path))
+        self.training = replace(options.training, plugins=tuple(plugins))
         self.node = options.node
         self.server = Server()
         self.worker: Worker | None = None

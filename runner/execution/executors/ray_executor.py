@@ -19,6 +19,7 @@ from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
 from runner.execution.executors.ray_attempts import Attempts
 from runner.execution.executors.ray_cluster import Cluster, RayContext, packages
 from runner.execution.executors.worker_process import NodeCheck
+from runner.registry import plugin_parts
 from runner.storage.rows import Event, EventBatch, Note, RunResult, Single
 from runner.training.options import TrainingOptions
 
@@ -172,8 +173,8 @@ class _Pool:
 
 
 def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:
-    files = map(Path, training.plugins)
-    plugins = tuple((file.name, file.read_bytes()) for file in files)
+    parts = [plugin_parts(plugin) for plugin in training.plugins]
+    plugins = tuple((file.name, name, file.read_bytes()) for file, name in parts)
     training = replace(training, data_dir=training.data_dir.resolve())
     return ActorOptions(training, plugins, NodeCheck(tuple(packages()), context.versions))
 

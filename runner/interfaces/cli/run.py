@@ -1,6 +1,7 @@
 """`bnbench run` and `resume`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,12 @@ def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **opt
     The exit code is 0 if every run succeeded, 1 if some runs failed,
     2 for wrong input, 130 or 143 if interrupted.
     """
-    if resume and fresh:
-        raise UserError("--resume and --fresh contradict each other; give one of them")
-    for option in ("retry", "allow_changed"):
-        if options[option] and not resume:
-            raise UserError(f"--{option.replace('_', '-')} needs --resume")
+    existing = existing_of(resume, fresh, options)
     if dry_run:
         kernels = None if options["kernels"] == "auto" else options["kernels"]
         print_plan(sweep, out / sweep.name, out / sweep.name, **{**options, "kernels": kernels})
     else:
-        _train(sweep, out, "resume" if resume else "fresh" if fresh else "refuse", options)
+        sys.exit(train(sweep, out, existing, options))
 
 
 @click.command()
@@ -66,10 +63,21 @@ def resume(results: Path, **options: Any) -> None:
     sweep = reader.load(folder.config_file(results))
     if sweep.name != results.resolve().name:
         raise UserError(f"{results}: the folder must have its sweep's name, '{sweep.name}'")
-    _train(sweep, results.resolve().parent, "resume", options)
+    sys.exit(train(sweep, results.resolve().parent, "resume", options))
 
 
-def _train(sweep: Sweep, out: Path, existing: Existing, options: dict[str, Any]) -> None:
+def existing_of(resume: bool, fresh: bool, options: Mapping[str, Any]) -> Existing:
+    """What happens to a sweep that is in the folder. Errors: UserError where the options contradict each other."""
+    if resume and fresh:
+        raise UserError("--resume and --fresh contradict each other; give one of them")
+    for option in ("retry", "allow_changed"):
+        if options[option] and not resume:
+            raise UserError(f"--{option.replace('_', '-')} needs --resume")
+    return "resume" if resume else "fresh" if fresh else "refuse"
+
+
+def train(sweep: Sweep, out: Path, existing: Existing, options: Mapping[str, Any]) -> int:
+    """Train a sweep and print its comparison. Returns the exit code."""
     from runner.execution.composition import shortfalls
     from runner.execution.driver import run_sweep
 
@@ -78,4 +86,4 @@ def _train(sweep: Sweep, out: Path, existing: Existing, options: dict[str, Any])
         print_comparison([out / sweep.name])
     for line in shortfalls(out / sweep.name):
         click.echo(line, err=True)
-    sys.exit(code)
+    return code
