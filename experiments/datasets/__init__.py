@@ -5,6 +5,6 @@ this package and import it here.
 functions, because listing and planning do not need it.
 """
 
-from experiments.datasets import installed, mnist_files
+from experiments.datasets import installed, mnist_files, published
 
-__all__ = ["installed", "mnist_files"]
+__all__ = ["installed", "mnist_files", "published"]

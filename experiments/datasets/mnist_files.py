@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import socket
-import sys
-import zlib
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.datasets.files import digest_of, downloading, idx, unpacked
 from runner.errors import UserError
 from runner.registry import dataset
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from runner.training.data.datasets import DataSet, Split
 
 MNIST_SHA256 = {
@@ -75,7 +68,8 @@ def _read(reader: Any, root: Path, sha256: Mapping[str, str], download: bool) ->
     folders = [root / name / "raw", *([DEBIAN[name]] if name in DEBIAN else [])]
     found = {file: _place(file, folders) for file in sha256}
     if not all(found.values()) and download:
-        _download(reader, root)
+        with downloading(name, root):
+            reader(str(root), download=True)
         found = {file: _place(file, folders) for file in sha256}
     if missing := [file for file, place in found.items() if place is None]:
         debian = "'apt-get install dataset-fashion-mnist' installs them on Debian; " if name in DEBIAN else ""
@@ -96,12 +90,8 @@ def _content(place: Path, sha256: str) -> bytes:
     """The unpacked content of a file. Errors: UserError where it is not the published one."""
     content = place.read_bytes()
     if place.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{place}: not a gzip file ({error}). {_remedy(place)}") from None
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
+        content = unpacked(content, place, _remedy(place))
+    if (digest := digest_of(content)) != sha256:
         reason = f"SHA-256 {digest[:12]}…, should be {sha256[:12]}…"
         raise UserError(f"{place}: not the published file ({reason}). {_remedy(place)}")
     return content
@@ -118,38 +108,3 @@ def _split(part: str, content: Mapping[str, bytes]) -> Split:
 
     images, labels = (idx(content[f"{part}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
     return Split(images.unsqueeze(1), labels.long())
-
-
-def idx(content: bytes) -> Tensor:
-    """The numbers of a file in the format of MNIST's files, IDX: a header, then uint8 or int32 values.
-
-    Source: LeCun's page on MNIST: two zeros, the type (8: unsigned byte, 12: int), the number of dimensions, then each
-    dimension as a 4-byte integer; the highest byte comes first.
-
-    >>> idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]))
-    tensor([5, 6, 7], dtype=torch.uint8)
-    """
-    import numpy
-    import torch
-
-    kind, dimensions = content[2], content[3]
-    sizes = numpy.frombuffer(content, ">i4", dimensions, offset=4)
-    values = numpy.frombuffer(content, {8: ">u1", 12: ">i4"}[kind], offset=4 + 4 * dimensions)
-    native = values.astype(values.dtype.newbyteorder("="))
-    return torch.from_numpy(native.reshape(*map(int, sizes)))
-
-
-def _download(reader: Any, root: Path) -> None:
-    """Download the files with torchvision. After a failure files are missing, and the caller reports that."""
-    from filelock import FileLock
-
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # seconds
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"), redirect_stdout(sys.stderr):
-            reader(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        print(f"{reader.__name__}: download failed: {error}", file=sys.stderr)
-    finally:
-        socket.setdefaulttimeout(timeout)
