@@ -1,4 +1,4 @@
-# make quickstart   environment, then the main job on the embedded data set
+# make quickstart   environment, then the main job on images that need no download
 # make test         the tests
 # make check        ruff, mypy, tests
 # make fuzz         random networks, configs and results folders, the same ones each time (two minutes)

@@ -82,6 +82,12 @@ def _type_name(annotation: Any) -> str:
     return _TYPES.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 
 
+def dataset_page(name: str) -> Iterator[str]:
+    """A data set's docstring, with its licence and citation, and its shape. Errors: UserError for an unknown name."""
+    yield f"{name}: {inspect.getdoc(registry.dataset[name]) or ''}"
+    yield f"shape: {registry.dataset.shape(name)}"
+
+
 def check_datasets(names: Sequence[str], root: Path, download: bool) -> Iterator[str]:
     """Load each data set from the data folder `root`, and yield a line for each that is complete.
 

@@ -1,13 +1,14 @@
 """`bnbench networks`, `datasets` and `schema`."""
 
 import json
+from itertools import chain
 
 import click
 
 from runner import registry
 from runner.errors import printable
 from runner.interfaces.cli.options import data_dir_option, flag, plugin_option
-from runner.reporting.catalogue import check_datasets, listing, network_page
+from runner.reporting.catalogue import check_datasets, dataset_page, listing, network_page
 from runner.storage.folder import data_folder
 
 
@@ -32,17 +33,19 @@ def networks(name: str | None, arguments: tuple[str, ...]) -> None:
 @data_dir_option
 @click.argument("names", nargs=-1)
 def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, ...]) -> None:
-    """List, download or verify the data sets.
+    """List, download or verify the data sets, or show NAMES.
 
-    With --fetch or --verify, NAMES are the data sets
-    to download or verify (default: all of them).
+    With NAMES, the command prints the licence, citation and
+    shape of these data sets. With --fetch or --verify, NAMES
+    are the data sets to download or verify (default: all of them).
     """
     for name in names:
-        # An unknown name is an error, for a listing, too.
-        registry.dataset[name]
-    chosen = names or tuple(registry.dataset)
-    check = fetch or verify
-    for line in check_datasets(chosen, data_folder(data_dir), fetch) if check else listing(registry.dataset):
+        registry.dataset[name]  # An unknown name is an error before anything is printed.
+    if fetch or verify:
+        lines = check_datasets(names or tuple(registry.dataset), data_folder(data_dir), fetch)
+    else:
+        lines = chain.from_iterable(map(dataset_page, names)) if names else listing(registry.dataset)
+    for line in lines:
         click.echo(printable(line))
 
 
