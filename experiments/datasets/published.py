@@ -153,8 +153,9 @@ def cifar10(root: Path, download: bool) -> DataSet:
     Licence: none is stated. Citation: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". Tested
     on made files only.
     """
-    training = [f"data_batch_{number}" for number in range(1, 6)]
-    return _cifar("cifar10", "labels", [training, ["test_batch"]], root, download)
+    contents, digests = _contents("cifar10", root, download)
+    (archive,) = contents.values()
+    return _data_set(cifar_splits(archive, "labels", CIFAR10), digests)
 
 
 @dataset("cifar100", channels=3, height=32, width=32, classes=100)
@@ -164,31 +165,38 @@ def cifar100(root: Path, download: bool) -> DataSet:
     Licence: none is stated. Citation: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". Tested
     on made files only.
     """
-    return _cifar("cifar100", "fine_labels", [["train"], ["test"]], root, download)
+    contents, digests = _contents("cifar100", root, download)
+    (archive,) = contents.values()
+    return _data_set(cifar_splits(archive, "fine_labels", [["train"], ["test"]]), digests)
 
 
-def _cifar(name: str, labels: str, parts: Sequence[Sequence[str]], root: Path, download: bool) -> DataSet:
+CIFAR10 = [[f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]]
+"""The files of CIFAR-10's archive: those of the training set, and those of the test set."""
+
+
+def cifar_splits(archive: bytes, labels: str, parts: Sequence[Sequence[str]]) -> list[Split]:
+    """The parts of an archive of CIFAR: `parts` names the files of each, `labels` is the key of the labels.
+
+    The files are pickles, and a pickle can run any code: check where the archive is from.
+    """
     import numpy
     import torch
 
     from runner.training.data.datasets import Split
 
-    contents, digests = _contents(name, root, download)
-    [content] = contents.values()
     members = {}
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as archive:
-        for member in archive:
-            if opened := archive.extractfile(member):
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as files:
+        for member in files:
+            if opened := files.extractfile(member):
                 members[Path(member.name).name] = opened.read()
 
     def split(batches: Sequence[str]) -> Split:
-        # A pickle can run any code. The digest of the archive was checked, so this is the published one.
         read = [pickle.loads(members[batch], encoding="latin1") for batch in batches]
         images = numpy.concatenate([batch["data"] for batch in read]).reshape(-1, 3, 32, 32)
         values = [label for batch in read for label in batch[labels]]
         return Split(torch.from_numpy(images), torch.tensor(values))
 
-    return _data_set([split(batches) for batches in parts], digests)
+    return [split(batches) for batches in parts]
 
 
 @dataset("svhn", channels=3, height=32, width=32)
