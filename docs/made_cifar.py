@@ -1,6 +1,6 @@
 """A data set in the format of CIFAR-10, for docs/any-network.md: MNIST's digits in colours, 32×32.
 
-It writes an archive as CIFAR-10's authors published theirs, and reads it with the reader of `cifar10`.
+It makes an archive as CIFAR-10's authors published theirs, and reads it with the reader of `cifar10`.
 """
 
 import io
@@ -14,18 +14,13 @@ from torch.nn import functional as F
 from experiments.datasets.published import CIFAR10, cifar_splits
 from runner import DataSet, Split, dataset, registry
 
-ARCHIVE = "made-cifar-10-python.tar.gz"
-
 
 @dataset("made_cifar", channels=3, height=32, width=32)
 def made_cifar(root: Path, download: bool) -> DataSet:
     """MNIST's digits in colours, in the format of CIFAR-10: 4,000 + 1,000 images of 32×32 pixels."""
-    archive = root / ARCHIVE
-    if not archive.exists():
-        digits = registry.dataset["mnist_5k"](root, download)
-        root.mkdir(parents=True, exist_ok=True)
-        archive.write_bytes(_archive([_coloured(digits.train, seed=0), _coloured(digits.test, seed=1)]))
-    train, test = cifar_splits(archive.read_bytes(), "labels", CIFAR10)
+    digits = registry.dataset["mnist_5k"](root, download)
+    archive = _archive([_coloured(digits.train, seed=0), _coloured(digits.test, seed=1)])
+    train, test = cifar_splits(archive, "labels", CIFAR10)
     return DataSet(train, test)
 
 
