@@ -25,6 +25,7 @@ from runner.training.learners.solo import Solo
 from runner.training.learners.stack import Stack
 from runner.training.networks import build_network
 from runner.training.options import TrainingOptions
+from runner.training.probes.norms import norm_states
 from runner.training.settings import settings_of
 from runner.training.train import train
 
@@ -197,6 +198,19 @@ def test_frozen_statistics_stay_those_of_the_last_epoch_before(count: int) -> No
         train_losses, plain = (losses(each, r, "train_loss") for each, r in ((found, ours), (unfrozen, other)))
         assert train_losses[0] == plain[0]
         assert train_losses[1] != plain[1]
+
+
+def test_inspection_sees_what_a_frozen_layer_passes_on(data: RunData) -> None:
+    """That it is frozen is saved with the weights: the layer after it gets what it got in training."""
+    run = with_norm("frozen")
+    network: Any = build_network(run)
+    network.load_state_dict(weights(events(run), run))
+    images = data.train.images[:50]
+    states = norm_states(copy.deepcopy(network), images)
+    with torch.no_grad():
+        hidden = network[4](network.eval()[:4](images))
+    torch.testing.assert_close(states["5"]["batch_mean"], hidden.double().mean(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(states["5"]["batch_var"], hidden.double().var(0, correction=0), rtol=1e-5, atol=1e-5)
 
 
 # every norm
