@@ -81,16 +81,22 @@ class BatchNorm(nn.Module):
             if self.convention == "pytorch" and x.numel() == self.features:
                 fault = "Expected more than 1 value per channel when training"
                 raise ValueError(f"{fault}, got input size {x.shape}")
-            over = [axis for axis in range(x.dim()) if axis != 1]
-            mu = x.mean(over)
-            var = ((x - _per_channel(mu, x)) ** 2).mean(over)
-            self.update_statistics(mu, var, x.numel() // self.features)
+            y = self.normalised_by_batch(x)
         else:
-            mu, var = self.running_mean, self.running_var
-        y = (x - _per_channel(mu, x)) / torch.sqrt(_per_channel(var, x) + self.eps)
+            y = self.normalised(x, self.running_mean, self.running_var)
         if self.weight is not None and self.bias is not None:
-            y = _per_channel(self.weight, x) * y + _per_channel(self.bias, x)
+            y = per_channel(self.weight, x) * y + per_channel(self.bias, x)
         return y
+
+    def normalised_by_batch(self, x: Tensor) -> Tensor:
+        """x̂ in training. Updates the averages."""
+        mu, var = batch_statistics(x)
+        self.update_statistics(mu, var, x.numel() // self.features)
+        return self.normalised(x, mu, var)
+
+    def normalised(self, x: Tensor, mu: Tensor, var: Tensor) -> Tensor:
+        """x̂ for these statistics [F]."""
+        return (x - per_channel(mu, x)) / torch.sqrt(per_channel(var, x) + self.eps)
 
     def in_training(self) -> bool:
         """Whether the layer uses the batch's own statistics, and updates the averages."""
@@ -107,7 +113,7 @@ class BatchNorm(nn.Module):
         new: Tensor | float
         if self.momentum is None:
             # A tensor, so that the CPU does not wait for the device.
-            new = 1 / self.num_batches_tracked
+            new = 1 / self.num_batches_tracked.to(self.running_mean.dtype)
         else:
             new = self.momentum if self.convention == "pytorch" else 1 - self.momentum
         self.running_mean.copy_((1 - new) * self.running_mean + new * mu)
@@ -198,10 +204,17 @@ class RMSNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x / torch.sqrt((x**2).mean((1, 2, 3), keepdim=True) + self.eps)
-        return y if self.weight is None else _per_channel(self.weight, x) * y
+        return y if self.weight is None else per_channel(self.weight, x) * y
 
 
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance [F] of x over every axis except the second."""
+    over = [axis for axis in range(x.dim()) if axis != 1]
+    mu = x.mean(over)
+    return mu, ((x - per_channel(mu, x)) ** 2).mean(over)
+
+
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """Values [F] in the shape that broadcasts against x: [1, F], [1, F, 1] or [1, F, 1, 1]."""
     return values.view(1, -1, *[1] * (x.dim() - 2))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from experiments.arguments import Count, Flag, NotNegative, Positive, Share
+from experiments.arguments import AtLeastOne, AtLeastTwo, Count, Flag, NotNegative, Positive, Share, Whole
 from runner.errors import UserError, unknown
 from runner.registry import kwarg_fault, norm
 
@@ -220,3 +220,94 @@ def d2l(
     from experiments.batch_norm import D2LBatchNorm
 
     return D2LBatchNorm(features, eps=eps, momentum=momentum, keep_statistics=keep_statistics)
+
+
+@norm("ghost")
+def ghost(
+    features: int,
+    _dims: int,
+    *,
+    size: AtLeastTwo = 32,
+    eps: Positive = 1e-5,
+    momentum: Share | None = 0.1,
+    affine: Flag = True,
+) -> nn.Module:
+    """Batch normalization over virtual batches of `size` samples in training (Hoffer et al. 2017).
+
+    experiments.norm_layers.GhostBatchNorm says what happens with a rest, and what is averaged.
+    """
+    from experiments.norm_layers import GhostBatchNorm
+
+    return GhostBatchNorm(features, size=size, eps=eps, momentum=momentum, affine=affine)
+
+
+@norm("frozen")
+def frozen(
+    features: int,
+    _dims: int,
+    *,
+    after: Count = 1,
+    eps: Positive = 1e-5,
+    momentum: Share | None = 0.1,
+    affine: Flag = True,
+) -> nn.Module:
+    """Batch normalization whose statistics are fixed after `after` epochs (Wu & Johnson 2021, section 4.2).
+
+    From then on, training normalizes with the running statistics; γ and β go on training.
+    """
+    from experiments.norm_layers import FrozenBatchNorm
+
+    return FrozenBatchNorm(features, after=after, eps=eps, momentum=momentum, affine=affine)
+
+
+@norm("renorm")
+def renorm(
+    features: int,
+    _dims: int,
+    *,
+    r_max: AtLeastOne = 3.0,
+    d_max: NotNegative = 5.0,
+    warm_up: Whole = 100,
+    ramp: Count = 400,
+    eps: Positive = 1e-5,
+    momentum: Share | None = 0.1,
+    affine: Flag = True,
+) -> nn.Module:
+    """Batch renormalization: it corrects a batch's statistics towards the running ones (Ioffe 2017).
+
+    The first `warm_up` batches have no correction; its bounds grow to `r_max` and `d_max` over the next `ramp` batches.
+    """
+    from experiments.norm_layers import BatchRenorm
+
+    return BatchRenorm(
+        features,
+        r_max=r_max,
+        d_max=d_max,
+        warm_up=warm_up,
+        ramp=ramp,
+        eps=eps,
+        momentum=momentum,
+        affine=affine,
+    )
+
+
+@norm("precise")
+def precise(features: int, _dims: int, *, eps: Positive = 1e-5, affine: Flag = True) -> nn.Module:
+    """Batch normalization whose running statistics are averaged over training images before each evaluation.
+
+    In training it equals 'batch' (Wu & Johnson 2021, section 3.2).
+    """
+    from experiments.norm_layers import PreciseBatchNorm
+
+    return PreciseBatchNorm(features, eps=eps, affine=affine)
+
+
+@norm("dyt")
+def dyt(features: int, _dims: int, *, alpha: Positive = 0.5, affine: Flag = True) -> nn.Module:
+    """Dynamic tanh, γ tanh(α x) + β, in place of a norm layer (Zhu et al. 2025).
+
+    `alpha` is where the trainable α starts.
+    """
+    from experiments.norm_layers import DynamicTanh
+
+    return DynamicTanh(features, alpha=alpha, affine=affine)

@@ -143,6 +143,8 @@ class TrainingLoop:
     def _evaluate(self, sums: Tensor, epoch: float) -> Iterator[LoopEvent]:
         """Validate, and report the readings. `sums` [R, 3] is the training since the last reading."""
         self.sums += sums
+        # Once for each reading: the test set is evaluated at the same weights.
+        self.learner.reestimate()
         self.valid = self.learner.evaluate(self.data.valid)
         if self.run.evaluations_per_epoch > 1:
             for number, run in self.live.items():

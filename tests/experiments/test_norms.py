@@ -31,6 +31,7 @@ def sample(dims: int) -> Tensor:
 
 def test_all_are_registered() -> None:
     expected = {"none", "batch", "layer", "group", "instance", "rms", "hand_written", "notebook", "d2l"}
+    expected |= {"ghost", "frozen", "renorm", "precise", "dyt"}
     assert expected <= set(NAMES)
 
 
@@ -75,7 +76,7 @@ def test_is_documented_and_known_as_a_norm(name: str) -> None:
     assert is_norm(build_norm(name, 6, 2)) == (name != "none")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"none", "notebook"}])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"none", "notebook", "dyt"}])
 def test_normalises_images(name: str) -> None:
     """At the start and in training, every norm takes the input's scale out; all but RMS its mean too."""
     x = sample(2)
@@ -94,9 +95,10 @@ def torchs(name: str) -> dict[int, Callable[[Tensor], Tensor]]:
         "group": {1: two_groups, 2: two_groups},
         "weight_standardization": {1: two_groups, 2: two_groups},
         "instance": {2: lambda x: F.layer_norm(x, [5, 3])},
+        "dyt": {1: lambda x: torch.tanh(x / 2), 2: lambda x: torch.tanh(x / 2)},
         "rms": {1: lambda x: F.rms_norm(x, [6], eps=1e-5), 2: lambda x: F.rms_norm(x, [6, 5, 3], eps=1e-5)},
     }
-    return table["batch" if name in {"hand_written", "d2l"} else name]
+    return table["batch" if name in {"hand_written", "d2l", "ghost", "frozen", "renorm", "precise"} else name]
 
 
 def two_groups(x: Tensor) -> Tensor:
@@ -123,6 +125,12 @@ def test_equals_torchs_at_the_start(name: str, dims: int) -> None:
         ("hand_written", {"init": "normal"}),
         ("notebook", {"eps": 0.5}),
         ("d2l", {"eps": 0.5}),
+        ("ghost", {"eps": 0.5}),
+        ("ghost", {"size": 2}),
+        ("frozen", {"eps": 0.5}),
+        ("renorm", {"eps": 0.5}),
+        ("precise", {"eps": 0.5}),
+        ("dyt", {"alpha": 1.0}),
     ],
 )
 def test_argument_changes_the_output(name: str, arguments: dict[str, object]) -> None:
@@ -145,6 +153,12 @@ def test_argument_changes_the_output(name: str, arguments: dict[str, object]) ->
         ("hand_written", {"initial_var": 0.0}),
         ("notebook", {"momentum": 0.5}),
         ("d2l", {"keep_statistics": True}),
+        ("ghost", {"momentum": 0.5}),
+        ("ghost", {"momentum": None}),
+        ("frozen", {"momentum": 0.5}),
+        ("frozen", {"momentum": None}),
+        ("renorm", {"momentum": 0.5}),
+        ("renorm", {"momentum": None}),
     ],
     ids=str,
 )
@@ -165,9 +179,10 @@ def test_d2l_momentum_counts_once_statistics_are_kept() -> None:
 
 @pytest.mark.parametrize(("name", "dims"), [case for case in CASES if case[0] not in {"none", "notebook", "d2l"}])
 def test_affine_is_one_gamma_per_feature_or_none(name: str, dims: int) -> None:
+    own = [(1,)] if name == "dyt" else []  # α
     parameters = [parameter.shape for parameter in build_norm(name, 6, dims).parameters()]
-    assert parameters == [(6,)] * (1 if name == "rms" else 2)
-    assert not list(build_norm(name, 6, dims, {"affine": False}).parameters())
+    assert parameters == own + [(6,)] * (1 if name == "rms" else 2)
+    assert [parameter.shape for parameter in build_norm(name, 6, dims, {"affine": False}).parameters()] == own
 
 
 def test_none_ignores_any_argument() -> None:
@@ -214,6 +229,15 @@ def test_every_wrong_argument_is_told_at_once() -> None:
         ("hand_written", "initial_var", -1.0),
         ("notebook", "momentum", None),
         ("d2l", "keep_statistics", "true"),
+        ("ghost", "size", 1),
+        ("ghost", "size", 32.0),
+        ("frozen", "after", 0),
+        ("renorm", "r_max", 0.5),
+        ("renorm", "d_max", -1.0),
+        ("renorm", "warm_up", -1),
+        ("renorm", "ramp", 0),
+        ("precise", "momentum", 0.1),
+        ("dyt", "alpha", 0.0),
     ],
 )
 def test_wrong_values_are_faults(name: str, key: str, value: object) -> None:

@@ -69,7 +69,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"lr": 1e-3, "weight_decay": 1e-2},
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.1},
 }
-NORMS = ("none", "batch", "layer", "group", "instance", "rms", "hand_written", "notebook", "d2l")
+NORMS = (
+    *("none", "batch", "layer", "group", "instance", "rms", "hand_written", "notebook", "d2l"),
+    *("ghost", "frozen", "renorm", "precise", "dyt"),
+)
 FACTORS: tuple[tuple[Any, ...], ...] = (
     ("batch_norm", "no_batch_norm", "notebook_mlp", "notebook_cnn", "mlp", "lenet", "conv_unit", "vgg"),
     NORMS,

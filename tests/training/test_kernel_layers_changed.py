@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from experiments.norms import build_norm
 from runner.training.kernels.library import Library
 from runner.training.kernels.program import program
 
@@ -95,3 +96,12 @@ def test_averages_without_a_count_move_as_in_torch(momentum: float | None, nativ
     theirs(images())
     for (name, moved), (_, expected) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
         assert torch.allclose(moved, expected, atol=1e-6), name
+
+
+@pytest.mark.parametrize("norm", ["ghost", "frozen", "renorm", "precise", "dyt", "hand_written"])
+def test_other_norm_layers_are_not_taken_for_batch_norm(norm: str, native: Library) -> None:
+    layer = build_norm(norm, 3, 2)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), layer, nn.Conv2d(3, 4, 3))
+    made = program(net, native)
+    assert made.others == [f"1 {type(layer).__name__}"]
+    assert made.parts[1] is layer

@@ -28,6 +28,7 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "more parameters than activations": ("mlp", {"norm": "batch"}),
     "a wide layer and dropout": ("mlp", {"hidden": [2000], "dropout": 0.3}),
     "maximum pooling": ("batch_norm", {}),
+    **{f"norm {norm}": ("lenet", {"norm": norm}) for norm in ("ghost", "frozen", "renorm", "precise", "dyt")},
 }
 
 
@@ -38,7 +39,7 @@ def _settings() -> Iterator[None]:
 
 
 def peak(run: RunSpec, count: int) -> int:
-    """The most bytes at one time, from building a stack to its first step."""
+    """The most bytes at one time, from building a stack to its first reading."""
     runs = [run.changed(seed=seed) for seed in range(count)]
     networks = [build_network(run) for run in runs]
     data = prepare(*DATA)
@@ -47,6 +48,7 @@ def peak(run: RunSpec, count: int) -> int:
         stack = Stack(runs, networks, data)
         stack.begin_epoch(1)
         stack.step(index)
+        stack.reestimate()
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

@@ -12,7 +12,7 @@ from runner import registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage.checkpoints import Every, to_bytes
-from runner.storage.rows import Checkpoint, EpochRow, Note, RunResult
+from runner.storage.rows import Checkpoint, EpochRow, Note, ProbeRow, RunResult
 from runner.training.options import TrainingOptions
 from runner.training.train import train
 from tests.training.awkward import AWKWARD, PLUGIN, RUN, train_all, values
@@ -86,13 +86,24 @@ def check(folder: Path, *runs: RunSpec) -> None:
         file.write_bytes(to_bytes(checkpoint))
         job = Job(runs, "grouped" if len(runs) > 1 else None)
         rest = list(train(job, TrainingOptions(save_weights=True), file))
-        left = [event for event in whole if not isinstance(event, EpochRow) or event.epoch > checkpoint.epoch]
+        rows = EpochRow, ProbeRow
+        left = [event for event in whole if not isinstance(event, rows) or event.epoch > checkpoint.epoch]
         assert values(rest) == values(left)
 
 
 @pytest.mark.parametrize(("network", "optimizer"), CASES, ids=str)
 def test_alone(network: str, optimizer: dict[str, Any], tmp_path: Path) -> None:
     check(tmp_path, RUN.changed(network=network, **optimizer))
+
+
+@pytest.mark.parametrize("norm", ["ghost", "frozen", "renorm", "precise", "dyt"])
+def test_norms_alone_and_as_a_stack(norm: str, tmp_path: Path) -> None:
+    """They differ between the epochs: frozen layers from the second one on, renorm's bounds from the third step on."""
+    norm_args = {"ghost": {"size": 8}, "renorm": {"warm_up": 2, "ramp": 6}}.get(norm, {})
+    arguments = {"hidden": [12, 12], "dropout": 0.2, "norm": norm, "norm_args": norm_args}
+    run = RUN.changed(network="mlp", network_args=arguments, optimizer="sgd", momentum=0.9, probes=("norms",))
+    check(tmp_path, run)
+    check(tmp_path, run, run.changed(seed=1))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: str(optimizer["optimizer"]))

@@ -130,6 +130,22 @@ def test_every_norm_of_a_network_is_stacked(norm: str) -> None:
         assert worst(members(run, 3), torch.float64) < 1e-10
 
 
+@pytest.mark.parametrize(
+    ("norm", "norm_args"),
+    [("ghost", {"size": 10}), ("frozen", {}), ("renorm", {"warm_up": 3, "ramp": 20}), ("precise", {}), ("dyt", {})],
+)
+def test_norms_that_change_while_they_train_are_stacked(norm: str, norm_args: dict[str, object]) -> None:
+    """The second epoch begins at step 25, and the last batches are smaller."""
+    arguments = {"norm": norm, "norm_args": norm_args}
+    for network in ("notebook_mlp", "lenet"):
+        assert (
+            obstacle(build_network(RUN.changed(network=network, network_args=arguments)), torch.randn(8, 1, 28, 28), 10)
+            is None
+        )
+    run = RUN.changed(network="notebook_mlp", network_args=arguments, optimizer="sgd", lr=0.01)
+    assert worst(members(run, 3), torch.float64) < 1e-10
+
+
 def test_a_stacked_network_is_the_network(network: str) -> None:
     """Every registered network, 50 steps. In float32 from the stack's weights at each step.
 

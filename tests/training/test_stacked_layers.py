@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.norms import build_norm
 from runner.training.learners import stacked_layers as layers
 from runner.training.learners.deterministic_layers import EvenAdaptiveAvgPool2d, EvenAdaptiveMaxPool2d
 from runner.training.learners.dropout import SeededDropout, seed_dropout
@@ -34,6 +37,24 @@ class Residual(nn.Module):
             self.seen.add_(x.detach().mean())
         return x + self.scale * F.relu(self.inner(x))
 
+
+def own_norm(name: str, dims: int, *, current_epoch: int | None = None, **arguments: object) -> nn.Module:
+    layer = build_norm(name, 4, dims, arguments)
+    if current_epoch is not None:
+        layer.get_buffer("current_epoch").fill_(current_epoch)
+    return layer
+
+
+OWN_NORMS: list[tuple[str, dict[str, Any]]] = [
+    ("ghost", {"size": 3}),
+    ("ghost", {"size": 7, "momentum": None}),
+    ("frozen", {}),
+    ("frozen", {"current_epoch": 2}),
+    ("renorm", {"warm_up": 0, "ramp": 1, "r_max": 1.1, "d_max": 0.1}),
+    ("renorm", {"momentum": None}),
+    ("precise", {}),
+    ("dyt", {}),
+]
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Linear": (lambda: nn.Linear(5, 3), (5,)),
@@ -68,6 +89,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Dropout of none": (lambda: nn.Dropout(0.0), (5,)),
     "Sequential": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 2))), (5,)),
     "vmap: RMSNorm": (lambda: nn.RMSNorm(5), (5,)),
+    **{
+        f"vmap: {name} {arguments} for {dims}": (partial(own_norm, name, dims, **arguments), (4, 3, 3)[: 2 * dims - 1])
+        for dims in (1, 2)
+        for name, arguments in OWN_NORMS
+    },
     "vmap: a module of one's own": (lambda: Residual(5), (5,)),
     **{
         layer.__name__: (layer, (4, 3, 3))

@@ -40,10 +40,10 @@ def seed_generators(seed: int, name: str, epoch: int = 0) -> None:
 
 
 @contextmanager
-def generators_unchanged(devices: list[torch.device]) -> Iterator[None]:
-    """After the block, the global generators of the CPU and of these GPUs are what they were before it."""
+def generators_unchanged(device: torch.device) -> Iterator[None]:
+    """After the block, the global generators of the CPU and of this device are what they were before it."""
     states = numpy.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
     numpy.random.set_state(states[0])
     random.setstate(states[1])

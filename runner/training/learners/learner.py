@@ -1,6 +1,6 @@
 """The learner: what the training loop drives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
@@ -91,6 +91,20 @@ def leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
         yield from leaves(child, f"{prefix}{name}.")
 
 
+def tell_epoch(tensors: Iterable[tuple[str, Tensor]], epoch: int) -> None:
+    """Set every buffer with the name `current_epoch` to an epoch (from 1): so a layer knows in which one it trains.
+
+    >>> layer = nn.Module()
+    >>> layer.register_buffer("current_epoch", torch.tensor(0))
+    >>> tell_epoch(named_tensors(nn.Sequential(layer)), 3)
+    >>> layer.current_epoch
+    tensor(3)
+    """
+    for name, tensor in tensors:
+        if name.rpartition(".")[2] == "current_epoch":
+            tensor.fill_(epoch)
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module is more than its class's `forward`. (torch has no public way to ask.)"""
     replaced = not {"forward", "_conv_forward"}.isdisjoint(vars(module))
@@ -128,7 +142,7 @@ class Learner(Protocol):
     totals: Tensor
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the learning rates of an epoch (from 1), and seed the random numbers of its dropout."""
+        """Set the learning rates of an epoch (from 1), seed its dropout, and tell the layers which it is."""
 
     def step(self, batch: Batch) -> None:
         """Take one optimizer step of every run and add to `totals`, without waiting for the device."""
@@ -138,6 +152,12 @@ class Learner(Protocol):
         totals = self.totals.clone().cpu()
         self.totals.zero_()
         return totals
+
+    def reestimate(self) -> None:
+        """Set the averages of the layers that ask for it (`averages.precise_layers`), for the current weights.
+
+        Nothing else changes: the passes through the networks use copies.
+        """
 
     def evaluate(self, split: Split) -> list[tuple[float, float]]:
         """(mean loss, accuracy) of every run in evaluation mode."""

@@ -1,5 +1,6 @@
 """One run that trains alone: its network as a program, and torch's own optimizer."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -7,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner.config.run_spec import RunSpec
+from runner.training.averages import precise_layers, reestimate
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
+from runner.training.data.seeding import generators_unchanged
 from runner.training.evaluation import evaluate
 from runner.training.kernels.library import library_of
 from runner.training.kernels.program import program
@@ -22,6 +25,7 @@ from runner.training.learners.learner import (
     named_tensors,
     plain_attributes,
     set_attributes,
+    tell_epoch,
     wrong_shape,
 )
 from runner.training.learners.max_pooling import quicken
@@ -55,6 +59,7 @@ class Solo(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.keys.copy_(epoch_keys([self.run.seed], epoch))
+        tell_epoch(named_tensors(self.network), epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.run, epoch)
         self.network.train()
@@ -75,6 +80,18 @@ class Solo(Learner):
         self.loss.add_(loss.detach(), alpha=len(labels))
         self.correct.add_((logits.argmax(1) == labels).sum())
         self.samples.add_(len(labels))
+
+    def reestimate(self) -> None:
+        if not precise_layers(self.network):
+            return
+        copied = copy.deepcopy(self.network)
+        layers = precise_layers(copied)
+        with generators_unchanged(self.device), autocast(self.run, self.device):
+            reestimate(copied, layers.values(), self.data.train)
+        own = dict(self.network.named_buffers())
+        for name, layer in layers.items():
+            for key, average in layer.named_buffers(name):
+                own[key].copy_(average)
 
     def evaluate(self, split: Split) -> list[tuple[float, float]]:
         with autocast(self.run, self.device):

@@ -1,5 +1,6 @@
 """Many runs of one architecture, trained as one batched model."""
 
+import copy
 import traceback
 from collections.abc import Sequence
 
@@ -11,9 +12,11 @@ from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.errors import strict, text_of
 from runner.storage.rows import Shortfall
+from runner.training.averages import batches, precise_layers, start
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
+from runner.training.data.seeding import generators_unchanged
 from runner.training.evaluation import BATCH, in_batches, means
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.deterministic_layers import make_deterministic
@@ -26,6 +29,7 @@ from runner.training.learners.learner import (
     out_of_memory,
     plain_attributes,
     set_attributes,
+    tell_epoch,
 )
 from runner.training.settings import autocast
 
@@ -52,6 +56,7 @@ class Stack(Learner):
         self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
         self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
+        self.form = form
         self.program = stacked_layers.program(self.template, self.tensors, form)
         shapes = {name: tensor.shape[1:] for name, tensor in self.tensors.items() if tensor.requires_grad}
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters, shapes)
@@ -68,6 +73,7 @@ class Stack(Learner):
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
         self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
+        tell_epoch(self.tensors.items(), epoch)
 
     def step(self, batch: Batch) -> None:
         """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
@@ -113,6 +119,24 @@ class Stack(Learner):
         totals[:, 1].add_((labels == logits.argmax(2).T).sum(1))
         totals[:, 2].add_(samples)
         return losses
+
+    def reestimate(self) -> None:
+        if not precise_layers(self.template):
+            return
+        copied = copy.deepcopy(self.template)
+        layers = precise_layers(copied)
+        start(layers.values())
+        initial = {key: buffer for name, layer in layers.items() for key, buffer in layer.named_buffers(name)}
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        for key, buffer in initial.items():
+            tensors[key].copy_(buffer)
+        program = stacked_layers.program(copied, tensors, self.form)
+        mode = stacked_layers.Mode(len(self.runs), training=True, keys=self.keys)
+        with generators_unchanged(self.device), autocast(self.runs[0], self.device):
+            for images in batches(self.data.train):
+                stacked_layers.run(program, images.unsqueeze(1), mode)
+        for key in initial:
+            self.tensors[key].copy_(tensors[key])
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> list[tuple[float, float]]:

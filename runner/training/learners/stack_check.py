@@ -41,7 +41,7 @@ def obstacle(network: nn.Module, images: Tensor, classes: int, other: nn.Module 
     if not trainable(network):
         return "it has no trainable parameter"
     try:
-        with generators_unchanged([]):
+        with generators_unchanged(torch.device("cpu")):
             return _difference(network, other, images[:SAMPLES].cpu(), classes)
     except (Exception, SystemExit) as error:
         first_line = text_of(error).partition("\n")[0]

@@ -37,10 +37,9 @@ def probe_values(network: nn.Module, look: Look, names: Sequence[ProbeName]) -> 
     >>> values["0", "gamma_mean"], values["0", "beta_mean"]
     (1.0, 0.0)
     """
-    labels = look.data.train.labels
-    devices = [labels.device] if labels.is_cuda else []
+    device = look.data.train.labels.device
     values: ProbeValues = {}
     for name in names:
-        with generators_unchanged(devices), torch.enable_grad():
+        with generators_unchanged(device), torch.enable_grad():
             values |= PROBES[name](copy.deepcopy(network).train(), look)
     return values

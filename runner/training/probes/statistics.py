@@ -1,16 +1,12 @@
 """The probes `precise`, `batch_statistics` and `train`: accuracy under other statistics, or on other images."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from runner.training.evaluation import BATCH, evaluate, in_batches
+from runner.training.averages import reestimate
+from runner.training.evaluation import evaluate, in_batches
 from runner.training.norm_trace import is_norm
 from runner.training.probes.probe import Look, ProbeValues
-
-PRECISE_SAMPLES = 10_000
-"""How many training samples precise batch norm averages over (Wu & Johnson 2021, section 3.2)."""
 
 BATCH_STATISTICS_SAMPLES = 2_000
 """How many of the first validation samples `batch_statistics` evaluates."""
@@ -21,14 +17,9 @@ BATCH_STATISTICS_SIZES = (2, 8, 64, 256)
 
 def precise(network: nn.Module, look: Look) -> ProbeValues:
     """Validation loss and accuracy with averages over the training set, at these weights, as the moving averages."""
-    layers: list[Any] = [module for module in network.modules() if is_norm(module)]
-    for layer in layers:
-        if isinstance(getattr(layer, "running_mean", None), Tensor):
-            layer.reset_running_stats()
-            layer.momentum = None
-    # Gradients stay enabled, here and below: some hand-written layers take that as the sign of training.
-    for images, _ in in_batches(look.data.train[:PRECISE_SAMPLES], BATCH):
-        network(images)
+    norms = [module for module in network.modules() if is_norm(module)]
+    averaging = [layer for layer in norms if isinstance(getattr(layer, "running_mean", None), Tensor)]
+    reestimate(network, averaging, look.data.train)
     loss, accuracy = evaluate(network, look.data.valid)
     return {("", "precise_valid_loss"): loss, ("", "precise_valid_accuracy"): accuracy}
 
@@ -38,6 +29,7 @@ def batch_statistics(network: nn.Module, look: Look) -> ProbeValues:
 
     It is measured on an even number of validation samples, so that no batch has one sample. `moving_valid_accuracy` is
     the accuracy with the moving averages on the same samples. A network without norm layers has no such values.
+    The layers do what they do in training: 'ghost' uses its virtual batches, and a frozen layer its fixed statistics.
     """
     count = min(BATCH_STATISTICS_SAMPLES, len(look.data.valid)) // 2 * 2
     layers = [module for module in network.modules() if is_norm(module)]
@@ -45,6 +37,7 @@ def batch_statistics(network: nn.Module, look: Look) -> ProbeValues:
         return {}
     split = look.data.valid[:count]
     values: ProbeValues = {("", "moving_valid_accuracy"): evaluate(network, split)[1]}
+    # Not no_grad: some hand-written layers take that as the sign of evaluation.
     network.requires_grad_(False)
     for layer in layers:
         layer.train()
