@@ -3,6 +3,6 @@
 It is itself a plugin of `runner`, through the same entry point a user's package would use.
 """
 
-from experiments import calibration, claims, datasets, networks, norms
+from experiments import calibration, claims, datasets, networks, norms, source_norms
 
-__all__ = ["calibration", "claims", "datasets", "networks", "norms"]
+__all__ = ["calibration", "claims", "datasets", "networks", "norms", "source_norms"]

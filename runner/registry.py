@@ -1,7 +1,7 @@
 """The registries: names of networks, norm layers, data sets and claims, and the function behind each name.
 
-Such a function is called a factory. Its keyword-only parameters are the schema of its config, so there is no second
-table of hyperparameters. `experiments` and a user's own module register their factories when they are imported.
+Such a function is called a factory. `experiments` and a user's own module register their factories when they are
+imported.
 """
 
 import hashlib
@@ -11,19 +11,15 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
-from functools import cache, lru_cache, wraps
+from contextlib import contextmanager
+from dataclasses import astuple
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
 from runner.errors import UserError, described, unknown
-
-REQUIRED = inspect.Parameter.empty
-"""Stands for the default of a parameter that has none."""
+from runner.factories import Shape, place
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -41,8 +37,8 @@ class Registry(dict[str, Factory]):
     >>> network = Registry("network")
     >>> @network("mine")
     ... def mine(*, width: int = 32): ...
-    >>> list(network), signature(network["mine"])
-    (['mine'], {'width': (<class 'int'>, 32)})
+    >>> list(network)
+    ['mine']
     >>> network["mime"]
     Traceback (most recent call last):
     runner.errors.UserError: unknown network 'mime'; did you mean 'mine'? allowed: mine
@@ -60,8 +56,8 @@ class Registry(dict[str, Factory]):
             if not inspect.isfunction(factory):
                 raise UserError(f"{self.kind} '{name}' must be a function, not a {type(factory).__name__}")
             known = self.get(name, factory)
-            if _place(known) != _place(factory):
-                raise UserError(f"two {self.kind}s are called '{name}': {_place(known)} and {_place(factory)}")
+            if place(known) != place(factory):
+                raise UserError(f"two {self.kind}s are called '{name}': {place(known)} and {place(factory)}")
             self[name] = factory
             return factory
 
@@ -79,28 +75,6 @@ class Registry(dict[str, Factory]):
         finally:
             self.clear()
             self.update(before)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a data set's images are like, and how many classes it has. The defaults are those of MNIST."""
-
-    channels: int = 1
-    height: int = 28
-    width: int = 28
-    classes: int = 10
-
-    def __str__(self) -> str:
-        return f"images [{self.channels}, {self.height}, {self.width}], {self.classes} classes"
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What bnbench fills in where a network's factory has a keyword-only parameter of this name."""
-        return {"in_channels": self.channels, "image_size": (self.height, self.width), "classes": self.classes}
-
-
-FILLED_IN = {"in_channels": "int", "image_size": "tuple[int, int]", "classes": "int"}
-"""The keyword-only parameters of a factory that bnbench fills in from the data set, with their types."""
 
 
 class DatasetRegistry(Registry[Callable[..., Any]]):
@@ -144,91 +118,6 @@ network: Registry[Callable[..., Any]] = Registry("network")
 norm: Registry[Callable[..., Any]] = Registry("norm layer")
 dataset = DatasetRegistry("data set")
 claim: Registry[Callable[[str], Any]] = Registry("claim")
-
-
-def _place(factory: Callable[..., Any]) -> str:
-    made = inspect.unwrap(factory)
-    code = getattr(made, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else f"{made.__module__}.{made.__qualname__}"
-
-
-def summary(factory: Callable[..., Any]) -> str:
-    """The first line of the factory's docstring."""
-    return (inspect.getdoc(factory) or "").partition("\n")[0]
-
-
-@cache
-def filled_in(factory: Callable[..., Any]) -> tuple[str, ...]:
-    """The keyword-only parameters of a network's factory that bnbench fills in from the data set."""
-    parameters = inspect.signature(factory).parameters
-    return tuple(
-        key for key in FILLED_IN if key in parameters and parameters[key].kind is inspect.Parameter.KEYWORD_ONLY
-    )
-
-
-@cache
-def signature(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters that a config can set: name → (annotation, default). The default may be `REQUIRED`.
-
-    Annotations that are strings are evaluated one by one. The return annotation is not evaluated, because it may need
-    torch, and `bnbench plan` does not import torch.
-    """
-    made = inspect.unwrap(factory)
-    names = getattr(made, "__globals__", None) or vars(sys.modules[made.__module__])
-    parameters = {}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        if parameter.kind is not parameter.KEYWORD_ONLY or name in FILLED_IN:
-            continue
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        if isinstance(annotation, str):
-            try:
-                annotation = eval(annotation, names)
-            except Exception as error:
-                raise UserError(f"{_place(factory)}: annotation of '{name}': {error}") from None
-        parameters[name] = (annotation, parameter.default)
-    return parameters
-
-
-def coerced(factory: Callable[..., Any], key: str, value: Any) -> Any:
-    """The value in the type of the factory's parameter: 1 becomes 1.0 for a float, so that both are the same run."""
-    if key not in signature(factory):
-        return value
-    # `kwarg_fault` reports a value that is not valid.
-    with suppress(ValidationError):
-        value = _adapter(factory, key).validate_python(value, strict=True)
-    return value + 0.0 if isinstance(value, float) else value  # -0.0 becomes 0.0
-
-
-@lru_cache(maxsize=1000)
-def _adapter(factory: Callable[..., Any], key: str) -> TypeAdapter[Any]:
-    annotation = signature(factory)[key][0]
-    try:
-        return TypeAdapter(annotation)
-    except PydanticSchemaGenerationError:
-        raise UserError(f"{_place(factory)}: '{key}: {annotation}' cannot be set from a config") from None
-
-
-def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, value: object) -> str | None:
-    """Why `key=value` cannot be passed to the factory that is registered as `name`; None where it can."""
-    known = signature(factory)
-    if key in filled_in(factory):
-        return f"{kind} '{name}': bnbench fills in '{key}' from the data set; a config cannot set it"
-    if key in known:
-        try:
-            # strict: the text "no" is not a bool
-            _adapter(factory, key).validate_python(value, strict=True)
-        except ValidationError as error:
-            return f"{kind} '{name}', argument '{key}': {error.errors()[0]['msg']}, got {value!r}"
-        return None
-    parameters = inspect.signature(factory).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    if known:
-        return f"{kind} '{name}': {unknown('argument', key, list(known))}"
-    hint = ""
-    if parameters and kind == "network":
-        hint = f"; put '*, ' before {', '.join(parameters)} to make them arguments"
-    return f"{kind} '{name}' takes no arguments, got '{key}'{hint}"
 
 
 PLUGINS = "bnbench.plugins"

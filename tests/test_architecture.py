@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = (
     {"errors"},
+    {"factories"},
     {"registry"},
     {"config"},
     {"storage"},
@@ -44,7 +45,7 @@ def imports(path: Path) -> set[str]:
 def test_the_runner_has_eight_packages_and_few_modules() -> None:
     entries = [path for path in (ROOT / "runner").iterdir() if path.name != "__pycache__"]
     packages = {path.name for path in entries if path.is_dir()}
-    assert packages == set().union(*ORDER) - {"errors", "registry"}
+    assert packages == set().union(*ORDER) - {"errors", "factories", "registry"}
     assert len(packages) == 8
     assert len(entries) - len(packages) <= 4
 
@@ -73,7 +74,14 @@ def test_the_runner_knows_no_experiment() -> None:
 
 
 def test_experiments_know_the_registries_and_little_else() -> None:
-    allowed = ("runner.registry", "runner.errors", "runner.training.data", "runner.analysis.claims", "experiments")
+    allowed = (
+        "runner.registry",
+        "runner.factories",
+        "runner.errors",
+        "runner.training.data",
+        "runner.analysis.claims",
+        "experiments",
+    )
     for path in (ROOT / "experiments").rglob("*.py"):
         assert not {name for name in imports(path) if name != "runner" and not name.startswith(allowed)}, path
 

@@ -77,6 +77,12 @@ def test_the_table_of_the_readme_is_what_compare_prints(bnbench: Bnbench) -> Non
     assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["MyNet", "torchvision"])
+def test_the_tables_of_any_network_are_what_compare_prints(name: str, bnbench: Bnbench) -> None:
+    printed = bnbench("compare", ROOT / f"results/reference/try-{name}").stdout
+    assert printed.strip() in (ROOT / "docs/any-network.md").read_text(encoding="utf-8")
+
+
 def test_the_claims_page_is_what_its_tables_give() -> None:
     module = runpy.run_path(str(ROOT / "docs/claims.py"))
     assert (ROOT / "docs/claims.md").read_text(encoding="utf-8") == module["page"]()
@@ -113,6 +119,10 @@ SMALL = {
         "grid.seed=[0]",
     ],
     "resume": ["--executor", "inline"],
+    "try": [
+        *("--executor", "inline", "--fresh", "--seeds", "1", "--epochs", "1"),
+        *("--set", "fixed.train_samples=100", "--set", "fixed.batch_size=50"),
+    ],
 }
 
 
@@ -125,6 +135,7 @@ def test_every_command_of_the_documents_works(
         pytest.skip("has a test of its own, above")
     (tmp_path / "results").mkdir()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / "results/reference").symlink_to(ROOT / "results/reference")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BNBENCH_DATA_DIR", str(real_data))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runner import registry
+from runner import factories, registry
 from runner.config import grid as grids
 from runner.config.faults import Faults, refusal
 from runner.config.run_spec import PARAMETERS, SWAP, RunSpec
@@ -112,7 +112,7 @@ def _check_swap(values: Mapping[str, Sequence[Any]], faults: Faults) -> None:
                 faults.add_for(f"{key} needs a norm layer: set swap_norm, too", key, value)
     for arguments in _distinct(values.get("swap_norm_args", [])):
         for key, value in arguments.items():
-            found = (registry.kwarg_fault("norm layer", name, registry.norm[name], key, value) for name in norms)
+            found = (factories.kwarg_fault("norm layer", name, registry.norm[name], key, value) for name in norms)
             if fault := next(filter(None, found), None):
                 faults.add_for(fault, "swap_norm_args", arguments)
 
@@ -132,8 +132,8 @@ def _check_arguments(name: str, arguments: Mapping[str, Sequence[Any]], faults: 
             if fault:
                 faults.add_for(fault, f"network.{key}", value)
             last = fault
-    for key, (_, default) in registry.signature(registry.network[name]).items():
-        if default is registry.REQUIRED and key not in arguments:
+    for key, (_, default) in factories.signature(registry.network[name]).items():
+        if default is factories.REQUIRED and key not in arguments:
             faults.add_for(f"network '{name}' needs 'network.{key}'", "network", name)
 
 
@@ -142,12 +142,12 @@ def _argument_fault(network: str, key: str, value: Any, norms: Sequence[str] | N
     outer, _, inner = key.partition(".")
     factory = registry.network[network]
     if not inner:
-        return registry.kwarg_fault("network", network, factory, key, value)
-    if outer != "norm_args" or outer not in registry.signature(factory):
+        return factories.kwarg_fault("network", network, factory, key, value)
+    if outer != "norm_args" or outer not in factories.signature(factory):
         return f"network '{network}' has no argument '{key}'; only norm_args has arguments"
-    names = norms or [registry.signature(factory).get("norm", ("", None))[1]]
+    names = norms or [factories.signature(factory).get("norm", ("", None))[1]]
     known = [name for name in names if isinstance(name, str) and name in registry.norm]
-    faults = (registry.kwarg_fault("norm layer", name, registry.norm[name], inner, value) for name in known)
+    faults = (factories.kwarg_fault("norm layer", name, registry.norm[name], inner, value) for name in known)
     return next(filter(None, faults), None)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import registry
+from runner import factories, registry
 from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
 from runner.config.faults import Faults
@@ -163,16 +163,16 @@ def _run(values: grids.Point) -> RunSpec:
     fields = {key: value for key, value in values.items() if not key.startswith("network.")}
     arguments = grids.network_arguments(values)
     factory = registry.network[fields["network"]]
-    norm_name = arguments.get("norm") or registry.signature(factory).get("norm", ("", ""))[1]
+    norm_name = arguments.get("norm") or factories.signature(factory).get("norm", ("", ""))[1]
     norm = registry.norm.get(norm_name) if isinstance(norm_name, str) else None
     for key, value in arguments.items():
         _, _, inner = key.partition(".")
         owner, name = (norm, inner) if inner else (factory, key)
         if owner is not None:
-            arguments[key] = registry.coerced(owner, name, value)
+            arguments[key] = factories.coerced(owner, name, value)
     if swapped := registry.norm.get(fields.get("swap_norm", "")):
         given = fields.get("swap_norm_args", {})
-        fields["swap_norm_args"] = {key: registry.coerced(swapped, key, value) for key, value in given.items()}
+        fields["swap_norm_args"] = {key: factories.coerced(swapped, key, value) for key, value in given.items()}
     for name in ("weight_decay", "momentum"):
         if name in fields:
             fields[name] += 0.0  # -0.0 becomes 0.0

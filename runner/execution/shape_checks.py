@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from runner import registry
+from runner import factories, registry
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, described
@@ -15,7 +15,7 @@ from runner.training.networks import build_network
 
 def others(runs: Sequence[RunSpec]) -> list[RunSpec]:
     """The runs on data sets of another shape than MNIST's, without those that differ in neither network nor data."""
-    usual = registry.Shape()
+    usual = factories.Shape()
     names = {name for name in {run.dataset for run in runs} if registry.dataset.shape(name) != usual}
     unusual = [run for run in runs if run.dataset in names] if names else []
     return list({(run.network, repr(run.network_args), run.dataset): run for run in unusual}.values())
@@ -38,7 +38,7 @@ def faults(sweep: Sweep) -> list[Fault]:
 
 def _misfit(run: RunSpec) -> str | None:
     shape = registry.dataset.shape(run.dataset)
-    asked = registry.filled_in(registry.network[run.network])
+    asked = factories.filled_in(registry.network[run.network])
     reason: str | None
     try:
         with isolated(), torch.no_grad():
@@ -47,7 +47,7 @@ def _misfit(run: RunSpec) -> str | None:
         reason, concerned = described(error), ["in_channels", "image_size"]
     else:
         reason, concerned = wrong_shape(logits, 2, shape.classes), ["classes"]
-    lacking = [f"{name}: {registry.FILLED_IN[name]}" for name in concerned if name not in asked]
+    lacking = [f"{name}: {factories.FILLED_IN[name]}" for name in concerned if name not in asked]
     if reason and lacking:
         reason += f"; give its factory the keyword-only parameters that bnbench fills in: *, {', '.join(lacking)}"
     return reason

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from runner import registry
+from runner import factories, registry
 from runner.config import yaml_source
 from runner.config.run_spec import RunSpec
 from runner.errors import Fault, Place, UserError, described
@@ -15,11 +15,11 @@ from runner.errors import Fault, Place, UserError, described
 _TYPES = {NoneType: "null", str: "text", int: "whole number", float: "number", bool: "true | false", dict: "mapping"}
 
 
-def listing(factories: Mapping[str, Any]) -> Iterator[str]:
+def listing(named: Mapping[str, Any]) -> Iterator[str]:
     """A line for each name: the first line of its docstring."""
-    width = max(map(len, factories))
-    for name, factory in sorted(factories.items()):
-        yield f"{name:<{width}}  {registry.summary(factory)}"
+    width = max(map(len, named))
+    for name, factory in sorted(named.items()):
+        yield f"{name:<{width}}  {factories.summary(factory)}"
 
 
 def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
@@ -33,10 +33,10 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
     yield f"{name}: {inspect.getdoc(factory) or ''}"
     if arguments := list(_argument_lines("network", factory)):
         yield from ("", "arguments:", *arguments)
-    if "norm" in registry.signature(factory):
+    if "norm" in factories.signature(factory):
         yield from ("", "norm layers (network.norm) and their arguments:")
         for norm, norm_factory in sorted(registry.norm.items()):
-            yield f"  {norm}: {registry.summary(norm_factory)}"
+            yield f"  {norm}: {factories.summary(norm_factory)}"
             yield from (f"  {line}" for line in _argument_lines("network.norm_args", norm_factory))
     run = RunSpec(network=name, network_args=_arguments(name, factory, assignments))
     try:
@@ -52,10 +52,10 @@ def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str,
     for assignment in assignments:
         key, value = yaml_source.read_assignment(assignment, "--set", "norm=batch")
         arguments[key] = value
-        if "." not in key and (fault := registry.kwarg_fault("network", name, factory, key, value)):
+        if "." not in key and (fault := factories.kwarg_fault("network", name, factory, key, value)):
             raise UserError(Fault(fault, Place(f"--set {assignment}")))
-    signature = registry.signature(factory).items()
-    required = [key for key, (_, default) in signature if default is registry.REQUIRED]
+    signature = factories.signature(factory).items()
+    required = [key for key, (_, default) in signature if default is factories.REQUIRED]
     if missing := [f"--set {key}=…" for key in required if key not in arguments]:
         raise UserError(f"network '{name}' needs {', '.join(missing)}")
     return arguments
@@ -63,8 +63,8 @@ def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str,
 
 def _argument_lines(prefix: str, factory: Any) -> Iterator[str]:
     """A line for each argument, named as in a config."""
-    for key, (annotation, default) in registry.signature(factory).items():
-        shown = "required" if default is registry.REQUIRED else f"default {json.dumps(default, default=str)}"
+    for key, (annotation, default) in factories.signature(factory).items():
+        shown = "required" if default is factories.REQUIRED else f"default {json.dumps(default, default=str)}"
         yield f"  {prefix}.{key}: {_type_name(annotation)}  ({shown})"
 
 

@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import nn
 
-from runner import registry
+from runner import factories, registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.training.data.seeding import seed_generators
@@ -51,7 +51,7 @@ def raise_if_lost(run: RunSpec) -> None:
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
-    The data set's shape is filled in where the factory asks for it (`registry.FILLED_IN`).
+    The data set's shape is filled in where the factory asks for it (`factories.FILLED_IN`).
     The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
     Errors: TypeError where the factory returns no module, ValueError where `swap_norm` finds nothing to replace, and
     every error of the factory.
@@ -75,7 +75,7 @@ def _build(run: RunSpec) -> tuple[nn.Module, Change]:
     seed_generators(run.seed, "weights")
     torch.manual_seed(run.seed)
     factory = registry.network[run.network]
-    asked = registry.filled_in(factory)
+    asked = factories.filled_in(factory)
     shape = registry.dataset.shape(run.dataset)
     network = factory(**run.factory_kwargs, **{name: shape.arguments[name] for name in asked})
     if not isinstance(network, nn.Module):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner import registry
+from runner import factories, registry
 from runner.config.run_spec import InsertNorm
 from runner.training.norm_trace import NORMS, WEIGHTED, is_closed, is_norm, title, trace_of
 
@@ -165,7 +165,7 @@ class _Swap:
         features = shape[-1] if last else shape[1]
         dims = 1 if last or len(shape) == 2 else 2
         factory = registry.norm[self.name]
-        known = registry.signature(factory)
+        known = factories.signature(factory)
         arguments = {key: value for key, value in _kept(old).items() if key in known} | self.arguments
         if "groups" in known:
             arguments["groups"] = _divisor(features, arguments.get("groups", known["groups"][1]), dims)

@@ -14,7 +14,7 @@ import torch
 from click.testing import Result
 
 from experiments.datasets import installed, mnist_files
-from runner import registry
+from runner import factories, registry
 from runner.errors import UserError
 from runner.training.data.datasets import load
 
@@ -26,7 +26,7 @@ HERE = (*INSTALLED, "mnist", "fashion_mnist")
 @pytest.mark.parametrize("name", list(registry.dataset))
 def test_docstring_tells_summary_licence_and_citation(name: str) -> None:
     factory = registry.dataset[name]
-    assert 20 < len(registry.summary(factory)) < 120
+    assert 20 < len(factories.summary(factory)) < 120
     assert "Licence: " in (factory.__doc__ or "")
     assert "Citation: " in (factory.__doc__ or "")
 

@@ -15,12 +15,12 @@ from torch.testing import assert_close
 import experiments.networks
 from experiments.networks.conv_unit import Order
 from experiments.networks.parts import Activation, activation_layer
-from runner import registry
+from runner import factories, registry
 from runner.errors import UserError
 from runner.training.networks import parameter_count, weights_hash
 
 NAMES = [name for name, factory in registry.network.items() if factory.__module__.startswith("experiments.")]
-NORMED = [name for name in NAMES if "norm" in registry.signature(registry.network[name])]
+NORMED = [name for name in NAMES if "norm" in factories.signature(registry.network[name])]
 NORMS = [name for name, factory in registry.norm.items() if factory.__module__.startswith("experiments.")]
 WITH_LINEAR_NORMS = {"lenet", "mlp", "notebook_mlp"}
 CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NAMES] + [
@@ -118,7 +118,7 @@ def test_random_norms_of_one_network_differ(name: str) -> None:
 def test_docstring_tells_summary_source_shapes_and_parameters(name: str) -> None:
     factory = registry.network[name]
     text = factory.__doc__ or ""
-    assert 20 < len(registry.summary(factory)) < 120
+    assert 20 < len(factories.summary(factory)) < 120
     assert "Source: " in text
     assert "[N, 1, 28, 28] → [N, 10]" in text
     assert f"{parameter_count(build(name)):,}" in text
@@ -370,14 +370,14 @@ def test_activations(name: Activation, function: Callable[[Tensor], Tensor]) -> 
     ],
 )
 def test_wrong_values_are_faults(name: str, key: str, value: object) -> None:
-    assert f"'{key}'" in (registry.kwarg_fault("network", name, registry.network[name], key, value) or "")
+    assert f"'{key}'" in (factories.kwarg_fault("network", name, registry.network[name], key, value) or "")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_are_allowed_values(name: str) -> None:
     factory = registry.network[name]
-    for key, (_, default) in registry.signature(factory).items():
-        assert registry.kwarg_fault("network", name, factory, key, default) is None
+    for key, (_, default) in factories.signature(factory).items():
+        assert factories.kwarg_fault("network", name, factory, key, default) is None
 
 
 def test_package_lists_its_modules() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from experiments.norms import NormName, build_norm
-from runner import registry
+from runner import factories, registry
 from runner.errors import UserError
 from runner.training.norm_trace import is_norm
 
@@ -72,7 +72,7 @@ def test_draws_nothing_from_the_global_stream(name: str, dims: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_documented_and_known_as_a_norm(name: str) -> None:
-    assert len(registry.summary(registry.norm[name])) > 20
+    assert len(factories.summary(registry.norm[name])) > 20
     assert is_norm(build_norm(name, 6, 2)) == (name != "none")
 
 
@@ -241,12 +241,12 @@ def test_every_wrong_argument_is_told_at_once() -> None:
     ],
 )
 def test_wrong_values_are_faults(name: str, key: str, value: object) -> None:
-    assert key in (registry.kwarg_fault("norm", name, registry.norm[name], key, value) or "")
+    assert key in (factories.kwarg_fault("norm", name, registry.norm[name], key, value) or "")
 
 
 @pytest.mark.parametrize(("key", "value"), [("momentum", None), ("momentum", 1), ("eps", 1), ("affine", False)])
 def test_right_values_are_not(key: str, value: object) -> None:
-    assert registry.kwarg_fault("norm", "batch", registry.norm["batch"], key, value) is None
+    assert factories.kwarg_fault("norm", "batch", registry.norm["batch"], key, value) is None
 
 
 def test_norm_name_is_checked_against_the_registry_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,9 +276,9 @@ def test_unknown_norm_is_a_user_error() -> None:
 def test_listing_and_planning_need_no_torch() -> None:
     code = (
         "import sys, experiments.norms, experiments.networks\n"
-        "from runner import registry\n"
+        "from runner import factories, registry\n"
         "for kind in (registry.norm, registry.network):\n"
-        "    for factory in kind.values(): registry.signature(factory)\n"
+        "    for factory in kind.values(): factories.signature(factory)\n"
         "assert len(registry.network) > 5\n"
         "sys.exit('torch' in sys.modules)"
     )

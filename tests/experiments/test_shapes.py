@@ -10,7 +10,7 @@ import torch
 from click.testing import Result
 from torch import nn
 
-from runner import DataSet, Split, registry
+from runner import DataSet, Split, factories, registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
@@ -23,7 +23,7 @@ from runner.training.train import train
 
 registry.load_plugins()
 NAMES = sorted(registry.network)
-SHAPES = sorted({registry.dataset.shape(name) for name in registry.dataset} | {registry.Shape(2, 33, 47, 3)}, key=str)
+SHAPES = sorted({registry.dataset.shape(name) for name in registry.dataset} | {factories.Shape(2, 33, 47, 3)}, key=str)
 
 # Seed 50's weights, as the version without shapes drew them.
 BEFORE = {
@@ -39,7 +39,7 @@ BEFORE = {
 }
 
 
-def add(name: str, shape: registry.Shape, samples: int = 24) -> None:
+def add(name: str, shape: factories.Shape, samples: int = 24) -> None:
     """Register a data set of this shape, with random images."""
 
     @registry.dataset(name, **vars(shape))
@@ -65,7 +65,7 @@ def test_a_factory_that_is_called_directly_gives_the_weights_of_before(name: str
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_trains_on_every_shape(name: str, shape: registry.Shape) -> None:
+def test_every_network_trains_on_every_shape(name: str, shape: factories.Shape) -> None:
     add("made", shape)
     run = RunSpec(network=name, dataset="made", validate_on="test", device="cpu", batch_size=8, epochs=1)
     run = run.changed(train_samples=8)
@@ -92,7 +92,7 @@ def test_an_image_that_is_too_small_is_an_error_with_the_smallest_size(name: str
 
 
 def test_the_harness_fills_in_only_what_a_factory_asks_for() -> None:
-    add("wide", registry.Shape(3, 8, 20, 4))
+    add("wide", factories.Shape(3, 8, 20, 4))
 
     @registry.network("asks")
     def asks(*, width: int = 5, image_size: tuple[int, int], classes: int = 10) -> nn.Module:
@@ -103,7 +103,7 @@ def test_the_harness_fills_in_only_what_a_factory_asks_for() -> None:
     network = build_network(RunSpec(network="asks", dataset="wide"))
     assert network(torch.rand(2, 3, 8, 20)).shape == (2, 4)
     assert len(list(network.children())) == 5
-    assert list(registry.signature(registry.network["asks"])) == ["width"]
+    assert list(factories.signature(registry.network["asks"])) == ["width"]
 
 
 CONFIG = "fixed:\n  network: {network}\n  dataset: rgb\n  device: cpu\n  batch_size: 8\n  epochs: 1\n"
@@ -129,7 +129,7 @@ CONFIG = "fixed:\n  network: {network}\n  dataset: rgb\n  device: cpu\n  batch_s
 def test_a_network_that_does_not_fit_is_refused_before_training(
     bnbench: Callable[..., Result], tmp_path: Path, command: str, build: Callable[[], nn.Module], reason: str
 ) -> None:
-    add("rgb", registry.Shape(3, 12, 12, 6))
+    add("rgb", factories.Shape(3, 12, 12, 6))
     registry.network("rigid")(lambda: build())
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(network="rigid"))
@@ -143,7 +143,7 @@ def test_a_network_that_does_not_fit_is_refused_before_training(
 
 
 def test_a_network_that_fits_without_asking_is_trained(bnbench: Callable[..., Result], tmp_path: Path) -> None:
-    add("rgb", registry.Shape(3, 12, 12, 6))
+    add("rgb", factories.Shape(3, 12, 12, 6))
     registry.network("fits")(lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(network="fits"))
@@ -153,7 +153,7 @@ def test_a_network_that_fits_without_asking_is_trained(bnbench: Callable[..., Re
 def test_a_size_that_a_registered_network_refuses_is_an_error_before_training(
     bnbench: Callable[..., Result], tmp_path: Path
 ) -> None:
-    add("rgb", registry.Shape(3, 12, 12, 6))
+    add("rgb", factories.Shape(3, 12, 12, 6))
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(network="lenet"))
     refused = bnbench("validate", config)
@@ -172,7 +172,7 @@ def test_a_config_cannot_set_what_is_filled_in(bnbench: Callable[..., Result], t
     assert refused.stderr.count("fills in") == 1
     page = bnbench("networks", "lenet")
     assert "network.norm" in page.stdout
-    assert not any(f"network.{name}" in page.stdout for name in registry.FILLED_IN)
+    assert not any(f"network.{name}" in page.stdout for name in factories.FILLED_IN)
     refused = bnbench("networks", "lenet", "--set", "classes=3")
     assert refused.exit_code == 2
     assert "bnbench fills in 'classes'" in refused.stderr
@@ -181,12 +181,12 @@ def test_a_config_cannot_set_what_is_filled_in(bnbench: Callable[..., Result], t
 @pytest.mark.parametrize(
     ("declared", "data", "message"),
     [
-        (registry.Shape(), registry.Shape(3, 8, 9, 4), '@dataset("odd", channels=3, height=8, width=9, classes=4)'),
-        (registry.Shape(classes=7), registry.Shape(), '@dataset("odd")'),
+        (factories.Shape(), factories.Shape(3, 8, 9, 4), '@dataset("odd", channels=3, height=8, width=9, classes=4)'),
+        (factories.Shape(classes=7), factories.Shape(), '@dataset("odd")'),
     ],
 )
 def test_data_that_are_not_what_is_declared_are_an_error_that_says_what_to_write(
-    bnbench: Callable[..., Result], tmp_path: Path, declared: registry.Shape, data: registry.Shape, message: str
+    bnbench: Callable[..., Result], tmp_path: Path, declared: factories.Shape, data: factories.Shape, message: str
 ) -> None:
     add("odd", data)
     registry.dataset.shapes["odd"] = declared

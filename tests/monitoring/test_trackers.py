@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from click.testing import Result
 
-from runner import registry
+from runner import factories, registry
 from runner.monitoring.trackers.registry import openers, tracker
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep
 from tests.monitoring.tracking import (
@@ -134,7 +134,7 @@ def test_contract_of_every_tracker(
     monkeypatch: pytest.MonkeyPatch,
     empty_store: Callable[[Path], None],
 ) -> None:
-    assert registry.summary(tracker[name])
+    assert factories.summary(tracker[name])
     opener = installed(name)
     out, other = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("failing")
     empty_store(out)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import experiments.networks  # noqa: F401 (registers the networks before the tests are collected)
-from runner import registry
+from runner import factories, registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage.checkpoints import Every, to_bytes
@@ -54,7 +54,7 @@ def combinations() -> list[tuple[str, dict[str, Any]]]:
     """Every registered network that is an nn.Sequential, with every norm layer that it accepts."""
     found: list[tuple[str, dict[str, Any]]] = []
     for name, factory in registry.network.items():
-        norms = registry.norm if "norm" in registry.signature(factory) else [None]
+        norms = registry.norm if "norm" in factories.signature(factory) else [None]
         for norm in norms:
             arguments = {"norm": norm} if norm else {}
             try:

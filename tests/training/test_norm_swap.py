@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.models import get_model
 
-from runner import registry
+from runner import factories, registry
 from runner.config.jobs import Job
 from runner.config.reader import from_mapping
 from runner.config.run_spec import RunSpec
@@ -36,7 +36,7 @@ SIZE = (1, 28, 28)
 WITH_NORM = sorted(
     name
     for name, factory in registry.network.items()
-    if "norm" in registry.signature(factory) and factory.__module__.startswith("experiments.")
+    if "norm" in factories.signature(factory) and factory.__module__.startswith("experiments.")
 )
 RUN = RunSpec(network="", dataset="digits", device="cpu", batch_size=64, lr=0.01)
 

@@ -14,7 +14,7 @@ from click.testing import Result
 from torch import nn
 from torch.nn import functional as F
 
-from runner import registry
+from runner import factories, registry
 from runner.config.jobs import Job
 from runner.config.run_spec import ProbeName, RunSpec
 from runner.storage.rows import CurveRow, EpochRow, ProbeRow, RunResult
@@ -253,7 +253,7 @@ def test_every_probe_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contract_of_every_probe(name: ProbeName, data: RunData) -> None:
-    assert registry.summary(PROBES[name])
+    assert factories.summary(PROBES[name])
     for network in ("batch_norm", "no_batch_norm"):
         built = registry.network[network]()
         before = {key: value.clone() for key, value in built.state_dict().items()}

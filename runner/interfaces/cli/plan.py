@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runner import registry
+from runner import factories, registry
 from runner.config.jobs import StackMode
 from runner.config.sweep import Sweep
 from runner.errors import UserError, printable
@@ -73,7 +73,7 @@ def print_plan(
 
 def _check_shapes(sweep: Sweep) -> None:
     """Errors: UserError where a network does not fit its data set. Imports torch only if a shape is not MNIST's."""
-    if all(registry.dataset.shape(name) == registry.Shape() for name in {run.dataset for run in sweep.runs}):
+    if all(registry.dataset.shape(name) == factories.Shape() for name in {run.dataset for run in sweep.runs}):
         return
     from runner.execution import shape_checks
 

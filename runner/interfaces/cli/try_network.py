@@ -23,7 +23,7 @@ from runner.storage import folder
     metavar="NORM,…",
     help="The norm layers to compare; the first one is the baseline. keep: the network as it is.",
 )
-@click.option("--seeds", type=click.IntRange(1, 10_000), default=5, help="How many seeds each norm layer gets.")
+@click.option("--seeds", type=click.IntRange(1, 10_000), default=6, help="How many seeds each norm layer gets.")
 @click.option("--epochs", type=click.IntRange(1, 100_000), default=3, help="Passes over the training set.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the config, e.g. fixed.network.width=8."

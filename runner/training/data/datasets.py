@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runner import registry
+from runner import factories, registry
 from runner.errors import UserError
 
 
@@ -73,12 +73,12 @@ def check(name: str, data: DataSet) -> None:
     a label would stop every later run of its process.
     """
     _check_labels(name, data)
-    declared, default = registry.dataset.shape(name), vars(registry.Shape())
+    declared, default = registry.dataset.shape(name), vars(factories.Shape())
     for split in (data.train, data.test):
         if split.images.dim() != 4:
             raise UserError(f"data set '{name}': images are {list(split.images.shape)}; they must be [N, C, H, W]")
         channels, height, width = split.images.shape[1:]
-        found = registry.Shape(channels, height, width, int(data.train.labels.max()) + 1)
+        found = factories.Shape(channels, height, width, int(data.train.labels.max()) + 1)
         if found != declared:
             values = [f"{key}={value}" for key, value in vars(found).items() if value != default[key]]
             arguments = ", ".join([f'"{name}"', *values])
