@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from runner import factories, registry
-from runner.config.run_spec import RunSpec
+from runner.config.run_spec import LATER, SWAP, RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, described
 from runner.training.isolation import isolated
@@ -40,9 +40,11 @@ def _misfit(run: RunSpec) -> str | None:
     shape = registry.dataset.shape(run.dataset)
     asked = factories.filled_in(registry.network[run.network])
     reason: str | None
+    # What replacing its norm layers does to it is another check's subject.
+    as_written = run.changed(**{key: LATER[key] for key in SWAP})
     try:
         with isolated(), torch.no_grad():
-            logits = build_network(run).eval()(torch.zeros(2, shape.channels, shape.height, shape.width))
+            logits = build_network(as_written).eval()(torch.zeros(2, shape.channels, shape.height, shape.width))
     except (Exception, SystemExit) as error:
         reason, concerned = described(error), ["in_channels", "image_size"]
     else:

@@ -66,8 +66,14 @@ def build_network(run: RunSpec) -> nn.Module:
 
 
 def change_norms(run: RunSpec) -> Change:
-    """What `swap_norm` and `insert_norm` do to the run's network. Errors: those of `build_network`."""
-    _, change = _build(run)
+    """What `swap_norm` and `insert_norm` do to the run's network.
+
+    Errors: those of `build_network`, and those of the network with its new layers, for two black images.
+    """
+    network, change = _build(run)
+    shape = registry.dataset.shape(run.dataset)
+    with torch.no_grad():
+        network(torch.zeros(2, shape.channels, shape.height, shape.width))
     return change
 
 

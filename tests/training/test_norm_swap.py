@@ -22,7 +22,7 @@ from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.execution.preflight import norm_changes
 from runner.storage.rows import EpochRow, RunResult
-from runner.training.networks import build_network, weights_hash
+from runner.training.networks import build_network, change_norms, weights_hash
 from runner.training.norm_swap import Reshaped, swap_norms
 from runner.training.norm_trace import is_norm
 from runner.training.options import TrainingOptions
@@ -67,6 +67,23 @@ def test_a_swapped_network_is_the_one_that_is_written_with_the_norm(name: str, w
         assert torch.equal(mine, other)
     assert weights_hash(networks[0]) == weights_hash(networks[1])
     assert first_losses(ours) == first_losses(theirs)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.norm if registry.norm[name].__module__.startswith("exp")])
+@pytest.mark.parametrize("network", [*WITH_NORM, "torchvision", "timm"])
+def test_every_network_learns_with_every_norm(network: str, name: str) -> None:
+    arguments = {"norm": "batch"} if network in WITH_NORM else {}
+    plain = RUN.changed(network=network, network_args=arguments)
+    swapped = plain.changed(swap_norm=name)
+    if name == "instance" and network not in ("conv_unit", "notebook_cnn", "vgg"):
+        with pytest.raises(ValueError, match=r"norm .instance. needs|more than 1 spatial element"):
+            change_norms(swapped)
+        return
+    learner = build_network(swapped).train()
+    generator = torch.Generator().manual_seed(0)
+    F.cross_entropy(learner(torch.randn(8, *SIZE, generator=generator)), torch.arange(8)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
+    assert weights_hash(learner) == weights_hash(build_network(plain))
 
 
 @pytest.mark.parametrize("model", ["resnet18", "densenet121", "mobilenet_v3_small"])
