@@ -36,7 +36,7 @@ def batches(train: Split) -> Iterator[Tensor]:
     A last batch of one sample is left out, because its statistics can have no variance.
     """
     samples = min(SAMPLES, len(train))
-    if samples % BATCH == 1:
+    if samples > 1 and samples % BATCH == 1:
         samples -= 1
     for images, _ in in_batches(train[:samples], BATCH):
         yield images

@@ -28,7 +28,8 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "more parameters than activations": ("mlp", {"norm": "batch"}),
     "a wide layer and dropout": ("mlp", {"hidden": [2000], "dropout": 0.3}),
     "maximum pooling": ("batch_norm", {}),
-    **{f"norm {norm}": ("lenet", {"norm": norm}) for norm in ("ghost", "frozen", "renorm", "precise", "dyt")},
+    "virtual batches": ("notebook_mlp", {"norm": "ghost"}),
+    "averages before the evaluation": ("notebook_mlp", {"norm": "precise"}),
 }
 
 

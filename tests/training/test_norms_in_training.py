@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner import registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage.rows import EpochRow, Event, ProbeRow, RunResult
+from runner.training.averages import reestimate
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData, prepare
 from runner.training.evaluation import evaluate
@@ -171,11 +173,17 @@ def test_reestimation_changes_nothing_but_the_layers_that_ask(data: RunData) -> 
 def test_a_last_batch_of_one_image_is_left_out(count: int, data: RunData) -> None:
     """Its statistics would have no variance."""
     images = data.train.images[:1].expand(1001, -1, -1, -1) * torch.arange(1001).view(-1, 1, 1, 1) / 1000
-    object.__setattr__(data, "train", Split(images, data.train.labels[:1].expand(1001).clone()))
-    learner = learner_of(RUN, count, data)
+    train = Split(images, data.train.labels[:1].expand(1001))
+    learner = learner_of(RUN, count, replace(data, train=train))
     learner.reestimate()
     tracked = [buffer for name, buffer in learner.member(0).named_buffers() if name.endswith("tracked")]
     assert [int(number) for number in tracked] == [1, 1]
+
+
+def test_a_training_set_of_one_image_is_averaged_over(data: RunData) -> None:
+    network = nn.Sequential(build_norm("precise", 1, 2), nn.Flatten())
+    reestimate(network, [network[0]], data.train[:1])
+    assert float(network.get_buffer("0.running_mean")) == pytest.approx(float(data.train.images[0].mean()), rel=1e-5)
 
 
 # frozen
