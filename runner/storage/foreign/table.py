@@ -1,0 +1,123 @@
+"""A table that another tool wrote → `Results`, which are compared like a sweep's."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from runner.errors import UserError, allowed, unknown
+from runner.storage.foreign.cells import Cells, key_of, last_rows, read
+from runner.storage.foreign.folders import open_source
+from runner.storage.foreign.question import ARM, LINE, Question
+from runner.storage.foreign.sources import Row, Source
+from runner.storage.results import Results, Stated
+
+STATES = {
+    **dict.fromkeys(("finished",), "ok"),
+    **dict.fromkeys(("failed", "crashed"), "failed"),
+    **dict.fromkeys(("killed", "preempted", "preempting"), "interrupted"),
+    **dict.fromkeys(("running", "pending", "scheduled"), "missing"),
+}
+
+RESERVED = (
+    *("results", "run", "status", "run_id", "weights_hash", "batches_hash", "metric", "at", "n", "ok", "planned"),
+    *("mean", "sd", "pairs", "difference", "low", "high", "interval", "paired", "p", "p_adjusted"),
+)
+"""Names that bnbench's own tables use."""
+
+
+def load(path: Path, question: Question) -> Results:
+    """Read a table of another tool: a CSV or Parquet file, or a folder or database of a tracker.
+
+    `runs` has one row per arm and pair. A run without a number is "missing".
+    Errors: UserError for a table that cannot be read, for a column that it lacks, and for two rows of one run.
+    """
+    asked = question.checked(path)
+    source = open_source(path)
+    if asked.wide:
+        source = _long(source, asked)
+    names = [asked.axis, *asked.pair]
+    if reserved := [name for name in (*names, asked.metric) if name in RESERVED]:
+        raise UserError(f"{path}: rename column '{reserved[0]}': bnbench's own tables use this name")
+    source.check([*names, asked.metric])
+    cells = read(source, asked)
+    rows, at = last_rows(source, names, cells)
+    values = np.full(len(cells.keys), np.nan)
+    values[np.array(cells.run, dtype=np.int64)[rows]] = np.array(cells.value)[rows]
+    status = _statuses(cells, np.isfinite(values))
+    _check(source, asked, cells, values)
+    runs = pd.DataFrame(list(cells.keys), columns=names)
+    runs.insert(0, "run", range(1, len(runs) + 1))
+    # Nobody has measured whether the runs of a pair are equal, except for the arm. The user's word stands for it.
+    runs = runs.assign(status=status, **{asked.metric: values}, weights_hash="stated", batches_hash="stated")
+    runs["run_id"] = runs["run"].astype(str)
+    notes = [asked.direction]
+    if at:
+        earlier, moment = len(cells.value) - len(rows), "step" if at == "last step" else "epoch"
+        notes.append(f"Each run counts with its row of the last {moment}; {earlier} earlier rows do not count.")
+    if cells.left_out:
+        notes.append(f"Not counted: {_left_out(source, names, cells)}.")
+    return Results(
+        folder=path,
+        name=path.stem,
+        axis=asked.axis,
+        baseline=_baseline(path, asked, cells),
+        parameters=tuple(names),
+        grid_keys=tuple(names),
+        metrics=pd.DataFrame({"run": [], "epoch": []}),
+        runs=runs,
+        smallest_effect=asked.smallest_effect,
+        stated=Stated(asked.measure, asked.pair, at, tuple(notes), asked.arguments(path)),
+    )
+
+
+def _long(source: Source, asked: Question) -> Source:
+    """A table in wide form as one in long form: a row for each arm's cell."""
+    source.check(asked.wide)
+    others = [name for name in source.columns if name not in asked.wide]
+    if clash := [name for name in others if name in (ARM, asked.metric)]:
+        raise UserError(f"{source.path}: rename column '{clash[0]}', or give the numbers another name with --metric")
+
+    def rows(names: Sequence[str]) -> Iterator[Row]:
+        known = [name for name in names if name in others]
+        for place, cells in source.rows([*known, *asked.wide]):
+            row = {LINE: str(place), **dict(zip(known, cells, strict=False))}
+            for arm, value in zip(asked.wide, cells[len(known) :], strict=True):
+                row |= {ARM: arm, asked.metric: value}
+                yield place, [row[name] for name in names]
+
+    return Source(source.path, (*dict.fromkeys([*others, LINE]), ARM, asked.metric), rows, source.unit)
+
+
+def _left_out(source: Source, names: Sequence[str], cells: Cells) -> str:
+    listed = [source.at(place) for place in cells.left_out[:3]] + (["…"] if len(cells.left_out) > 3 else [])
+    return f"{len(cells.left_out)} rows without {' or '.join(names)} ({', '.join(listed)})"
+
+
+def _statuses(cells: Cells, known: Any) -> list[str]:
+    if not set(cells.states.values()) <= set(STATES):
+        cells.states.clear()  # Another table with these two columns.
+    ends = [STATES[cells.states.get(run, "finished")] for run in range(len(known))]
+    return ["missing" if end == "ok" and not has else end for end, has in zip(ends, known, strict=True)]
+
+
+def _check(source: Source, asked: Question, cells: Cells, values: Any) -> None:
+    if not cells.keys:
+        left_out = f": {_left_out(source, [asked.axis, *asked.pair], cells)}" if cells.left_out else ""
+        raise UserError(f"{source.path}: holds no run{left_out}")
+    if not np.isfinite(values).any():
+        raise UserError(f"{source.path}: no row has a number for {asked.metric}")
+
+
+def _baseline(path: Path, asked: Question, cells: Cells) -> Any:
+    arms = list(dict.fromkeys(key[0] for key in cells.keys))
+    wanted = key_of(asked.baseline.strip())
+    if wanted not in arms:
+        named = [str(arm) for arm in arms]
+        what = unknown("arm", asked.baseline, named) if asked.baseline else f"allowed: {allowed(named)}"
+        raise UserError(f"{path}: --baseline names the arm that others are compared with: {what}")
+    if len(arms) == 1:
+        raise UserError(f"{path}: only one arm, {arms[0]}: there is nothing to compare it with")
+    return wanted
