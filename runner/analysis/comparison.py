@@ -15,7 +15,7 @@ from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
-from runner.storage.results import Metric, Results
+from runner.storage.results import Metric, Results, Stated
 
 
 def compare(
@@ -40,7 +40,8 @@ def compare(
     """
     axis, baseline, smallest_effect = _contrast(results)
     stated = results[0].stated
-    chosen = stated.metric if stated and metric in (None, stated.metric.name) else of_sweep(metric or "valid_accuracy")
+    chosen = _metric(stated, metric)
+    smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
     check(results, chosen.name, at)
     parameters, facts = read_runs(results, chosen.name, at)
     runs = Runs(parameters, facts, Arms(parameters, axis, baseline), chosen)
@@ -53,8 +54,6 @@ def compare(
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
-    if not (chosen.share or stated):
-        smallest_effect = None  # A sweep's effect is one on accuracy.
     comparison = Comparison(
         metric=chosen,
         at=stated.at if stated else at,
@@ -70,6 +69,13 @@ def compare(
         stated=stated,
     )
     return _sorted(comparison, sort) if sort else comparison
+
+
+def _metric(stated: Stated | None, name: str | None) -> Metric:
+    """The metric of a name. `compare` checks that there is one of this name."""
+    if stated and name in (None, stated.metric.name):
+        return stated.metric
+    return of_sweep(name or "valid_accuracy")
 
 
 def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, float | None]:

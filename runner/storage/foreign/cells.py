@@ -1,5 +1,6 @@
 """The cells of a table of another tool that count: checked, and one value for each run."""
 
+import math
 import re
 from array import array
 from collections.abc import Sequence
@@ -45,50 +46,63 @@ def read(source: Source, asked: Question) -> Cells:
     state = STATE[1:] if set(STATE) <= set(source.columns) else ()
     source.check([*order, *state])
     cells = Cells(order=tuple(array("d") for _ in order), order_names=order)
-    known: dict[str, Any] = {}
+    runs: dict[tuple[str, ...], int] = {}
     n = len(names)
-
-    def number(name: str, text: str, place: Place) -> float:
-        try:
-            found = _number(text)
-        except ValueError:
-            raise UserError(f"{source.path}: {source.at(place)}: {name} is '{cut(text)}', not a number") from None
-        if name == asked.metric and asked.share and not (np.isnan(found) or 0 <= found <= 1):
-            raise UserError(f"{source.path}: {source.at(place)}: {name} is {found:g}; a --share lies from 0 to 1")
-        return found
-
-    for place, row in source.rows([*names, asked.metric, *order, *state]):
-        texts = [text.strip() for text in row]
-        if not all(texts[:n]):
-            cells.left_out.append(place)
-            continue
-        key = tuple(known.setdefault(text, key_of(text)) for text in texts[:n])
-        run = cells.keys.setdefault(key, len(cells.keys))
+    columns = [*names, asked.metric, *order, *state]
+    for place, texts in source.rows(columns):
+        key = tuple(texts[:n])
+        run = runs.get(key)
+        if run is None:
+            if not all(text.strip() for text in key):
+                cells.left_out.append(place)
+                continue
+            run = runs[key] = cells.keys.setdefault(tuple(map(key_of, key)), len(cells.keys))
         if state:
-            cells.states[run] = texts[-1].lower()
+            cells.states[run] = texts[-1].strip().lower()
         # A logger leaves a cell empty where it did not measure. Where it measured "nan", this is the run's value.
-        if order and not texts[n]:
+        if order and not texts[n].strip():
             continue
+        try:
+            value, moment = _number(texts[n]), [_finite(text) for text in texts[n + 1 : n + 1 + len(order)]]
+            if asked.share and not (0 <= value <= 1 or math.isnan(value)):
+                raise ValueError(texts[n], "a share (--share) lies from 0 to 1")
+        except ValueError as error:
+            text, reason = error.args
+            message = f"{columns[texts.index(text, n)]} is '{cut(text)}': {reason}"
+            raise UserError(f"{source.path}: {source.at(place)}: {message}") from None
         cells.run.append(run)
-        cells.value.append(number(asked.metric, texts[n], place))
+        cells.value.append(value)
         cells.places.append(place)
-        for column, name, text in zip(cells.order, order, texts[n + 1 :], strict=False):
-            column.append(number(name, text, place))
+        for column, number in zip(cells.order, moment, strict=True):
+            column.append(number)
     return cells
 
 
 def _number(text: str) -> float:
-    """A number; NaN where it is missing, or not finite. Errors: ValueError for another text."""
-    if text.lower() in MISSING:
-        return float("nan")
+    """A number; NaN where it is missing, or not finite. Errors: ValueError (the text, the reason) for another text."""
+    try:
+        found = float(text)
+    except ValueError:
+        if text.strip().lower() in MISSING:
+            return math.nan
+        hint = "; write a decimal point, and no comma" if "," in text else ""
+        raise ValueError(text, f"not a number{hint}") from None
     if "_" in text:
-        raise ValueError(text)
-    found = float(text)
-    return found if np.isfinite(found) else float("nan")
+        raise ValueError(text, "not a number")
+    return found if math.isfinite(found) else math.nan
+
+
+def _finite(text: str) -> float:
+    """An epoch or a step. Errors: those of `_number`, also where it is missing."""
+    found = _number(text)
+    if math.isnan(found):
+        raise ValueError(text, "not a number")
+    return found
 
 
 def key_of(text: str) -> Any:
     """A key of the table as a number, where it is a plain one, so that "1" and "1.0" are the same seed."""
+    text = text.strip()
     if not PLAIN.fullmatch(text):
         return text
     number = float(text)

@@ -111,7 +111,16 @@ def _json(path: Path, top: Path) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read as JSON: {cut(text_of(error), 120)}") from None
     if not isinstance(values, dict):
         raise UserError(f'{path}: holds no object; allowed: names and numbers, such as {{"accuracy": 0.9}}')
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return dict(_leaves("", values))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The texts of a JSON object under their dotted names."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from _leaves(f"{name}.{key}" if name else key, below)
+    elif value is not None:
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def _hydra(folder: Path, top: Path) -> dict[str, str]:

@@ -18,6 +18,12 @@ DATABASE = "mlflow.db"
 EXPERIMENT = "meta.yaml"
 """The file that each experiment and each run of a file store has."""
 
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # Without it, MLflow 3 does not even read one.
+}
+
 PAGE = 1_000
 
 MOST_COPIED = 200_000
@@ -40,6 +46,8 @@ def source(path: Path) -> Source:
     The columns `Name`, `State` and `experiment` are MLflow's own.
     Errors: UserError where MLflow is missing, or cannot read the store.
     """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)  # What the user has set stays.
     try:
         from mlflow.tracking import MlflowClient
     except ImportError:

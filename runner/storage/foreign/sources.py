@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,23 +114,25 @@ def parquet_source(path: Path) -> Source:
     except ImportError:
         raise UserError(f"{path}: a Parquet file needs pyarrow: pip install 'bnbench[parquet]'") from None
 
-    def opened() -> Any:
+    @contextmanager
+    def opened() -> Iterator[Any]:
         try:
-            return ParquetFile(os.fdopen(open_file(path), "rb"))
+            with os.fdopen(open_file(path), "rb") as file:
+                yield ParquetFile(file)
         except (ArrowException, OSError) as error:
             raise UserError(f"{path}: cannot be read as Parquet: {cut(str(error).splitlines()[0], 120)}") from None
 
     def rows(names: Sequence[str]) -> Iterator[Row]:
         numbers = itertools.count(1)
-        try:
-            for batch in opened().iter_batches(columns=list(names)):
+        with opened() as file:
+            for batch in file.iter_batches(columns=list(names)):
                 columns = [batch.column(name).to_pylist() for name in names]
                 for cells in zip(*columns, strict=True):
                     yield next(numbers), ["" if cell is None else str(cell) for cell in cells]
-        except (ArrowException, OSError) as error:
-            raise UserError(f"{path}: cannot be read as Parquet: {cut(str(error).splitlines()[0], 120)}") from None
 
-    return Source(path, tuple(opened().schema_arrow.names), rows, unit="row")
+    with opened() as file:
+        header = tuple(file.schema_arrow.names)
+    return Source(path, header, rows, unit="row")
 
 
 def of_records(path: Path, records: Sequence[tuple[str, dict[str, str]]]) -> Source:

@@ -93,7 +93,8 @@ def _long(source: Source, asked: Question) -> Source:
 
 def _left_out(source: Source, names: Sequence[str], cells: Cells) -> str:
     listed = [source.at(place) for place in cells.left_out[:3]] + (["…"] if len(cells.left_out) > 3 else [])
-    return f"{len(cells.left_out)} rows without {' or '.join(names)} ({', '.join(listed)})"
+    number = f"{len(cells.left_out)} row{'s' if len(cells.left_out) > 1 else ''}"
+    return f"{number} without {' or '.join(names)} ({', '.join(listed)})"
 
 
 def _statuses(cells: Cells, known: Any) -> list[str]:
