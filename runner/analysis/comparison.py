@@ -29,8 +29,7 @@ def compare(
 ) -> Comparison:
     """The mean and SD of each arm in each cell, and its difference from the baseline with interval, p and verdict.
 
-    `metric`: a column of metrics.csv, or a metric that is measured once. The default is valid_accuracy, or the metric
-    of a table of another tool.
+    `metric`: valid_accuracy by default, or the metric of a table of another tool.
     `at`: the last epoch, each run's best epoch, or an epoch's number.
     `group_by`: the parameters that make a cell. By default these are all that differ. Runs are then averaged over the
     other parameters, and pairs still agree in everything but the arm.

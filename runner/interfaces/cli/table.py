@@ -54,7 +54,8 @@ def table_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_question(metric: str | None, **options: Any) -> None:
         given = {name: options.pop(name) for name in _NAMES}
-        given = {name: value for name, value in given.items() if value not in (None, (), False, "")}
+        # 0 is a value, although it equals False.
+        given = {name: value for name, value in given.items() if not (value is None or value is False or value == ())}
         if not given:
             command(metric=metric, question=None, **options)
             return
