@@ -64,6 +64,8 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
     p = p_text(difference.p_adjusted)
     p = f"p < {p[1:]}" if p.startswith("<") else f"p = {p}"
     kind = "paired runs" if difference.paired else "runs that are not proven pairs"
+    if comparison.stated:
+        kind = f"pairs {comparison.stated.pairing}"
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
         facts += f" Verdict on the effect fixed beforehand: {difference.verdict.word}."

@@ -134,6 +134,18 @@ def test_what_a_table_does_not_have_is_not_claimed(write: Write) -> None:
             compare([result], **arguments)  # type: ignore[arg-type]
 
 
+def test_no_column_of_a_table_hides_one_of_the_comparison(write: Write) -> None:
+    effect = Question("method", (), "ridge", ("fold",), "rmse", smallest_effect=0.1)
+    record = one(compare([table.load(write("r.csv", RMSE), effect)]), "forest")
+    assert set(record) - {"method"} <= set(table.OF_RECORDS)
+    for name in ("failed", "p", "run"):
+        path = write("s.csv", RMSE.replace("method", name))
+        with pytest.raises(UserError, match=f"rename column '{name}'"):
+            table.load(path, Question(name, (), "ridge", ("fold",), "rmse"))
+    path = write("t.csv", RMSE.replace("rmse", "failed"))  # A metric may have such a name.
+    assert table.load(path, Question("method", (), "ridge", ("fold",), "failed")).runs["failed"].notna().all()
+
+
 def test_runs_without_a_partner_do_not_count_as_pairs(write: Write) -> None:
     path = write("r.csv", RMSE + "forest,7,1\nridge,8,\nforest,8,1\n")
     result: Results = table.load(path, BY_FOLD)

@@ -21,11 +21,16 @@ STATES = {
     **dict.fromkeys(("running", "pending", "scheduled"), "missing"),
 }
 
-RESERVED = (
-    *("results", "run", "status", "run_id", "weights_hash", "batches_hash", "metric", "at", "n", "ok", "planned"),
-    *("mean", "sd", "pairs", "difference", "low", "high", "interval", "paired", "p", "p_adjusted"),
+OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "run_id")
+"""The columns that `runs` has beside those of the table."""
+
+OF_RECORDS = (
+    *("results", "own_best_lr", "metric", "at", "better", "n", "ok", "planned", "mean", "sd", "pairs", "difference"),
+    *("low", "high", "interval", "paired", "weights_differ", "batches_differ", "p", "p_adjusted", "p_adjustment", "dz"),
+    *("probability_of_improvement", "verdict", "seeds_needed", "diverged", "failed", "oom", "timeout", "interrupted"),
+    *("missing", "diverged_share", "diverged_share_low", "diverged_share_high", "diverged_p"),
 )
-"""Names that bnbench's own tables use."""
+"""The columns that a comparison has beside the axis and the pair keys."""
 
 
 def load(path: Path, question: Question) -> Results:
@@ -39,8 +44,8 @@ def load(path: Path, question: Question) -> Results:
     if asked.wide:
         source = _long(source, asked)
     names = [asked.axis, *asked.pair]
-    if reserved := [name for name in (*names, asked.metric) if name in RESERVED]:
-        raise UserError(f"{path}: rename column '{reserved[0]}': bnbench's own tables use this name")
+    if taken := [*({*names, asked.metric} & set(OF_RUNS)), *(set(names) & set(OF_RECORDS))]:
+        raise UserError(f"{path}: rename column '{taken[0]}': bnbench's own tables use this name")
     source.check([*names, asked.metric])
     cells = read(source, asked)
     rows, at = last_rows(source, names, cells)
