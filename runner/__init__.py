@@ -16,6 +16,7 @@ _ON_FIRST_USE = {
     "Split": "runner.training.data.datasets",
     "load": "runner.interfaces.notebook",
     "run": "runner.interfaces.notebook",
+    "table": "runner.interfaces.notebook",
 }
 
 __all__ = ["claim", "dataset", "network", "norm", *_ON_FIRST_USE]

@@ -83,6 +83,21 @@ def test_the_tables_of_any_network_are_what_compare_prints(name: str, bnbench: B
     assert printed.strip() in (ROOT / "docs/any-network.md").read_text(encoding="utf-8")
 
 
+def test_what_the_page_about_tables_prints_is_true(bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below each command of the page stands what it prints."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs/anyones-table.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```sh\nbnbench ([^\n]*)\n```\n\n```\n(.*?)\n```", text, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for command, output in shown:
+        assert bnbench(*shlex.split(command)).stdout.strip() == output
+    (table,) = re.findall(r"^```\n(method,.*?)```", text, re.MULTILINE | re.DOTALL)
+    assert (ROOT / "results/reference/tables/diabetes.csv").read_text(encoding="utf-8").startswith(table)
+    (code,) = blocks(ROOT / "docs/anyones-table.md", "python")
+    monkeypatch.setattr("runner.interfaces.notebook.Picture.save", lambda _picture, path: path)
+    exec(code, {})
+
+
 def test_the_claims_page_is_what_its_tables_give() -> None:
     module = runpy.run_path(str(ROOT / "docs/claims.py"))
     assert (ROOT / "docs/claims.md").read_text(encoding="utf-8") == module["page"]()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from runner.analysis.pairing import Arms, group
 from runner.analysis.runs import Runs
@@ -34,6 +35,8 @@ def at_own_best_lr(runs: Runs, cells: Sequence[str], variants: Sequence[str], ba
     """
     parameters, axis = runs.parameters, runs.arms.axis
     if axis is None or "lr" not in cells or parameters["lr"].nunique() < 2:
+        return None
+    if runs.facts["accuracy"].isna().all() or not is_numeric_dtype(parameters["lr"]):
         return None
     lr, accuracy = parameters["lr"], runs.facts["accuracy"]
     seed = parameters.get("seed", pd.Series(0, index=lr.index))

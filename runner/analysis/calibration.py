@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, kstest, ttest_1samp
 
-from runner.analysis.metrics import TEST_METRICS, At, check, read_runs
+from runner.analysis.metrics import At, check, read_runs
 from runner.analysis.pairing import Arms, pairs, unproven
 from runner.analysis.stats.intervals import paired_interval
 from runner.analysis.stats.significance import sign_flip_p
@@ -23,7 +23,7 @@ from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.storage.files import write_atomically
 from runner.storage.folder import sweep_folder
-from runner.storage.results import Results, load
+from runner.storage.results import TEST_METRICS, Results, load
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs/calibration"
 

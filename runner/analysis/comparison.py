@@ -9,19 +9,19 @@ import pandas as pd
 
 from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
-from runner.analysis.metrics import FOLDER, MEASURED, At, better, check, is_share, read_curves, read_runs
+from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
 from runner.analysis.pairing import Arms, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
-from runner.storage.results import Results
+from runner.storage.results import Metric, Results, Stated
 
 
 def compare(
     results: Sequence[Results],
     *,
-    metric: str = "valid_accuracy",
+    metric: str | None = None,
     at: At = "last",
     group_by: Sequence[str] | None = None,
     sort: str | None = None,
@@ -29,6 +29,7 @@ def compare(
 ) -> Comparison:
     """The mean and SD of each arm in each cell, and its difference from the baseline with interval, p and verdict.
 
+    `metric`: valid_accuracy by default, or the metric of a table of another tool.
     `at`: the last epoch, each run's best epoch, or an epoch's number.
     `group_by`: the parameters that make a cell. By default these are all that differ. Runs are then averaged over the
     other parameters, and pairs still agree in everything but the arm.
@@ -37,34 +38,43 @@ def compare(
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
     """
     axis, baseline, smallest_effect = _contrast(results)
-    check(results, metric, at)
-    parameters, facts = read_runs(results, metric, at)
-    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), metric)
+    stated = results[0].stated
+    chosen = _metric(stated, metric)
+    smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
+    check(results, chosen.name, at)
+    parameters, facts = read_runs(results, chosen.name, at)
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), chosen)
     if target is not None:
-        runs = replace(runs, target=target, curves=read_curves(results, metric))
-        _check_target(target, metric)
-    cells, variants = _columns(runs, group_by, several=len(results) > 1)
+        runs = replace(runs, target=target, curves=read_curves(results, chosen.name))
+        _check_target(target, chosen)
+    cells, variants = _columns(runs, group_by, results[0].repeats, several=len(results) > 1)
     if FOLDER not in cells:
         _check_counted_once(results)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
-    if not is_share(metric):
-        smallest_effect = None  # It is an effect on accuracy.
     comparison = Comparison(
-        metric=metric,
-        at=at,
+        metric=chosen,
+        at=stated.at if stated else at,
         axis=axis,
         baseline=baseline,
         cell_columns=cells,
         variant_columns=variants,
         constant=_constant(parameters),
-        rows=judged(rows, smallest_effect),
+        rows=judged(rows, smallest_effect, chosen.better),
         smallest_effect=smallest_effect,
         target=target,
         versions=_versions(results, axis),
+        stated=stated,
     )
     return _sorted(comparison, sort) if sort else comparison
+
+
+def _metric(stated: Stated | None, name: str | None) -> Metric:
+    """The metric of a name. `compare` checks that there is one of this name."""
+    if stated and name in (None, stated.metric.name):
+        return stated.metric
+    return of_sweep(name or "valid_accuracy")
 
 
 def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, float | None]:
@@ -114,19 +124,20 @@ def _contrast_text(result: Results) -> str:
     return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
 
 
-def _check_target(target: float, metric: str) -> None:
-    share = is_share(metric)
-    if not np.isfinite(target) or (share and not 0 < target <= 1):
-        rule = "a fraction above 0, such as 0.9" if share else "a finite number"
-        raise UserError(f"target: {target} is no {metric}; allowed: {rule}")
+def _check_target(target: float, metric: Metric) -> None:
+    if not np.isfinite(target) or (metric.share and not 0 < target <= 1):
+        rule = "a fraction above 0, such as 0.9" if metric.share else "a finite number"
+        raise UserError(f"target: {target} is no {metric.name}; allowed: {rule}")
 
 
-def _columns(runs: Runs, group_by: Sequence[str] | None, *, several: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _columns(
+    runs: Runs, group_by: Sequence[str] | None, repeats: Sequence[str], *, several: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that distinguish cells, and those that distinguish the variants of an arm."""
     parameters, arms = runs.parameters, runs.arms
     known = [name for name in names(parameters) if name != FOLDER or several]
     if group_by is None:
-        chosen = [name for name in known if name != "seed" and _differs(parameters[name], arms)]
+        chosen = [name for name in known if name not in repeats and _differs(parameters[name], arms)]
     else:
         chosen = list(dict.fromkeys(group_by))
         for name in chosen:
@@ -166,7 +177,7 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             n=int(count),
             mean=plain(mean),
             sd=plain(sd),
-            difference=difference_of(paired.get(key), better(runs.metric)) if contrasted[run] else None,
+            difference=difference_of(paired.get(key), runs.metric.better) if contrasted[run] else None,
             divergence=diverged.get(key),
             to_target=targets.get(key),
         )

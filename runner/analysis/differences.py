@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -57,8 +58,11 @@ def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
     return significance.mcnemar_p(pairs["value"].to_numpy() == 1, pairs["value_base"].to_numpy() == 1)
 
 
-def judged(rows: Sequence[ArmRow], smallest_effect: float | None) -> tuple[ArmRow, ...]:
-    """The rows with p adjusted for their number, and with verdicts where the smallest effect was fixed beforehand."""
+def judged(rows: Sequence[ArmRow], smallest_effect: float | None, better: Literal[1, -1]) -> tuple[ArmRow, ...]:
+    """The rows with p adjusted for their number, and with verdicts where the smallest effect was fixed beforehand.
+
+    `better`: 1 where a higher metric is better, else −1.
+    """
     adjust = significance.benjamini_hochberg if smallest_effect is None else significance.holm
     p = [row.difference.p if row.difference else None for row in rows]
     judged = []
@@ -66,6 +70,6 @@ def judged(rows: Sequence[ArmRow], smallest_effect: float | None) -> tuple[ArmRo
         found = row.difference and replace(row.difference, p_adjusted=p_adjusted)
         if found and found.values is not None and smallest_effect is not None:
             p_adjusted = 1.0 if p_adjusted is None else p_adjusted
-            found = replace(found, verdict=verdict(found.values, smallest_effect, 1, p_adjusted))
+            found = replace(found, verdict=verdict(found.values, smallest_effect, better, p_adjusted))
         judged.append(replace(row, difference=found))
     return tuple(judged)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from runner.analysis.stats.effects import Reach, time_to_target
 from runner.analysis.stats.values import Values
 from runner.errors import UserError, allowed, unknown
-from runner.storage.results import Results
+from runner.storage.results import TEST_METRICS, Metric, Results
 
 At = Literal["last", "best"] | int
 
@@ -20,11 +20,9 @@ FOLDER = "results"
 MEASURED = ("ok", "diverged")
 """The statuses whose metrics count. A run that was cut off has a last row too, but it is not the planned one."""
 
-TEST_METRICS = ("test_loss", "test_accuracy")
-
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is an accuracy. Accuracies are shown in percent, and more is better; else less is better.
+    """Whether a sweep's metric is an accuracy. Of an accuracy, more is better; of another metric, less is better.
 
     >>> is_share("test_accuracy"), is_share("test_loss")
     (True, False)
@@ -32,9 +30,14 @@ def is_share(metric: str) -> bool:
     return metric.endswith("accuracy")
 
 
-def better(metric: str) -> int:
-    """1 where a higher metric is better, else −1."""
-    return 1 if is_share(metric) else -1
+def of_sweep(name: str) -> Metric:
+    """A metric of a sweep, by its name.
+
+    >>> of_sweep("valid_accuracy").words, of_sweep("valid_loss").better
+    ('validation accuracy', -1)
+    """
+    words = name.replace("_", " ").replace("valid", "validation").replace("train", "training")
+    return Metric(name, words, is_share(name), 1 if is_share(name) else -1)
 
 
 def check(results: Sequence[Results], metric: str, at: At) -> None:
@@ -47,9 +50,9 @@ def check(results: Sequence[Results], metric: str, at: At) -> None:
         known = _metrics(result)
         if metric not in known:
             raise UserError(f"{result.folder}: {unknown('metric', metric, known)}")
+    if all(metric in result.once for result in results) and at != "last":
+        raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}")
     if metric in TEST_METRICS:
-        if at != "last":
-            raise UserError(f"{metric} is measured once, at the end: it has no epoch {at}")
         runs = pd.concat([result.runs for result in results])
         if runs[metric].isna().all():
             hint = ""
@@ -79,12 +82,12 @@ def _check_tables(result: Results) -> None:
 
 
 def _metrics(result: Results) -> list[str]:
-    """The metrics that can be compared: the numbers in metrics.csv that are no parameter, and those of the test set."""
+    """The metrics that can be compared: the numbers in metrics.csv that are no parameter, and those of the runs."""
     table = result.metrics
     # A table without rows has no types, so every column may be a number.
     numeric = table if table.empty else table.select_dtypes("number")
     described = {"run", "epoch", "run_id", *result.parameters}
-    return [*(str(name) for name in numeric if name not in described), *TEST_METRICS]
+    return [*(str(name) for name in numeric if name not in described), *result.once]
 
 
 def read_runs(results: Sequence[Results], metric: str, at: At) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -99,12 +102,14 @@ def read_runs(results: Sequence[Results], metric: str, at: At) -> tuple[pd.DataF
         described = runs[list(result.parameters)].copy()
         described.insert(0, FOLDER, label)
         parameters.append(described)
-        numbers = {
+        numbers: dict[str, Any] = {
             "value": _values(result, metric, at),
             "accuracy": _last_accuracy(result),
             "diverged": (status == "diverged").astype(float),
         }
         numbers = {name: values.where(status.isin(MEASURED)) for name, values in numbers.items()}
+        if result.stated:
+            numbers["diverged"] = np.nan  # Nobody knows which runs of another tool's table diverged.
         hashes = {name: runs[name].fillna("").astype(str) for name in ("weights_hash", "batches_hash")}
         facts.append(pd.DataFrame({"status": status, **numbers, **hashes}))
     return pd.concat(parameters, ignore_index=True), pd.concat(facts, ignore_index=True)
@@ -131,14 +136,14 @@ class Curve:
         return float(self.seconds[np.searchsorted(self.steps, step)])
 
 
-def reach(clock: Values, values: Values, metric: str, target: float, horizon: float, diverged: bool) -> Reach:
+def reach(clock: Values, values: Values, better: int, target: float, horizon: float, diverged: bool) -> Reach:
     """When a run reached a target of a metric on its clock (steps or seconds), censored at the horizon.
 
-    A diverged run never reaches it.
+    `better`: 1 where a higher metric is better, else −1. A diverged run never reaches the target.
     """
     if diverged:
         return Reach(horizon, False)
-    return time_to_target(clock, better(metric) * values, better(metric) * target, horizon)
+    return time_to_target(clock, better * values, better * target, horizon)
 
 
 def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:
@@ -146,7 +151,7 @@ def read_curves(results: Sequence[Results], metric: str) -> list[Curve]:
 
     Errors: UserError for a metric that has no curve.
     """
-    if metric in TEST_METRICS:
+    if any(metric in result.once for result in results):
         raise UserError(f"{metric} is measured once, at the end: it has no time to a target")
     curves = []
     for result in results:
@@ -166,7 +171,7 @@ def _labels(results: Sequence[Results]) -> list[str]:
 
 def _values(result: Results, metric: str, at: At) -> pd.Series:
     """The metric of every row of `result.runs`; NaN where there is none that is finite."""
-    if metric in TEST_METRICS:
+    if metric in result.once:
         values = pd.to_numeric(result.runs[metric])
     else:
         values = result.runs["run"].map(_at(result, metric, at)).astype(float)

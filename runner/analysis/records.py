@@ -13,6 +13,7 @@ from runner.analysis.metrics import At
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.values import Values
 from runner.analysis.stats.verdicts import Verdict
+from runner.storage.results import Metric, Stated
 
 NOT_OK = ("diverged", "failed", "oom", "timeout", "interrupted", "missing")
 
@@ -118,8 +119,9 @@ class ArmRow:
 class Comparison:
     """The content of a comparison's table. `runner.reporting.tables` decides how it looks."""
 
-    metric: str
-    at: At
+    metric: Metric
+    at: At | Literal["last step", ""]
+    """The epoch; of a table of another tool, also the last step, or the only row of a run."""
     axis: str | None
     baseline: object | None
     cell_columns: tuple[str, ...]
@@ -132,6 +134,8 @@ class Comparison:
     target: float | None = None
     versions: Mapping[object, Mapping[str, int]] = field(default_factory=dict)
     """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
+    stated: Stated | None = None
+    """Set where the table is another tool's."""
 
     @property
     def planned_rows(self) -> tuple[ArmRow, ...]:
@@ -143,6 +147,11 @@ class Comparison:
         """How many planned runs of the whole table ended with each status."""
         counts = [row.statuses for row in self.planned_rows]
         return {status: sum(count.get(status, 0) for count in counts) for status in ("ok", *NOT_OK)}
+
+    @property
+    def paired_text(self) -> str:
+        """Why runs are pairs: "yes" means that their hashes prove it."""
+        return self.stated.pairing if self.stated else "yes"
 
     @property
     def adjustment(self) -> str:
@@ -160,7 +169,9 @@ class Comparison:
             record["own_best_lr"] = row.own_best_lr
         if self.axis:
             record[self.axis] = row.arm
-        record |= {**row.variant, "metric": self.metric, "at": self.at}
+        record |= {**row.variant, "metric": self.metric.name, "at": self.at}
+        if self.stated:
+            record["better"] = "higher" if self.metric.better > 0 else "lower"
         record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
         if self.axis:
             record |= self._difference_record(row.difference)
@@ -182,9 +193,9 @@ class Comparison:
             "low": low,
             "high": high,
             "interval": None if low is None else "paired t" if found.paired else "Welch",
-            "paired": "yes" if found.paired else "no",
-            "weights_differ": found.weights_differ,
-            "batches_differ": found.batches_differ,
+            "paired": self.paired_text if found.paired else "no",
+            "weights_differ": None if self.stated else found.weights_differ,
+            "batches_differ": None if self.stated else found.batches_differ,
             "p": found.p,
             "p_adjusted": found.p_adjusted,
             "p_adjustment": None if found.p_adjusted is None else self.adjustment,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from runner.analysis.metrics import Curve
 from runner.analysis.pairing import Arms, Codes, pairs
+from runner.storage.results import Metric
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Runs:
     parameters: pd.DataFrame
     facts: pd.DataFrame
     arms: Arms
-    metric: str
+    metric: Metric
     target: float | None = None
     curves: Sequence[Curve] = ()
     """The curves of the metric, where there is a target."""

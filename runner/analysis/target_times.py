@@ -44,7 +44,7 @@ def _steps(runs: Runs, target: float, cell: Codes) -> tuple[pd.Series, pd.Series
     for run in np.flatnonzero(status.isin(MEASURED) & (horizon > 0)).tolist():
         steps, values = curves[run].steps, curves[run].values
         diverged = status[run] == "diverged"
-        found[run] = astuple(reach(steps, values, runs.metric, target, float(horizon[run]), diverged))
+        found[run] = astuple(reach(steps, values, runs.metric.better, target, float(horizon[run]), diverged))
     table = pd.DataFrame.from_dict(found, "index", float, ["time", "reached"]).reindex(status.index)
     # Where no run of a cell gets there, all times are equal, which would look like a result.
     nobody = table["reached"].groupby(cell).transform("max") == 0

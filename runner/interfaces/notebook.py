@@ -18,12 +18,15 @@ from runner.errors import UserError
 from runner.execution.composition import shortfalls
 from runner.execution.driver import run_sweep
 from runner.interfaces.cli.options import options_of
+from runner.interfaces.cli.table import output_path
 from runner.reporting import columns, notes, sentences, tables
 from runner.reporting.figures import kinds, study, style
 from runner.reporting.page import report
 from runner.storage import results
 from runner.storage.files import write_atomically
 from runner.storage.folder import CONFIG
+from runner.storage.foreign import table as foreign
+from runner.storage.foreign.question import Question
 
 Where = Mapping[str, object] | None
 
@@ -93,7 +96,7 @@ class Outcome:
 
     def compare(
         self,
-        metric: str = "valid_accuracy",
+        metric: str | None = None,
         at: At = "last",
         *,
         group_by: Sequence[str] | None = None,
@@ -119,12 +122,12 @@ class Outcome:
     def plot(self, kind: str, where: Where = None, target: float | None = None) -> Picture:
         """Draw one kind of figure, like `bnbench plot`, of the runs that have the parameters `where`."""
         make_study = study.timed_study if kind == "target" else study.study
-        return Picture(kinds.draw(make_study(self.results.folder, where, target), kind))
+        return Picture(kinds.draw(make_study(self.results, where, target), kind))
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the page of `bnbench report`; by default to report.html in the sweep's folder."""
-        path = Path(path or self.results.folder / "report.html")
-        write_atomically(path, report.report(self.results.folder))
+        """Write the page of `bnbench report`; by default to report.html in the sweep's folder, or beside the table."""
+        path = Path(path or output_path(self.results, "report.html"))
+        write_atomically(path, report.report(self.results))
         return path
 
     def __str__(self) -> str:
@@ -133,7 +136,8 @@ class Outcome:
     def __repr__(self) -> str:
         statuses = self.runs["status"].value_counts()
         counts = ", ".join(f"{number} {status}" for status, number in statuses.items())
-        return f"<bnbench sweep '{self.results.name}' in {self.results.folder}: {counts}>"
+        kind = "table" if self.results.stated else "sweep"
+        return f"<bnbench {kind} '{self.results.name}' in {self.results.folder}: {counts}>"
 
     def _repr_html_(self) -> str:
         compared = self.compare()
@@ -145,6 +149,26 @@ class Outcome:
 def load(folder: str | Path) -> Outcome:
     """The sweep in a folder; `run` has an example. Errors: UserError where there is none."""
     return Outcome(results.load(Path(folder)))
+
+
+def table(
+    path: str | Path,
+    *,
+    axis: str = "",
+    wide: Sequence[str] = (),
+    baseline: object,
+    pair: Sequence[str] = (),
+    metric: str = "",
+    better: Literal["higher", "lower"] | None = None,
+    share: bool = False,
+    smallest_effect: float | None = None,
+) -> Outcome:
+    """A table of another tool, like `bnbench compare` with `--axis` or `--wide`. The arguments are its options.
+
+    Errors: UserError for a table that cannot be read or compared.
+    """
+    question = Question(axis, tuple(wide), str(baseline), tuple(pair), metric, better, share, smallest_effect)
+    return Outcome(foreign.load(Path(path), question))
 
 
 def run(

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.reporting import notes
 from runner.reporting.formats import NOTHING, difference_text, interval_text, number_format, p_text, shown
+from runner.storage.results import Metric
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def columns(comparison: Comparison) -> list[Column]:
     table.append(Column("n", lambda row: str(row.n), number=True))
     if any((row.n, row.ok) != (row.planned, row.planned) for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
-    percent = " (%)" if is_share(metric) else ""
+    percent = " (%)" if metric.share else ""
     table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
     return [*table, *_difference_columns(comparison)] if comparison.axis else table
 
@@ -69,7 +69,8 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         add("verdict", lambda d: d.verdict.word if d.verdict else NOTHING)
         if notes.needs_more_seeds(comparison):
             add("needs", lambda d: str(d.verdict.seeds or "") if d.verdict else "", number=True)
-    add("paired", lambda d: "yes" if d.paired else f"no ({notes.why_not_paired(d)})")
+    paired = f"by {', '.join(comparison.stated.pair_by)}" if comparison.stated else "yes"
+    add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})")
     return table
 
 
@@ -124,7 +125,7 @@ def _time_ratio(time: Time) -> str:
     return interval_text(time.ratio, "{:.2f}".format) if time.ratio else ""
 
 
-def _mean(row: ArmRow, metric: str) -> str:
+def _mean(row: ArmRow, metric: Metric) -> str:
     if row.mean is None:
         return NOTHING
     number = number_format(metric, row.mean)

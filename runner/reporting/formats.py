@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
-from runner.analysis.metrics import is_share
 from runner.analysis.records import Difference
 from runner.analysis.stats.intervals import Interval
 from runner.errors import printable
+from runner.storage.results import Metric
 
 NOTHING = "–"
 
@@ -35,20 +35,21 @@ def shown(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else printable(str(value), keep="")
 
 
-def difference_text(difference: Difference, metric: str) -> str:
+def difference_text(difference: Difference, metric: Metric) -> str:
     """An arm's difference to the baseline, with its interval.
 
+    >>> from runner.analysis.metrics import of_sweep
     >>> difference = Difference(10, weights_differ=0, batches_differ=0, interval=Interval(0.0152, 0.0131, 0.0173))
-    >>> difference_text(difference, "valid_accuracy")
+    >>> difference_text(difference, of_sweep("valid_accuracy"))
     '+1.52 [+1.31, +1.73] pp'
-    >>> difference_text(difference, "valid_loss")
+    >>> difference_text(difference, of_sweep("valid_loss"))
     '+0.0152 [+0.0131, +0.0173]'
     """
     interval = difference.interval
     if interval is None:
         return NOTHING
     number = number_format(metric, interval.estimate, interval.low or 0, interval.high or 0, sign="+")
-    return interval_text(interval, number) + (" pp" if is_share(metric) else "")
+    return interval_text(interval, number) + (" pp" if metric.share else "")
 
 
 def interval_text(interval: Interval, number: Callable[[float], str]) -> str:
@@ -59,15 +60,20 @@ def interval_text(interval: Interval, number: Callable[[float], str]) -> str:
     return f"{text} [{number(interval.low)}, {number(interval.high)}]"
 
 
-def number_format(metric: str, *values: float, sign: Literal["", "+"] = "") -> Callable[[float], str]:
+def number_format(metric: Metric, *values: float, sign: Literal["", "+"] = "") -> Callable[[float], str]:
     """How to write the numbers of one table cell. All of them get the same number of decimals."""
-    if is_share(metric):
+    if metric.share:
         return lambda value: f"{100 * value:{sign}.2f}"
     largest = max(map(abs, values))
     style = ".4f" if 1e-3 <= largest < 1e4 or not largest else ".3g"
     return lambda value: f"{value:{sign}{style}}"
 
 
-def metric_name(metric: str) -> str:
-    """A metric's column name in words: `valid_accuracy` → "validation accuracy"."""
-    return metric.replace("_", " ").replace("valid", "validation").replace("train", "training")
+def percent(metric: Metric) -> float:
+    """The factor between a metric's value and what is shown: 100 for a share, else 1."""
+    return 100.0 if metric.share else 1.0
+
+
+def axis_label(metric: Metric) -> str:
+    """A metric's name in a figure, with its unit."""
+    return f"{metric.words} (%)" if metric.share else metric.words

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison, Difference
-from runner.reporting.formats import p_text, shown
+from runner.reporting.formats import p_text, percent, shown
 
 LISTED = ("dataset", "train_samples", "validate_on", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
@@ -12,9 +11,7 @@ LISTED = ("dataset", "train_samples", "validate_on", "trainset", "network", "opt
 
 def title(comparison: Comparison) -> str:
     """The metric, the epoch, the axis and the baseline in one sentence."""
-    epochs = {"last": "the last epoch", "best": "each run's best epoch"}
-    epoch = epochs.get(str(comparison.at), f"epoch {comparison.at}")
-    text = f"{comparison.metric} at {epoch}, mean ± SD over runs"
+    text = f"{comparison.metric.name}{moment(comparison)}, mean ± SD over runs"
     if comparison.axis:
         text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}"
         text += " with its 95% interval"
@@ -24,12 +21,18 @@ def title(comparison: Comparison) -> str:
     return text
 
 
+def moment(comparison: Comparison) -> str:
+    """The epoch as a title says it: " at the last epoch"; "" where each run has only one value."""
+    named = {"last": "the last epoch", "best": "each run's best epoch", "last step": "the last step"}
+    return f" at {named.get(str(comparison.at), f'epoch {comparison.at}')}" if comparison.at else ""
+
+
 def target_title(comparison: Comparison) -> str:
     """The title of the second table, where a target was given."""
     ratio = "; ratio to the baseline with its 95% interval" if comparison.axis else ""
-    better = "or more" if is_share(comparison.metric) else "or less"
+    better = "or more" if comparison.metric.better > 0 else "or less"
     return (
-        f"Steps and seconds to {comparison.metric} {comparison.target:.6g} {better}, mean over runs{ratio}; "
+        f"Steps and seconds to {comparison.metric.name} {comparison.target:.6g} {better}, mean over runs{ratio}; "
         "runs that did not reach it, or diverged, count with the last step that all ok runs of the cell trained"
     )
 
@@ -52,7 +55,7 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _versions, _not_paired, _added_biases, _own_best, _judgement)
+    kinds = (_not_ok, _stated, _versions, _not_paired, _added_biases, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     constant = {name: comparison.constant.get(name) for name in LISTED}
     defaults = (None, "null", "held_out")
@@ -70,6 +73,13 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
+
+
+def _stated(comparison: Comparison) -> Iterator[str]:
+    if comparison.stated:
+        counts = [f"{row_name(row, comparison)} {row.difference.pairs}" for row in comparison.rows if row.difference]
+        yield f"Paired {comparison.stated.pairing}. Pairs: {', '.join(counts)}."
+        yield from comparison.stated.notes
 
 
 def _versions(comparison: Comparison) -> Iterator[str]:
@@ -134,7 +144,7 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
     if any(row.own_best_lr for row in comparison.rows):
         yield "best: each arm at the lr of its highest mean valid_accuracy at the last epoch."
     elif comparison.axis and len({row.cell.get("lr") for row in comparison.rows}) > 1:
-        yield f"No best lr: no seed of {shown(comparison.baseline)} has a result at every lr."
+        yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
     if edge:
@@ -146,7 +156,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     if any(d.paired and 1 < d.pairs < 6 for d in differences(comparison)):
         yield "p is of a sign-flip test, which needs 6 pairs or more to fall below .05."
     if comparison.smallest_effect is not None and comparison.axis:
-        effect = f"{100 * comparison.smallest_effect:.6g} pp"
+        unit = " pp" if comparison.metric.share else ""
+        effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
         text = f"Verdict: is it better than the baseline by {effect} or more (fixed beforehand)?"
         needs = " needs: how many seeds would settle it." if needs_more_seeds(comparison) else ""
         yield text + needs

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
-from runner.reporting.formats import difference_text, metric_name, p_text, shown
+from runner.reporting.formats import difference_text, p_text, shown
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -14,13 +13,14 @@ def sentences(comparison: Comparison) -> list[str]:
     The first sentence is the answer. Where the learning rate was varied, the others say how the arms do at all learning
     rates. Where there is nothing to compare, the only sentence says why.
 
+    >>> from runner.analysis.metrics import of_sweep
     >>> from runner.analysis.stats.intervals import Interval
     >>> difference = Difference(8, 0, 0, Interval(0.02, 0.01, 0.03), p=0.008, p_adjusted=0.008)
     >>> rows = (
     ...     ArmRow({}, "none", {}, {"ok": 8}, n=8, mean=0.90, sd=0.01, difference=None),
     ...     ArmRow({}, "batch", {}, {"ok": 8}, n=8, mean=0.92, sd=0.01, difference=difference),
     ... )
-    >>> comparison = Comparison("valid_accuracy", "last", "network.norm", "none", (), (), {}, rows)
+    >>> comparison = Comparison(of_sweep("valid_accuracy"), "last", "network.norm", "none", (), (), {}, rows)
     >>> sentences(comparison)[0]
     'batch does better than none: validation accuracy +2.00 [+1.00, +3.00] pp (95% interval; 8 paired runs; p = 0.008).'
     """
@@ -58,12 +58,14 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
     if difference is None or difference.interval is None:
         return f"{arm} cannot be compared with {baseline}: no pair of runs has ended."
     metric = comparison.metric
-    value = f"{where}: {metric_name(metric)} {difference_text(difference, metric)}"
+    value = f"{where}: {metric.words} {difference_text(difference, metric)}"
     if difference.pairs == 1 or difference.p_adjusted is None:
         return f"{arm} against {baseline}{value}, of one pair of runs, which says nothing about chance."
     p = p_text(difference.p_adjusted)
     p = f"p < {p[1:]}" if p.startswith("<") else f"p = {p}"
     kind = "paired runs" if difference.paired else "runs that are not proven pairs"
+    if comparison.stated:
+        kind = f"pairs {comparison.stated.pairing}"
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
         facts += f" Verdict on the effect fixed beforehand: {difference.verdict.word}."
@@ -87,5 +89,4 @@ def _several(rows: Sequence[ArmRow], comparison: Comparison) -> str:
 
 def _word(difference: Difference, comparison: Comparison) -> str:
     assert difference.interval is not None
-    more = difference.interval.estimate > 0
-    return "better" if more == is_share(comparison.metric) else "worse"
+    return "better" if difference.interval.estimate * comparison.metric.better > 0 else "worse"

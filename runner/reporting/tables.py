@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.analysis.metrics import is_share
 from runner.analysis.records import ArmRow, Comparison
 from runner.reporting.columns import Column, Part, parts
 from runner.reporting.markup import latex, markdown
+from runner.storage.results import Metric
 
 Format = Literal["table", "csv", "json", "md", "latex"]
 
@@ -29,8 +29,9 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
     `csv` and `json` are `Comparison.records` in full precision. `width` and `color` change `table` only. The default
     `width` is the terminal's or COLUMNS; a pipe has no limit.
 
+    >>> from runner.analysis.metrics import of_sweep
     >>> row = ArmRow({"lr": 0.1}, None, {}, {"ok": 3}, n=3, mean=0.9, sd=0.01, difference=None)
-    >>> comparison = Comparison("valid_accuracy", "last", None, None, ("lr",), (), {}, (row,))
+    >>> comparison = Comparison(of_sweep("valid_accuracy"), "last", None, None, ("lr",), (), {}, (row,))
     >>> print(render(comparison, "md"))
     valid\\_accuracy at the last epoch, mean ± SD over runs
     <BLANKLINE>
@@ -119,14 +120,14 @@ def _rich_table(comparison: Comparison, columns: Sequence[Column], gap: int) -> 
     return table
 
 
-def _style(row: ArmRow, heading: str, metric: str) -> str:
-    """Green or red where the interval excludes 0: more accuracy is better, more of another metric is worse."""
+def _style(row: ArmRow, heading: str, metric: Metric) -> str:
+    """Green or red where the interval excludes 0: green where the arm is better."""
     if heading == "paired":
         return "yellow" if row.difference and not row.difference.paired else ""
     interval = row.difference.interval if row.difference and heading == "difference" else None
     if interval is None or (interval.low or 0) <= 0 <= (interval.high or 0):
         return ""
-    return "green" if (interval.estimate > 0) == is_share(metric) else "red"
+    return "green" if interval.estimate * metric.better > 0 else "red"
 
 
 # Text tables of every kind

@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -29,18 +29,55 @@ from runner.storage.tables import (
 ENDED = ("ok", "diverged")
 """The statuses of runs that have all their rows."""
 
+TEST_METRICS = ("test_loss", "test_accuracy")
+
 TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "layer"), str)
 """Columns that hold texts. A hash such as "12e45678" must not become a number."""
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A number that runs are compared by."""
+
+    name: str
+    """Its column in the tables."""
+    words: str
+    """Its name in a sentence."""
+    share: bool
+    """Whether it is a share from 0 to 1. Shares are shown in percent."""
+    better: Literal[1, -1]
+    """1 where higher is better, else −1."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What somebody states of a table that another tool wrote. (A sweep's folder proves its pairs by hashes.)"""
+
+    metric: Metric
+    pair_by: tuple[str, ...]
+    """The columns in which the runs of a pair are equal."""
+    at: Literal["last", "last step", ""]
+    """Which of a run's rows counts: that of its last epoch, of its last step, or its only one."""
+    notes: tuple[str, ...]
+    """How the table was read, in sentences."""
+    arguments: str
+    """The arguments of the commands that read it."""
+
+    @property
+    def pairing(self) -> str:
+        """How its runs are paired, and what is not known of the pairs."""
+        return f"by {', '.join(self.pair_by)}; equal starting points not proven"
+
+
+@dataclass(frozen=True)
 class Results:
-    """The tables of one sweep.
+    """The tables of one sweep, or of a table that another tool wrote.
 
     `axis` is the contrast's axis, such as "network", and `baseline` is its baseline arm; both are None where the config
     names none. `parameters` are the columns of run parameters. `grid_keys` are the parameters that the grid varies.
     `runs` has one row per planned run, with the columns of runs.csv; its status is "missing" where there is no result
-    yet. `smallest_effect` is the smallest difference in accuracy that matters, where the config names one.
+    yet. `smallest_effect` is the smallest difference that matters, where one is fixed: in accuracy, for a sweep.
+    `stated` is set for a table of another tool only; its metric is a column of `runs`, and `metrics` has no row.
     """
 
     folder: Path
@@ -52,6 +89,17 @@ class Results:
     metrics: pd.DataFrame
     runs: pd.DataFrame
     smallest_effect: float | None = None
+    stated: Stated | None = None
+
+    @property
+    def once(self) -> tuple[str, ...]:
+        """The metrics of which `runs` has one value per run."""
+        return (self.stated.metric.name,) if self.stated else TEST_METRICS
+
+    @property
+    def repeats(self) -> tuple[str, ...]:
+        """The parameters whose values repeat a measurement, so that they make no cell."""
+        return self.stated.pair_by if self.stated else ("seed",)
 
 
 def load(folder: Path, *, whole: bool = True) -> Results:

@@ -67,7 +67,7 @@ def test_without_a_complete_seed_of_the_baseline_the_table_says_why_there_is_no_
     runs[0], runs[3] = replace(runs[0], status="failed"), replace(runs[3], status="failed")
     comparison = compare([sweep(runs)])
     assert not any(row.own_best_lr for row in comparison.rows)
-    assert "No best lr: no seed of none has a result at every lr." in notes(comparison)
+    assert "No best lr: no seed of none has a valid_accuracy at every lr." in notes(comparison)
 
 
 def test_an_lr_at_which_every_run_failed_does_not_count() -> None:

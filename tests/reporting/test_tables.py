@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 from click.testing import Result
 
+from runner.analysis.metrics import of_sweep
 from runner.analysis.records import ArmRow, Comparison, Difference, Divergence, Time, ToTarget
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.verdicts import Verdict
@@ -49,7 +50,8 @@ def comparison(*rows: ArmRow, **changes: Any) -> Comparison:
         "constant": {"dataset": "fashion_mnist", "batch_size": 1000, "threads": 1},
         "rows": rows,
     }
-    return Comparison(**{**facts, **changes})
+    facts |= changes
+    return Comparison(**{**facts, "metric": of_sweep(facts["metric"])})
 
 
 def cells(markdown: str) -> list[list[str]]:

@@ -98,7 +98,7 @@ def _times(results: Results, clock: str, target: float) -> pd.Series:
     for run, curve in curves[status.isin(MEASURED) & np.isfinite(horizon)].groupby("run"):
         steps, accuracy = curve[clock].to_numpy(float), curve["valid_accuracy"].to_numpy(float)
         diverged = status[curve.index[0]] == "diverged"
-        times[run] = reach(steps, accuracy, "valid_accuracy", target, float(horizon), diverged).time
+        times[run] = reach(steps, accuracy, 1, target, float(horizon), diverged).time
     of_run = measured(results, times)
     return of_run if (of_run < horizon).any() else of_run * np.nan
 

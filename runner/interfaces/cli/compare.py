@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner.errors import UserError, short, unknown
 from runner.interfaces.cli.options import PATH, format_option, results_argument, whole_number, words
+from runner.interfaces.cli.table import opened, table_options
 from runner.monitoring.trackers.registry import tracker
+
+if TYPE_CHECKING:  # It imports pandas.
+    from runner.storage.results import Results
 
 
 def _at(text: str) -> str | int:
@@ -21,7 +25,11 @@ def _at(text: str) -> str | int:
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=PATH)
-@click.option("--metric", default="valid_accuracy", help="A column of metrics.csv, or test_accuracy.")
+@click.option(
+    "--metric",
+    metavar="COLUMN",
+    help="A column of metrics.csv, or test_accuracy (default: valid_accuracy). Table: the column that is compared.",
+)
 @click.option(
     "--at",
     default="last",
@@ -38,29 +46,39 @@ def _at(text: str) -> str | int:
 @click.option("--target", type=float, metavar="VALUE", help="Also compare the time to reach this value.")
 @click.option("--sort", metavar="COLUMN", help="Sort rows by this column (-COLUMN: largest first).")
 @format_option("table", "csv", "json", "md", "latex")
-def compare(results: tuple[Path, ...], style: Any, **selection: Any) -> None:
-    """Compare the arms of one or more sweeps.
+@table_options
+def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: Any) -> None:
+    """Compare the arms of one or more sweeps, or of a table of another tool.
 
     RESULTS are the sweeps' folders. An arm is one value of the setting
     that is compared. A cell is a group of runs that are equal
     in everything except arm and seed. In each cell,
     every arm is compared with the baseline.
+
+    With --axis or --wide, RESULTS is one table that another tool wrote:
+    a CSV or Parquet file, an MLflow store, or a folder in which Lightning's
+    CSVLogger or Hydra jobs wrote a metrics.csv or metrics.json for each run.
+    --axis names a column: the table is long, with a row for each run
+    (or for each epoch or step of it: then the last row counts).
+    --wide names the arms: the table is wide, with a column for each arm.
+    Runs that are equal in the columns of --pair are a pair.
     """
-    print_comparison(results, style, **selection)
+    if question and len(results) > 1:
+        raise UserError("a comparison reads one table of another tool at a time")
+    print_comparison([opened(path, question) for path in results], style, **selection)
 
 
-def print_comparison(folders: Sequence[Path], style: Any = "table", **selection: Any) -> None:
-    """Print the comparison of the sweeps; `selection` are arguments of `runner.analysis.comparison.compare`."""
+def print_comparison(results: "Sequence[Results]", style: Any = "table", **selection: Any) -> None:
+    """Print a comparison; `selection` are arguments of `runner.analysis.comparison.compare`."""
     from rich.console import Console
 
     from runner.analysis.comparison import compare
     from runner.reporting.tables import render
-    from runner.storage.results import load
 
     # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
     console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
-    comparison = compare([load(folder, whole=False) for folder in folders], **selection)
+    comparison = compare(results, **selection)
     click.echo(render(comparison, style, color=color), color=color or None)
 
 

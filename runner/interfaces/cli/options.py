@@ -42,7 +42,8 @@ def format_option(*styles: str) -> Callable[[Command], Command]:
     return click.option("--format", "style", type=kind, default="table", help="Output format.")
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
     return lambda command: functools.reduce(lambda result, option: option(result), reversed(options), command)
 
 
@@ -145,7 +146,7 @@ workers_option = click.option(
 
 KERNELS = click.Choice(get_args(Kernels))
 
-training_options = _together(
+training_options = together(
     data_dir_option,
     click.option(
         "--kernels",
@@ -160,7 +161,7 @@ training_options = _together(
 )
 """The options of every command that trains. The command passes their values to `options_of`."""
 
-execution_options = _together(
+execution_options = together(
     training_options,
     stack_option,
     click.option(

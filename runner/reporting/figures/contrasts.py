@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from runner.analysis import pairing
 from runner.analysis.records import Difference
@@ -19,8 +20,9 @@ from runner.analysis.stats.values import Values
 from runner.reporting.figures.curves import MANY
 from runner.reporting.figures.study import Study, labels, titled
 from runner.reporting.figures.style import BASELINE, INK, RULE, Panel, Series, draw_mean
-from runner.reporting.formats import difference_text, metric_name, shown
-from runner.reporting.notes import row_name
+from runner.reporting.formats import axis_label, difference_text, percent, shown
+from runner.reporting.notes import moment, row_name
+from runner.storage.results import Metric
 
 
 def pairs(study: Study) -> list[Panel]:
@@ -37,6 +39,7 @@ def pairs(study: Study) -> list[Panel]:
                 title += f": {difference_text(row.difference, study.metric)}"
                 title += f", {row.difference.pairs} pair{'s' if row.difference.pairs != 1 else ''}"
                 title += "" if row.difference.paired else ", not proven pairs"
+                title += _pairing(study, " ")
                 draw = partial(_draw_pairs, study, line, table[chosen], row.difference)
                 found.append(Panel(title, f"{title}.", draw))
     return found
@@ -44,11 +47,11 @@ def pairs(study: Study) -> list[Panel]:
 
 def _draw_pairs(study: Study, line: Series, pairs: pd.DataFrame, difference: Difference, axes: Axes) -> None:
     many = len(pairs) > MANY
-    values = 100 * pairs[["value_base", "value"]].to_numpy(dtype=float)
+    values = percent(study.metric) * pairs[["value_base", "value"]].to_numpy(dtype=float)
     baseline, arm = values.T
     gains, middle = arm - baseline, float(baseline.mean())
     for better, color in ((True, line.color), (False, BASELINE)):
-        paths = [np.column_stack([[0, 1], pair]) for pair in values[(gains >= 0) == better]]
+        paths = [np.column_stack([[0, 1], pair]) for pair in values[(study.metric.better * gains >= 0) == better]]
         style = {"linewidths": 0.9, "alpha": 0.6, "rasterized": many}
         axes.add_collection(LineCollection(paths, colors=color, **style))
     axes.plot(0 * baseline, baseline, "o", ms=3, color=BASELINE, rasterized=many)
@@ -57,23 +60,34 @@ def _draw_pairs(study: Study, line: Series, pairs: pd.DataFrame, difference: Dif
     axes.plot(x, middle + gains, ".", ms=4, color=line.color, alpha=0.5)
     axes.hlines(middle, 1.35, 2.1, color=INK, linewidth=0.8, linestyle=":")
     if difference.interval is not None:
-        low, mean, high = _in_percent(difference.interval)
+        low, mean, high = _as_shown(difference.interval, study.metric)
         axes.vlines(1.85, middle + low, middle + high, color=INK, linewidth=2)
         axes.plot([1.85], [middle + mean], "D", ms=5, color=INK)
     axes.set_xlim(-0.25, 2.1)
     names = [fill(series.label, 16) for series in (study.lines[0], line)]
     axes.set_xticks([0, 1, 1.74], [*names, "difference"])
-    axes.set_ylabel(f"{metric_name(study.metric)} (%)")
+    axes.set_ylabel(axis_label(study.metric))
     axes.grid(axis="x", visible=False)
     to_difference = (lambda y: np.subtract(y, middle), lambda y: np.add(y, middle))
-    axes.secondary_yaxis("right", functions=to_difference).set_ylabel("difference (pp)")
+    axes.secondary_yaxis("right", functions=to_difference).set_ylabel(_difference_label(study.metric))
 
 
-def _in_percent(interval: Interval) -> tuple[float, float, float]:
+def _pairing(study: Study, before: str) -> str:
+    """How the runs of another tool's table are paired."""
+    stated = study.comparison.stated
+    return f"{before}{stated.pairing}" if stated else ""
+
+
+def _difference_label(metric: Metric) -> str:
+    return "difference (pp)" if metric.share else "difference"
+
+
+def _as_shown(interval: Interval, metric: Metric) -> tuple[float, float, float]:
     """Low end, estimate and high end; all the same where only the estimate is known."""
     estimate = interval.estimate
     low, high = (estimate if end is None else end for end in (interval.low, interval.high))
-    return 100 * low, 100 * estimate, 100 * high
+    factor = percent(metric)
+    return factor * low, factor * estimate, factor * high
 
 
 def _rank_among_equals(values: Values) -> Values:
@@ -94,8 +108,9 @@ def differences(study: Study) -> list[Panel]:
             rows.append((label, colors.get(shown(row.arm), INK), row.difference))
     if not rows:
         return []
-    title = f"Difference to {shown(comparison.baseline)} in {metric_name(study.metric)}"
-    title += " at the last epoch (pp)"
+    title = f"Difference to {shown(comparison.baseline)} in {study.metric.words}{moment(comparison)}"
+    title += " (pp)" if study.metric.share else ""
+    title += _pairing(study, ", pairs ")
     texts = [f"{label} {difference_text(difference, study.metric)}" for label, _, difference in rows]
     description = f"{title}, mean with 95% interval: {'; '.join(texts)}."
     lines = sum(fill(label, 30).count("\n") + 1 for label, _, _ in rows)
@@ -103,28 +118,33 @@ def differences(study: Study) -> list[Panel]:
 
 
 def _draw_rows(study: Study, rows: Sequence[tuple[str, str, Difference]], axes: Axes) -> None:
+    factor = percent(study.metric)
     if effect := study.comparison.smallest_effect:
-        axes.axvspan(-100 * effect, 100 * effect, color=RULE, alpha=0.5, linewidth=0, zorder=0)
+        axes.axvspan(-factor * effect, factor * effect, color=RULE, alpha=0.5, linewidth=0, zorder=0)
     axes.axvline(0, color=INK, linewidth=0.8)
     for y, (_, color, difference) in enumerate(rows):
         values = difference.values
         if values is not None:
             places = y + 0.2 + 0.06 * _rank_among_equals(values)
             many = len(values) > MANY
-            axes.plot(100 * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
+            axes.plot(factor * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
         if difference.interval is not None:
-            low, mean, high = _in_percent(difference.interval)
+            low, mean, high = _as_shown(difference.interval, study.metric)
             axes.hlines(y, low, high, color=color, linewidth=2)
             axes.plot([mean], [y], "D", ms=4.5, color=color)
     axes.set_yticks(range(len(rows)), [fill(label, 30) for label, _, _ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("difference (pp)")
+    axes.set_xlabel(_difference_label(study.metric))
     axes.grid(axis="y", visible=False)
 
 
 def learning_rate(study: Study) -> list[Panel]:
     """The metric against the learning rate: a dot for each run, a cross where it diverged."""
-    if "lr" not in study.parameters or study.parameters["lr"].nunique() < 2:
+    if (
+        "lr" not in study.parameters
+        or not is_numeric_dtype(study.parameters["lr"])
+        or study.parameters["lr"].nunique() < 2
+    ):
         return []
     others = [name for name in study.comparison.cell_columns if name != "lr"]
     code = pairing.group(study.parameters, others)
@@ -138,7 +158,7 @@ def _lr_panel(study: Study, inside: NDArray[np.bool_], name: str) -> Panel:
     table = pd.DataFrame(
         {
             "lr": study.parameters["lr"],
-            "value": 100 * study.facts["value"].fillna(study.facts["accuracy"]),
+            "value": percent(study.metric) * study.facts["value"].fillna(study.facts["accuracy"]),
             "line": study.line if contrast else 0,
             "diverged": study.diverged,
         }
@@ -147,13 +167,14 @@ def _lr_panel(study: Study, inside: NDArray[np.bool_], name: str) -> Panel:
     texts = []
     for line, runs in tables:
         if len(runs):
-            best = runs.groupby("lr")["value"].mean().idxmax()
+            means = runs.groupby("lr")["value"].mean()
+            best = means.idxmax() if study.metric.better > 0 else means.idxmin()
             diverged = f"{runs['diverged'].sum()} of {len(runs)} diverged"
             texts.append(f"{line.label} best at {best:g}, {diverged}")
-    metric = metric_name(study.metric)
-    title = titled(f"{metric.capitalize()} at the last epoch by learning rate", name)
+    words = study.metric.words
+    title = titled(f"{words[:1].upper()}{words[1:]}{moment(study.comparison)} by learning rate", name)
     description = f"{title}: {'; '.join(texts) or 'no run has ended'}."
-    return Panel(title, description, partial(_draw_rates, tables, f"{metric} (%)"))
+    return Panel(title, description, partial(_draw_rates, tables, axis_label(study.metric)))
 
 
 def _draw_rates(tables: Sequence[tuple[Series, pd.DataFrame]], label: str, axes: Axes) -> None:

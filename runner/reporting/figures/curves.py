@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from runner.analysis.metrics import is_share, reach, read_curves
+from runner.analysis.metrics import is_share, of_sweep, reach, read_curves
 from runner.analysis.stats.intervals import mean_band
 from runner.analysis.stats.values import Values
 from runner.reporting.figures.study import Study, titled
 from runner.reporting.figures.style import Panel, Series, draw_mean
-from runner.reporting.formats import NOTHING, metric_name
+from runner.reporting.formats import NOTHING
 
 MANY = 60
 """With more runs than this, lines cannot be told apart: the range of the middle 90% is drawn instead."""
@@ -28,7 +28,10 @@ Line = tuple[Series, Values, Values]
 def curves(study: Study, quantity: Literal["accuracy", "loss"]) -> list[Panel]:
     """Training and validation curves against epochs and seconds, cell by cell."""
     columns = (f"valid_{quantity}", f"train_{quantity}")
-    known = [column for column in columns if study.results.metrics[column].notna().any()]
+    metrics = study.results.metrics
+    known = [column for column in columns if column in metrics and metrics[column].notna().any()]
+    if not known:
+        return []
     tables = {column: study.by_epoch(column).to_numpy() for column in known}
     epochs = np.sort(study.results.metrics["epoch"].unique()).astype(float)
     seconds = study.by_epoch("run_duration").to_numpy()
@@ -56,9 +59,10 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, epochs: V
         known = mean[np.isfinite(mean)]
         first_to_last = f"{known[0]:.4g} to {known[-1]:.4g}" if len(known) else NOTHING
         ends.append(f"{line.label} {first_to_last} (mean of {len(runs)})")
-    name = metric_name(column).capitalize()
+    metric = of_sweep(column)
+    name = metric.words.capitalize()
     title = titled(f"{name} {'by epoch' if by_epoch else 'over time'}", study.cells[cell])
-    label = f"{metric_name(column)} {'(%)' if is_share(column) else '(nats)'}"
+    label = f"{metric.words} {'(%)' if metric.share else '(nats)'}"
     draw = partial(_draw_curves, lines, label, epochs if by_epoch else None)
     return Panel(title, f"{title}: {'; '.join(ends) or 'no run has ended'}", draw)
 
@@ -99,14 +103,14 @@ def target(study: Study) -> list[Panel]:
     goal = study.comparison.target
     if goal is None:
         return []
-    curves = read_curves([study.results], study.metric)
-    when = partial(reach, metric=study.metric, target=goal, horizon=NO_HORIZON)
+    curves = read_curves([study.results], study.metric.name)
+    when = partial(reach, better=study.metric.better, target=goal, horizon=NO_HORIZON)
     steps, seconds = (np.full(len(curves), np.inf) for _ in range(2))
     for run, (curve, diverged) in enumerate(zip(curves, study.diverged, strict=True)):
         found = when(curve.steps, curve.values, diverged=bool(diverged))
         if found.reached:
             steps[run], seconds[run] = found.time, curve.seconds_at(found.time)
-    title = f"Runs that have reached {100 * goal:.6g}% {metric_name(study.metric)}"
+    title = f"Runs that have reached {100 * goal:.6g}% {study.metric.words}"
     by_step = (f"{title} by step", "optimizer steps", steps, [curve.steps for curve in curves])
     clocks = [curve.seconds for curve in curves]
     over_time = (f"{title} over time", "seconds of the run", seconds, clocks)

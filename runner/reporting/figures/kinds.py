@@ -39,10 +39,10 @@ def draw(study: Study, kind: str) -> list[Panel]:
     if kind not in KINDS:
         raise UserError(unknown("figure", kind, list(KINDS)))
     folder = study.results.folder
-    if study.results.metrics.empty:
+    if study.empty:
         raise UserError(f"{folder}: no epoch has ended yet; nothing to draw")
     panels = KINDS[kind](study)
     if not panels:
-        need = NEEDS.get(kind, "runs")
+        need = NEEDS.get(kind, "runs with epochs")
         raise UserError(f"{folder}: no figure '{kind}' of this sweep: it needs {need}")
     return panels

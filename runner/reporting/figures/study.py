@@ -17,7 +17,7 @@ from runner.errors import UserError, unknown
 from runner.reporting.figures.style import Series, series
 from runner.reporting.formats import shown
 from runner.storage import results as tables
-from runner.storage.results import Results
+from runner.storage.results import Metric, Results
 
 Where = Mapping[str, object] | None
 """Parameter → the value that the runs must have."""
@@ -44,8 +44,8 @@ class Study:
     lines: tuple[Series, ...]
 
     @property
-    def metric(self) -> str:
-        """The accuracy that is drawn: on the validation set or, without one, on the training set."""
+    def metric(self) -> Metric:
+        """What is drawn: the accuracy on the validation set or, without one, on the training set."""
         return self.comparison.metric
 
     @property
@@ -56,6 +56,11 @@ class Study:
     def measured(self) -> NDArray[np.bool_]:
         """Runs that ended as planned, or diverged."""
         return self.facts["status"].isin(MEASURED).to_numpy()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no epoch and no value yet."""
+        return self.results.metrics.empty and bool(self.facts["value"].isna().all())
 
     def groups(self, cell: int) -> Iterator[tuple[Series, NDArray[np.int64]]]:
         """Each line of a cell and the positions of its measured runs."""
@@ -87,28 +92,25 @@ class Study:
         return None
 
 
-def study(folder: Path, where: Where = None, target: float | None = None) -> Study:
-    """Read a sweep's folder for drawing. `where` keeps only the runs whose parameters have these values.
+def study(source: Path | Results, where: Where = None, target: float | None = None) -> Study:
+    """A sweep's folder, or its tables, for drawing. `where` keeps only the runs whose parameters have these values.
 
     Errors: UserError where there is no sweep, or no run or parameter of `where`.
     """
-    return _study(_only(tables.load(folder, whole=False), where or {}), target)
+    results = source if isinstance(source, Results) else tables.load(source, whole=False)
+    return _study(_only(results, where or {}), target)
 
 
-def timed_study(folder: Path, where: Where = None, target: float | None = None) -> Study:
+def timed_study(source: Path | Results, where: Where = None, target: float | None = None) -> Study:
     """A `study` with a target: the one given, or else `default_target`, where there is one."""
-    found = study(folder, where, target)
+    found = study(source, where, target)
     default = default_target(found.comparison) if target is None else None
     return found if default is None else _study(found.results, default)
 
 
 def _study(results: Results, target: float | None) -> Study:
-    metric = "valid_accuracy"
-    # The tutorial's loop does not validate.
-    if results.metrics[metric].isna().all() and results.metrics["train_accuracy"].notna().any():
-        metric = "train_accuracy"
-    comparison = compare([results], metric=metric, target=target)
-    parameters, facts = read_runs([results], metric, "last")
+    comparison = compare([results], metric=_drawn(results), target=target)
+    parameters, facts = read_runs([results], comparison.metric.name, "last")
     arms = Arms(parameters, comparison.axis, comparison.baseline)
     panels, lines = _panels_and_lines(comparison)
     cell, line = group(parameters, panels), group(parameters, lines)
@@ -128,8 +130,20 @@ def _study(results: Results, target: float | None) -> Study:
     )
 
 
+def _drawn(results: Results) -> str | None:
+    metrics = results.metrics
+    if results.stated or metrics["valid_accuracy"].notna().any() or metrics["train_accuracy"].isna().all():
+        return None
+    return "train_accuracy"  # The tutorial's loop does not validate.
+
+
 def default_target(comparison: Comparison) -> float | None:
-    """An accuracy to time the runs to: the best mean at which the baseline ends, rounded down to a whole percent."""
+    """An accuracy to time the runs to: the best mean at which the baseline ends, rounded down to a whole percent.
+
+    None for a table of another tool, which has no curves.
+    """
+    if comparison.stated:
+        return None
     means = [row.mean or 0.0 for row in comparison.planned_rows if row.difference is None]
     target = math.floor(100 * max(means, default=0.0) + 1e-9) / 100
     return target if target > 0 else None

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pandas.api.types import is_numeric_dtype
 
 import runner
+from runner.analysis.metrics import of_sweep
 from runner.analysis.pairing import names, plain
 from runner.errors import printable
 from runner.reporting.columns import Column, parts
@@ -20,6 +23,7 @@ from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
 from runner.storage.files import exists, read_text
 from runner.storage.folder import CONFIG
+from runner.storage.results import Results
 from runner.storage.resume import read_environment
 from runner.storage.rows import FAILED
 
@@ -35,7 +39,7 @@ SECTIONS = {
     "differences": ("Differences", "Diamond and bar: mean and 95% interval; dots: the pairs."),
     "pairs": (
         "Pair by pair",
-        "A line joins a pair's runs. It has the arm's colour where the arm ends as high or higher.",
+        "A line joins a pair's runs. It has the arm's colour where the arm is as good or better.",
     ),
     "learning-rate": (
         "Learning rates",
@@ -57,8 +61,8 @@ FACTS = ("dataset", "validate_on", "optimizer", "lr", "batch_size", "epochs", "d
 OUTCOMES = ("train_accuracy", "valid_accuracy", "best_valid_accuracy", "test_accuracy", "valid_loss")
 
 
-def report(folder: Path, where: Where = None, target: float | None = None) -> str:
-    """The page of a sweep's folder. `where` and `target` are those of `timed_study`.
+def report(source: Path | Results, where: Where = None, target: float | None = None) -> str:
+    """The page of a sweep's folder, or of its tables. `where` and `target` are those of `timed_study`.
 
     Errors: UserError where there is no sweep, or no run or parameter of `where`.
     """
@@ -70,13 +74,12 @@ def report(folder: Path, where: Where = None, target: float | None = None) -> st
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
-    return printable(template.render(_contents(timed_study(folder, where, target))))
+    return printable(template.render(_contents(timed_study(source, where, target))))
 
 
 def _contents(study: Study) -> dict[str, Any]:
     comparison, results, runs = study.comparison, study.results, study.results.runs
-    seconds = results.metrics.groupby("run")["run_duration"].max()
-    environment = read_environment(results.folder) or {}
+    environment = {} if results.stated else read_environment(results.folder) or {}
     git = environment.get("git")
     return {
         "version": runner.__version__,
@@ -87,10 +90,11 @@ def _contents(study: Study) -> dict[str, Any]:
         "parts": parts(comparison),
         "rows": comparison.rows,
         "sections": list(_sections(study)),
-        "failed": runs[runs["status"].isin(FAILED)].fillna({"error": ""}).to_dict("records"),
+        "failed": [] if results.stated else runs[runs["status"].isin(FAILED)].fillna({"error": ""}).to_dict("records"),
         "run_columns": _run_columns(study),
-        "runs": runs.assign(seconds=runs["run"].map(seconds)).to_dict("records"),
-        "config": _text(results.folder / CONFIG),
+        "runs": runs.assign(seconds=_seconds(results)).to_dict("records"),
+        "config": "" if results.stated else _text(results.folder / CONFIG),
+        "arguments": results.stated.arguments if results.stated else "",
         "environment": {
             name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for name, value in environment.items()
@@ -98,6 +102,13 @@ def _contents(study: Study) -> dict[str, Any]:
         },
         "commit": str(git.get("commit", ""))[:12] if isinstance(git, dict) else "",
     }
+
+
+def _seconds(results: Results) -> pd.Series:
+    """How long each run took; NaN for a table of another tool."""
+    if results.stated:
+        return pd.Series(np.nan, index=results.runs.index)
+    return results.runs["run"].map(results.metrics.groupby("run")["run_duration"].max())
 
 
 def _text(path: Path) -> str:
@@ -113,7 +124,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 
 
 def _sections(study: Study) -> Iterator[dict[str, Any]]:
-    if study.results.metrics.empty:
+    if study.empty:
         return
     for kind, draw in KINDS.items():
         panels = draw(study)
@@ -138,12 +149,16 @@ def _run_columns(study: Study) -> list[Column]:
 
     parameters = [name for name in names(study.parameters) if name in runs]
     differing = [name for name in parameters if runs[name].nunique(dropna=False) > 1]
-    outcomes = [name for name in OUTCOMES if runs[name].notna().any()]
-    headings = {name: name.replace("_accuracy", " %").replace("_", " ") for name in outcomes}
+    stated = study.results.stated
+    outcomes = [stated.metric] if stated else [of_sweep(name) for name in OUTCOMES if runs[name].notna().any()]
+    headings = {
+        m: m.name + (" %" if m.share else "") if stated else m.name.replace("_accuracy", " %").replace("_", " ")
+        for m in outcomes
+    }
     return [
         column("run"),
         *map(column, differing),
         column("status"),
-        *(column(name, number_format(name, 0), headings[name]) for name in outcomes),
-        column("seconds", "{:.1f}".format),
+        *(column(metric.name, number_format(metric, 0), headings[metric]) for metric in outcomes),
+        *([] if stated else [column("seconds", "{:.1f}".format)]),
     ]
