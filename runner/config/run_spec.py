@@ -15,6 +15,7 @@ ProbeName = Literal[
     "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
 ]
 
+AugmentName = Literal["flip", "crop"]
 
 MOST = 10**9
 """The most samples or epochs that a run parameter can name: more would be too large for torch."""
@@ -57,6 +58,10 @@ class RunSpec(Strict, frozen=True):
     """A new batch order each epoch; false: the data set's own order."""
     drop_last: bool = False
     """Leave out the last training batch if it is smaller."""
+    augment: tuple[AugmentName, ...] = Field((), strict=False)
+    """Random changes of the training images: flip (left and right), crop (after padding with black pixels)."""
+    crop_padding: int = Field(4, gt=0, le=1000)
+    """Pixels on each side that augment 'crop' pads an image with."""
     num_workers: int = Field(0, ge=0, le=64)
     """0: all data is held on the device; n: a DataLoader with n worker processes."""
     device: str = Field("auto", pattern=DEVICE)
@@ -136,7 +141,7 @@ PARAMETERS = tuple(name for name in RunSpec.model_fields if name != "network_arg
 
 _canonical = json.JSONEncoder(sort_keys=True, default=list).encode
 
-LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic",)}
+LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic", "augment", "crop_padding")}
 """Run parameters that were added after sweeps were published, with their defaults.
 
 A run's id leaves them out where they have their default, so a parameter that is added here changes no old id. In an
@@ -151,5 +156,9 @@ def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
     if run.lr_schedule != "step" and (run.lr_step, run.lr_gamma) != (10, 0.1):
         name = "lr_step" if run.lr_step != 10 else "lr_gamma"
         yield name, f"{name} belongs to lr_schedule 'step'; this run has '{run.lr_schedule}'"
+    if run.crop_padding != 4 and "crop" not in run.augment:
+        yield "crop_padding", "crop_padding belongs to augment 'crop'; this run does not crop"
+    if run.augment and run.num_workers:
+        yield "num_workers", "augment changes images on the device; a DataLoader (num_workers above 0) does not; use 0"
     if run.trainset == "imagenet" and (channels := registry.dataset.shape(run.dataset).channels) != 3:
         yield "trainset", f"trainset 'imagenet' needs images of 3 channels; data set '{run.dataset}' has {channels}"

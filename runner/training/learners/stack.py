@@ -11,6 +11,7 @@ from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.errors import strict, text_of
 from runner.storage.rows import Shortfall
+from runner.training.data.augmentation import Augmentation
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
@@ -52,6 +53,7 @@ class Stack(Learner):
         self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
         self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
+        self.augment = Augmentation(runs, data)
         self.program = stacked_layers.program(self.template, self.tensors, form)
         shapes = {name: tensor.shape[1:] for name, tensor in self.tensors.items() if tensor.requires_grad}
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters, shapes)
@@ -68,6 +70,7 @@ class Stack(Learner):
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
         self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
+        self.augment.begin_epoch(epoch)
 
     def step(self, batch: Batch) -> None:
         """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
@@ -95,7 +98,7 @@ class Stack(Learner):
 
     def _step(self, index: Tensor) -> None:
         images, labels = self.data.train.images[index.T], self.data.train.labels[index]
-        losses = self._losses(images, labels, self.totals, training=True)
+        losses = self._losses(self.augment(images, index), labels, self.totals, training=True)
         gradients = torch.autograd.grad(losses.sum(), self.leaves)
         blocks = [gradient.reshape(len(self.runs), -1) for gradient in gradients]
         self.optimizer.step(torch.cat(blocks, dim=1))
