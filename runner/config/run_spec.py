@@ -158,6 +158,8 @@ def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
         yield name, f"{name} belongs to lr_schedule 'step'; this run has '{run.lr_schedule}'"
     if run.crop_padding != 4 and "crop" not in run.augment:
         yield "crop_padding", "crop_padding belongs to augment 'crop'; this run does not crop"
+    if list(run.augment) != [name for name in ("flip", "crop") if name in run.augment]:
+        yield "augment", "augment: write each once, in this order: [flip, crop]"
     if run.augment and run.num_workers:
         yield "num_workers", "augment changes images on the device; a DataLoader (num_workers above 0) does not; use 0"
     if run.trainset == "imagenet" and (channels := registry.dataset.shape(run.dataset).channels) != 3:

@@ -189,6 +189,8 @@ def test_only_training_batches_are_changed() -> None:
         ("crop_padding: 2", "crop_padding belongs to augment 'crop'; this run does not crop"),
         ("augment: [flip], crop_padding: 2", "crop_padding belongs to augment 'crop'"),
         ("augment: [flop]", "unknown augment 'flop'; did you mean 'flip'? allowed: crop, flip"),
+        ("augment: [crop, flip]", "augment: write each once, in this order: [flip, crop]"),
+        ("augment: [flip, flip]", "augment: write each once, in this order: [flip, crop]"),
         ("augment: [crop], crop_padding: 0", "crop_padding: input should be greater than 0"),
     ],
 )

@@ -33,8 +33,8 @@ class Augmentation:
         device = data.train.images.device
         # A recorded step reads them, so the tensor stays the same one.
         self.keys = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
-        grey = torch.zeros(1, data.train.images.shape[1], 1, 1, dtype=torch.uint8)
-        self.black = normalise(grey, data.mean, data.std).to(device)
+        zeros = torch.zeros(1, data.train.images.shape[1], 1, 1, dtype=torch.uint8)
+        self.black = normalise(zeros, data.mean, data.std).to(device)
 
     def begin_epoch(self, epoch: int) -> None:
         """Take the numbers of this epoch."""
