@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.datasets.files import digest_of, downloading, idx, unpacked
 from runner.errors import UserError
@@ -36,9 +36,7 @@ def mnist(root: Path, download: bool) -> DataSet:
     Licence: CC BY-SA 3.0. Citation: LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document
     Recognition".
     """
-    from torchvision.datasets import MNIST
-
-    return _read(MNIST, root, MNIST_SHA256, download)
+    return _read("MNIST", root, MNIST_SHA256, download)
 
 
 @dataset("fashion_mnist")
@@ -49,13 +47,11 @@ def fashion_mnist(root: Path, download: bool) -> DataSet:
     Licence: MIT. Citation: Xiao, Rasul, Vollgraf 2017, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
     Learning Algorithms".
     """
-    from torchvision.datasets import FashionMNIST
-
-    return _read(FashionMNIST, root, FASHION_MNIST_SHA256, download)
+    return _read("FashionMNIST", root, FASHION_MNIST_SHA256, download)
 
 
-def _read(reader: Any, root: Path, sha256: Mapping[str, str], download: bool) -> DataSet:
-    """The data set of one of torchvision's classes, after its files were checked against the digests.
+def _read(name: str, root: Path, sha256: Mapping[str, str], download: bool) -> DataSet:
+    """The data set of torchvision's class of this name, after its files were checked against the digests.
 
     A file lies in torchvision's folder or in Debian's, unpacked or as `.gz`. The digest is that of the unpacked file.
     torchvision checks what it downloads (by MD5), but not the files that are already there.
@@ -64,12 +60,14 @@ def _read(reader: Any, root: Path, sha256: Mapping[str, str], download: bool) ->
     """
     from runner.training.data.datasets import DataSet
 
-    name = reader.__name__
     folders = [root / name / "raw", *([DEBIAN[name]] if name in DEBIAN else [])]
     found = {file: _place(file, folders) for file in sha256}
     if not all(found.values()) and download:
+        # Importing torchvision takes half a second, and the files are usually there.
+        import torchvision.datasets
+
         with downloading(name, root):
-            reader(str(root), download=True)
+            getattr(torchvision.datasets, name)(str(root), download=True)
         found = {file: _place(file, folders) for file in sha256}
     if missing := [file for file, place in found.items() if place is None]:
         debian = "'apt-get install dataset-fashion-mnist' installs them on Debian; " if name in DEBIAN else ""

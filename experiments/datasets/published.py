@@ -119,7 +119,7 @@ def emnist_letters(root: Path, download: bool) -> DataSet:
 
 
 def _emnist(kind: str, first_label: int, root: Path, download: bool) -> DataSet:
-    content, digests = _contents("emnist", root, download)
+    content, digests = _contents(f"emnist_{kind}", root, download)
     with zipfile.ZipFile(io.BytesIO(content["gzip.zip"])) as archive:
 
         def read(part: str, what: str) -> bytes:
@@ -243,7 +243,8 @@ def _contents(name: str, root: Path, download: bool) -> tuple[dict[str, bytes], 
 
     Errors: UserError where a file is missing or is not the published one.
     """
-    files = FILES[name]
+    # EMNIST's data sets share a file.
+    files = FILES[name.partition("_")[0]]
     if download and not all((root / file.place).is_file() for file in files):
         _download(name, files, root)
     if missing := [file.place for file in files if not (root / file.place).is_file()]:

@@ -43,4 +43,5 @@ def resolved(text: str, file: str) -> dict[str, Any]:
     lists = {key: grids.without_helpers(values[key]) for key in ("grid",) if key in values}
     if "grids" in values:
         lists["grids"] = list(map(grids.without_helpers, values["grids"]))
-    return {**values, **lists, "fixed": {**LATER, **fixed}}
+    later = {name: list(value) if isinstance(value, tuple) else value for name, value in LATER.items()}
+    return {**values, **lists, "fixed": {**later, **fixed}}

@@ -16,6 +16,7 @@ ProbeName = Literal[
     "gradients", "activations", "norms", "precise", "batch_statistics", "train", "curvature", "histograms"
 ]
 
+AugmentName = Literal["flip", "crop"]
 
 MOST = 10**9
 """The most samples or epochs that a run parameter can name: more would be too large for torch."""
@@ -81,6 +82,10 @@ class RunSpec(Strict, frozen=True):
     """A new batch order each epoch; false: the data set's own order."""
     drop_last: bool = False
     """Leave out the last training batch if it is smaller."""
+    augment: tuple[AugmentName, ...] = Field((), strict=False)
+    """Random changes of the training images: flip (left and right), crop (after padding with black pixels)."""
+    crop_padding: int = Field(4, gt=0, le=1000)
+    """Pixels on each side that augment 'crop' pads an image with."""
     num_workers: int = Field(0, ge=0, le=64)
     """0: all data is held on the device; n: a DataLoader with n worker processes."""
     device: str = Field("auto", pattern=DEVICE)
@@ -163,7 +168,7 @@ _canonical = json.JSONEncoder(sort_keys=True, default=list).encode
 SWAP = ("swap_norm", "swap_norm_args", "swap_norm_bias", "insert_norm")
 """The parameters that change the norm layers of a finished network."""
 
-LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic", *SWAP)}
+LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic", *SWAP, "augment", "crop_padding")}
 """Run parameters that were added after sweeps were published, with their defaults.
 
 A run's id leaves them out where they have their default, so a parameter that is added here changes no old id. In an
@@ -178,5 +183,11 @@ def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
     if run.lr_schedule != "step" and (run.lr_step, run.lr_gamma) != (10, 0.1):
         name = "lr_step" if run.lr_step != 10 else "lr_gamma"
         yield name, f"{name} belongs to lr_schedule 'step'; this run has '{run.lr_schedule}'"
+    if run.crop_padding != 4 and "crop" not in run.augment:
+        yield "crop_padding", "crop_padding belongs to augment 'crop'; this run does not crop"
+    if list(run.augment) != [name for name in ("flip", "crop") if name in run.augment]:
+        yield "augment", "augment: write each once, in this order: [flip, crop]"
+    if run.augment and run.num_workers:
+        yield "num_workers", "augment changes images on the device; a DataLoader (num_workers above 0) does not; use 0"
     if run.trainset == "imagenet" and (channels := registry.dataset.shape(run.dataset).channels) != 3:
         yield "trainset", f"trainset 'imagenet' needs images of 3 channels; data set '{run.dataset}' has {channels}"

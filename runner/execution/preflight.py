@@ -90,7 +90,7 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
             faults.append(Fault(message, place))
         if size != 1 and (samples % size != 1 or run.drop_last):
             continue
-        network = f"{run.network} {run.network_args}"
+        network = f"{run.network} {run.network_args} {run.dataset}"
         if network not in refuses:
             refuses[network] = _refuses_one_sample(run, root)
         if refuses[network]:

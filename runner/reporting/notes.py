@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting.formats import p_text, percent, shown
 
-LISTED = ("dataset", "train_samples", "validate_on", "trainset", "network", "optimizer", "lr", "batch_size", "epochs")
+LISTED = (
+    *("dataset", "train_samples", "validate_on", "trainset", "augment"),
+    *("network", "optimizer", "lr", "batch_size", "epochs"),
+)
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
 
 
@@ -58,7 +61,7 @@ def notes(comparison: Comparison) -> list[str]:
     kinds = (_not_ok, _stated, _versions, _not_paired, _added_biases, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     constant = {name: comparison.constant.get(name) for name in LISTED}
-    defaults = (None, "null", "held_out")
+    defaults = (None, "null", "held_out", "[]")
     same = [f"{name} {shown(value)}" for name, value in constant.items() if value not in defaults]
     return [*found, f"Every run: {', '.join(same)}."] if same else found
 

@@ -18,6 +18,7 @@ from runner.storage import resume, rows, tables, weights
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
 from runner.training import environment, networks
 from runner.training.data import batches, preprocessing
+from runner.training.data.augmentation import Augmentation
 from runner.training.norm_trace import is_norm
 from runner.training.probes.layers import leaves, recorded
 from runner.training.probes.norms import gaps, norm_states, tensor_names
@@ -93,8 +94,11 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     batch: Tensor | None = None
     try:
         kept = spec.trainset, spec.validate_on, spec.train_samples
-        train = preprocessing.prepare(spec.dataset, root, *kept, CPU).train
-        batch = train.images[batches.batch_order(spec, len(train), 1)[: spec.batch_size]]
+        data = preprocessing.prepare(spec.dataset, root, *kept, CPU)
+        index = batches.batch_order(spec, len(data.train), 1)[: spec.batch_size]
+        augment = Augmentation([spec], data)
+        augment.begin_epoch(1)
+        batch = augment(data.train.images[index].unsqueeze(1), index.unsqueeze(0)).squeeze(1)
     except UserError as error:
         remarks.append(f"no batch, and no output shapes: {error}")
     layers, norms, unsaved = _look(network, spec, batch)

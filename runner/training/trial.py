@@ -8,6 +8,7 @@ from torch import nn
 from runner.config.jobs import Trial
 from runner.errors import described, strict
 from runner.storage.rows import StackPlan
+from runner.training.data.augmentation import batch_bytes
 from runner.training.data.preprocessing import data_of
 from runner.training.evaluation import BATCH
 from runner.training.isolation import isolated, raise_if_spoiled
@@ -65,7 +66,8 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
             return StackPlan(trial.run_ids, obstacle=reason)
     # An evaluation keeps nothing for a backward pass, so its batch counts for less.
     samples = max(run.batch_size, BATCH // 3)
-    fit = max(1, free_memory(device) // trial.sharing // bytes_per_run(network, images, samples))
+    each = bytes_per_run(network, images, samples) + batch_bytes(run, images)
+    fit = max(1, free_memory(device) // trial.sharing // each)
     choice = tune(trial.runs, data, device, trial.workers, min(trial.most, fit), fixed=trial.fixed)
     seconds = {f"{timing.form} x {timing.size}": timing.seconds or timing.error for timing in choice.timings}
     return StackPlan(trial.run_ids, choice.size, choice.form, seconds=seconds, reason=choice.reason, room=fit)

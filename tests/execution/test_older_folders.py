@@ -12,6 +12,7 @@ import yaml
 from click.testing import Result
 
 import runner
+from runner.config.run_spec import LATER
 from runner.monitoring.sweep_reader import Watched
 from runner.monitoring.trackers.replay import events, tracked
 from runner.storage.results import load
@@ -40,14 +41,15 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def make_older(folder: Path, *columns: str) -> None:
-    """Take away what the version before did not write."""
+    """Take away these columns, and what versions before a later run parameter did not write."""
     for name in ("runs.csv", "metrics.csv"):
         table = read(folder / name)
-        kept = [column for column in table if column not in columns]
+        kept = [column for column in table if column not in (*columns, *LATER)]
         assert len(kept) < len(table.columns)
         table[kept].to_csv(folder / name, index=False)
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    del config["fixed"]["deterministic"]
+    for name in LATER:
+        del config["fixed"][name]
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
@@ -63,7 +65,7 @@ def train(bnbench: Bnbench, write: Write, tmp_path: Path) -> Callable[..., Resul
 Train = Callable[..., Result]
 
 
-@pytest.mark.parametrize("missing", [("deterministic",), ("deterministic", "trained_as", "code_hash")])
+@pytest.mark.parametrize("missing", [(), ("trained_as", "code_hash")])
 def test_an_older_folder_is_finished_to_the_tables_of_a_new_one(
     bnbench: Bnbench, train: Train, tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
@@ -89,19 +91,28 @@ def test_an_older_folder_is_finished_to_the_tables_of_a_new_one(
     assert got == expected
 
 
-def test_an_older_folder_can_get_runs_that_differ_in_the_new_parameter(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "values", "cells"),
+    [
+        ("deterministic", "[true, false]", ["true", "false"]),
+        ("augment", "[[], [flip, crop]]", ["[]", '["flip", "crop"]']),
+    ],
+)
+def test_an_older_folder_can_get_runs_that_differ_in_the_new_parameter(
+    train: Train, tmp_path: Path, name: str, values: str, cells: list[str]
+) -> None:
     assert train("old").exit_code == 0
-    make_older(tmp_path / "old/old", "deterministic")
-    grown = ("--set", "grid.deterministic=[true, false]", "--set", "grid.seed=[0, 1]")
+    make_older(tmp_path / "old/old")
+    grown = ("--set", f"grid.{name}={values}", "--set", "grid.seed=[0, 1]")
     assert train("old", "--resume", *grown).exit_code == 0
     assert train("new", *grown).exit_code == 0
     assert content(tmp_path / "old/old") == content(tmp_path / "new/old")
-    assert list(read(tmp_path / "old/old/runs.csv")["deterministic"]) == ["true", "false"] * 4
+    assert list(read(tmp_path / "old/old/runs.csv")[name]) == cells * 4
 
 
 def test_an_older_folder_holds_the_same_sweep(train: Train, tmp_path: Path) -> None:
     assert train("o").exit_code == 0
-    make_older(tmp_path / "o/old", "deterministic")
+    make_older(tmp_path / "o/old")
     assert "already holds this sweep" in train("o").stderr
     assert "already holds another config" in train("o", "--set", "fixed.deterministic=false").stderr
 
@@ -112,7 +123,7 @@ def test_an_older_folder_is_read_like_a_new_one(bnbench: Bnbench, train: Train, 
     folder, other = tmp_path / "a/old", tmp_path / "b/old"
     new = load(folder)
     compared = bnbench("compare", folder, "--group-by", "deterministic", "--format", "csv").stdout
-    make_older(folder, "deterministic", "trained_as", "code_hash")
+    make_older(folder, "trained_as", "code_hash")
     old = load(folder)
     # The columns may stand in another order.
     old_runs, new_runs = (results.runs.drop(columns=["trained_as", "code_hash"]) for results in (old, new))

@@ -244,7 +244,7 @@ def test_missing_files_are_downloaded_or_named(
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", refuse)
     nothing = tmp_path / "nothing"
-    with pytest.raises(UserError, match=rf"missing .*in {nothing}\. 'bnbench datasets --fetch \w+' downloads"):
+    with pytest.raises(UserError, match=rf"missing .*in {nothing}\. 'bnbench datasets --fetch {name}' downloads"):
         registry.dataset[name](nothing, True)
     assert "download failed: Network is unreachable" in capsys.readouterr().err
 

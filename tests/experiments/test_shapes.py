@@ -14,7 +14,7 @@ from runner import DataSet, Split, factories, registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
-from runner.storage.rows import RunResult
+from runner.storage.rows import EpochRow, RunResult
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import prepare
 from runner.training.networks import build_network, weights_hash
@@ -72,10 +72,15 @@ def test_every_network_trains_on_every_shape(name: str, shape: factories.Shape) 
     images = torch.rand(4, shape.channels, shape.height, shape.width)
     assert build_network(run).eval()(images).shape == (4, shape.classes)
     jobs = {"alone": Job((run,)), "stack of 2": Job((run, run.changed(seed=1)), "grouped")}
+    losses = {}
     for how, job in jobs.items():
         results = [event for event in train(job, TrainingOptions()) if isinstance(event, RunResult)]
         assert [result.status for result in results] == ["ok"] * len(job.runs), results
         assert all(str(result.trained_as).startswith(how) for result in results)
+        losses[how] = results[0].rows[0].train_loss
+    [row, _] = train(jobs["alone"], TrainingOptions(kernels="torch"))
+    assert isinstance(row, EpochRow)
+    assert losses == pytest.approx(dict.fromkeys(jobs, row.train_loss), rel=1e-4)
 
 
 SMALLEST = {"batch_norm": 16, "no_batch_norm": 16, "lenet": 16, "notebook_cnn": 12, "conv_unit": 4}

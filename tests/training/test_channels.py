@@ -13,6 +13,7 @@ from torchvision import transforms
 
 from runner import DataSet, Split, registry
 from runner.config.run_spec import RunSpec
+from runner.errors import UserError
 from runner.training.data.batches import Batches
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import normalise, prepare, scaling
@@ -37,6 +38,13 @@ def test_each_channel_has_its_own_mean_and_deviation(images: torch.Tensor) -> No
     assert mean == pytest.approx(tuple(pixels.mean(axis=(0, 2, 3))), rel=1e-12)
     assert std == pytest.approx(tuple(pixels.std(axis=(0, 2, 3))), rel=1e-12)
     assert len(set(mean)) == 3
+
+
+def test_a_channel_with_one_value_cannot_be_standardised(images: torch.Tensor) -> None:
+    images[:, 2] = 255
+    with pytest.raises(UserError, match="channel 2 of the training images has the same value everywhere"):
+        scaling(images, "normal")
+    assert scaling(images, "half") == ((0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.mark.parametrize("trainset", TRAINSETS)

@@ -25,7 +25,13 @@ from runner.training.networks import build_network
 from runner.training.settings import settings_of
 
 FIRST, SECOND = torch.device("cuda:0"), torch.device("cuda:1")
-RUN = RunSpec(network="mlp", network_args={"norm": "batch", "dropout": 0.5}, dataset="digits", device="cpu")
+RUN = RunSpec(
+    network="mlp",
+    network_args={"norm": "batch", "dropout": 0.5},
+    dataset="digits",
+    device="cpu",
+    augment=("flip", "crop"),
+)
 
 
 class There(Tensor):
@@ -252,7 +258,7 @@ def trained(stack: Stack) -> Tensor:
 
 
 def test_replays_are_the_plain_steps(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch norm and dropout: each replay draws new masks, and what comes before the first one leaves no trace."""
+    """With batch norm, dropout and crops. Each replay draws new masks. What comes before the first leaves no trace."""
     stack = captured_stack(recorder, monkeypatch)
     plain = stack_of(stack.runs)
     assert torch.equal(trained(stack), trained(plain))

@@ -34,7 +34,7 @@ RUN = RunSpec(network="batch_norm", dataset="digits", device="cpu", batch_size=1
 NARROW: dict[str, dict[str, object]] = {"vgg": {"width": 2}, "conv_unit": {"width": 4}}
 OPTIMIZERS = {
     "sgd": RUN.changed(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3),
-    "adam": RUN.changed(optimizer="adam"),
+    "adam": RUN.changed(optimizer="adam", augment=("flip", "crop")),
     "adamw": RUN.changed(optimizer="adamw", weight_decay=0.1),
 }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from runner import registry
 from runner.config.run_spec import RunSpec
+from runner.errors import UserError
 from runner.training.data.datasets import Split, load
 from runner.training.data.seeding import stream
 
@@ -104,6 +105,7 @@ def scaling(images: Tensor, trainset: str) -> tuple[Channels, Channels]:
 
     Images are uint8 [N, C, H, W], and both have C numbers. `normal` takes them over every pixel of the training set
     (FashionMNIST: .2860 and .3530). The held-out part is included, so that `validate_on` does not change the inputs.
+    Errors: UserError for `normal` where a channel has the same value everywhere, such as the opacity of photos.
     """
     channels = images.shape[1]
     if trainset == "imagenet":
@@ -113,6 +115,10 @@ def scaling(images: Tensor, trainset: str) -> tuple[Channels, Channels]:
     if trainset == "half":
         return (0.5,) * channels, (0.5,) * channels
     moments = [_moments(images[:, channel]) for channel in range(channels)]
+    for channel, (_, std) in enumerate(moments):
+        if std == 0:
+            message = f"channel {channel} of the training images has the same value everywhere, so trainset 'normal'"
+            raise UserError(f"{message} cannot standardise it; use 'not_normal' or 'half', or leave the channel out")
     return tuple(mean for mean, _ in moments), tuple(std for _, std in moments)
 
 

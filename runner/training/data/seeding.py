@@ -11,6 +11,16 @@ from contextlib import contextmanager
 
 import numpy
 import torch
+from torch import Tensor
+
+
+def signed(number: int) -> int:
+    """The int64 with the lowest 64 bits of a number. torch's int64 arithmetic is modulo 2⁶⁴, too."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+GAMMA = 0x9E3779B97F4A7C15
+MULTIPLIERS = (signed(0xBF58476D1CE4E5B9), signed(0x94D049BB133111EB))
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> int:
@@ -37,6 +47,22 @@ def seed_generators(seed: int, name: str, epoch: int = 0) -> None:
     torch.manual_seed(stream(seed, name, epoch))
     numpy.random.seed(stream(seed, f"{name}, numpy", epoch) % 2**32)
     random.seed(stream(seed, f"{name}, python", epoch))
+
+
+def mix(z: Tensor) -> Tensor:
+    """SplitMix64's function of a state, in place: number n of the sequence of a key is mix(key + n·GAMMA), modulo 2⁶⁴.
+
+    The bits are the same on every device. Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number
+    generators", figure 17, with the constants of Java's `SplittableRandom`.
+    """
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        z = _shifted(z, shift).mul_(multiplier)
+    return _shifted(z, 31)
+
+
+def _shifted(z: Tensor, shift: int) -> Tensor:
+    """z ^ (z >>> shift), in place. torch's own shift copies the sign, which the mask takes away."""
+    return z.bitwise_xor_((z >> shift).bitwise_and_(2 ** (64 - shift) - 1))
 
 
 @contextmanager

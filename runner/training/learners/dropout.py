@@ -4,9 +4,8 @@ A generator would give a run other numbers on CUDA than on a CPU, and a stack wo
 Here every number has a position in a sequence, and is computed from it. So one kernel serves all runs of a stack, with
 the same bits on every device, alone or stacked, in a plain step or in a recorded one.
 
-The sequence is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", figure 17 with
-the constants of Java's `SplittableRandom`): its number n is mix(key + n·γ), modulo 2⁶⁴. A run has a new key in each
-epoch. Within the epoch, a step has 2⁴⁴ positions, a layer of the step 2³² of them.
+The sequence is that of `seeding.mix`. A run has a new key in each epoch. Within the epoch, a step has 2⁴⁴ positions, a
+layer of the step 2³² of them.
 """
 
 import math
@@ -16,17 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from runner.training.data.seeding import stream
+from runner.training.data.seeding import GAMMA, mix, signed, stream
 from runner.training.learners.learner import has_hooks, leaves
 
-
-def _signed(number: int) -> int:
-    """The int64 with the lowest 64 bits of a number. torch's int64 arithmetic is modulo 2⁶⁴, too."""
-    return (number + 2**63) % 2**64 - 2**63
-
-
-GAMMA = 0x9E3779B97F4A7C15
-MULTIPLIERS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 LAYER, STEP = 2**32, 2**44
 
 
@@ -37,7 +28,7 @@ def epoch_keys(seeds: Sequence[int], epoch: int) -> Tensor:
 
 def advance(keys: Tensor) -> None:
     """Move the keys [R] of the runs to the next step."""
-    keys.add_(_signed(STEP * GAMMA))
+    keys.add_(signed(STEP * GAMMA))
 
 
 def kept(keys: Tensor, layer: int, shape: torch.Size, keep: float) -> Tensor:
@@ -52,22 +43,10 @@ def kept(keys: Tensor, layer: int, shape: torch.Size, keep: float) -> Tensor:
     [[False, True, True], [False, False, True]]
     """
     B, _, *features = shape
-    steps = torch.arange(1, math.prod([B, *features]) + 1, device=keys.device).mul_(_signed(GAMMA))
-    starts = (keys + _signed(layer * LAYER * GAMMA)).view(1, -1, *[1] * len(features))
-    numbers = _mix(steps.view(B, 1, *features) + starts)
+    steps = torch.arange(1, math.prod([B, *features]) + 1, device=keys.device).mul_(signed(GAMMA))
+    starts = (keys + signed(layer * LAYER * GAMMA)).view(1, -1, *[1] * len(features))
+    numbers = mix(steps.view(B, 1, *features) + starts)
     return numbers < min(round(keep * 2**64), 2**64 - 1) - 2**63
-
-
-def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's function of a state, in place."""
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        z = _shifted(z, shift).mul_(multiplier)
-    return _shifted(z, 31)
-
-
-def _shifted(z: Tensor, shift: int) -> Tensor:
-    """z ^ (z >>> shift), in place. torch's own shift copies the sign, which the mask takes away."""
-    return z.bitwise_xor_((z >> shift).bitwise_and_(2 ** (64 - shift) - 1))
 
 
 def dropped(x: Tensor, p: float, layer: int, keys: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from runner.config.run_spec import RunSpec
 from runner.training.averages import precise_layers, reestimate
+from runner.training.data.augmentation import Augmentation
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
@@ -52,6 +53,7 @@ class Solo(Learner):
         self.program = program(network, self.library)
         native = self.library if self.program.native else None
         self.how = f"alone with kernels {native.name}" if native else "alone"
+        self.augment = Augmentation([run], data)
         self.optimizer = make_optimizer(run, network)
         self.attributes = plain_attributes(network)
         self.totals = torch.zeros(1, 3, dtype=torch.float64, device=device)
@@ -60,6 +62,7 @@ class Solo(Learner):
     def begin_epoch(self, epoch: int) -> None:
         self.keys.copy_(epoch_keys([self.run.seed], epoch))
         tell_epoch(named_tensors(self.network), epoch)
+        self.augment.begin_epoch(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.run, epoch)
         self.network.train()
@@ -67,7 +70,11 @@ class Solo(Learner):
         self.program = program(self.network, self.library)
 
     def step(self, batch: Batch) -> None:
-        images, labels = self.data.train.at(batch[0]) if isinstance(batch, Tensor) else batch
+        if isinstance(batch, Tensor):
+            images, labels = self.data.train.at(batch[0])
+            images = self.augment(images.unsqueeze(1), batch).squeeze(1)
+        else:
+            images, labels = batch
         self.optimizer.zero_grad()
         with autocast(self.run, self.device):
             logits = self.program(images)

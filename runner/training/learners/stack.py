@@ -13,6 +13,7 @@ from runner.config.run_spec import RunSpec
 from runner.errors import strict, text_of
 from runner.storage.rows import Shortfall
 from runner.training.averages import batches, precise_layers, start
+from runner.training.data.augmentation import Augmentation
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
@@ -57,6 +58,7 @@ class Stack(Learner):
         self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
         self.form = form
+        self.augment = Augmentation(runs, data)
         self.program = stacked_layers.program(self.template, self.tensors, form)
         shapes = {name: tensor.shape[1:] for name, tensor in self.tensors.items() if tensor.requires_grad}
         self.optimizer = stacked_optimizers.StackedOptimizer(runs, parameters, shapes)
@@ -74,6 +76,7 @@ class Stack(Learner):
         self.optimizer.begin_epoch(epoch)
         self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
         tell_epoch(self.tensors.items(), epoch)
+        self.augment.begin_epoch(epoch)
 
     def step(self, batch: Batch) -> None:
         """One optimizer step of every run, on the samples of an index [R, B]; [1, B] where all runs share it."""
@@ -101,7 +104,7 @@ class Stack(Learner):
 
     def _step(self, index: Tensor) -> None:
         images, labels = self.data.train.images[index.T], self.data.train.labels[index]
-        losses = self._losses(images, labels, self.totals, training=True)
+        losses = self._losses(self.augment(images, index), labels, self.totals, training=True)
         gradients = torch.autograd.grad(losses.sum(), self.leaves)
         blocks = [gradient.reshape(len(self.runs), -1) for gradient in gradients]
         self.optimizer.step(torch.cat(blocks, dim=1))
