@@ -72,7 +72,7 @@ def test_the_page_of_a_table(bnbench: Bnbench, runs: Path) -> None:
         "Paired by seed, data; equal starting points not proven. Pairs: forest 4.",
         "bnbench report runs.csv --axis method --baseline ridge --pair seed,data --metric rmse --smallest-effect 0.1",
         "Another tool wrote the table.",
-        'Difference to ridge in rmse, pairs by seed, data; equal starting points not proven; lower is better',
+        "Difference to ridge in rmse, pairs by seed, data; equal starting points not proven; lower is better",
     ):
         assert text in page
     assert "(%)" not in page
