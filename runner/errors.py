@@ -51,6 +51,15 @@ def described(error: BaseException) -> str:
     return f"{printable(type(error).__name__)}: {text_of(error)}"
 
 
+def line_of(value: object) -> str:
+    r"""A text of somebody else as a part of a message's line: short, and without line breaks.
+
+    >>> line_of("two\nlines")
+    'two\\nlines'
+    """
+    return printable(cut(str(value)), keep="")
+
+
 def short(value: object) -> str:
     """A value as a message quotes it: cut after 60 characters."""
     return cut(repr(value))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,6 @@ from runner.errors import UserError, short, unknown
 from runner.interfaces.cli.options import PATH, format_option, results_argument, whole_number, words
 from runner.interfaces.cli.table import opened, table_options
 from runner.monitoring.trackers.registry import tracker
-
-if TYPE_CHECKING:  # It imports pandas.
-    from runner.storage.results import Results
 
 
 def _at(text: str) -> str | int:
@@ -65,11 +62,14 @@ def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: A
     """
     if question and len(results) > 1:
         raise UserError("a comparison reads one table of another tool at a time")
-    print_comparison([opened(path, question) for path in results], style, **selection)
+    print_comparison(results, style, question, **selection)
 
 
-def print_comparison(results: "Sequence[Results]", style: Any = "table", **selection: Any) -> None:
-    """Print a comparison; `selection` are arguments of `runner.analysis.comparison.compare`."""
+def print_comparison(paths: Sequence[Path], style: Any = "table", question: Any = None, **selection: Any) -> None:
+    """Print the comparison of sweeps' folders or, with a question, of a table of another tool.
+
+    `selection` are arguments of `runner.analysis.comparison.compare`.
+    """
     from rich.console import Console
 
     from runner.analysis.comparison import compare
@@ -78,7 +78,7 @@ def print_comparison(results: "Sequence[Results]", style: Any = "table", **selec
     # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
     console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
-    comparison = compare(results, **selection)
+    comparison = compare([opened(path, question) for path in paths], **selection)
     click.echo(render(comparison, style, color=color), color=color or None)
 
 

@@ -21,7 +21,6 @@ from runner.interfaces.cli.options import (
     results_argument,
 )
 from runner.interfaces.cli.plan import print_plan
-from runner.interfaces.cli.table import opened
 from runner.storage import folder
 
 
@@ -84,7 +83,7 @@ def train(sweep: Sweep, out: Path, existing: Existing, options: Mapping[str, Any
 
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
     if code in (0, 1) and not options["fail_fast"]:
-        print_comparison([opened(out / sweep.name, None)])
+        print_comparison([out / sweep.name])
     for line in shortfalls(out / sweep.name):
         click.echo(line, err=True)
     return code

@@ -73,9 +73,10 @@ def _draw_pairs(study: Study, line: Series, pairs: pd.DataFrame, difference: Dif
 
 
 def _pairing(study: Study, before: str) -> str:
-    """How the runs of another tool's table are paired."""
+    """How the runs of another tool's table are paired, and which direction of its metric is better."""
     stated = study.comparison.stated
-    return f"{before}{stated.pairing}" if stated else ""
+    better = "higher" if study.metric.better > 0 else "lower"
+    return f"{before}{stated.pairing}; {better} is better" if stated else ""
 
 
 def _difference_label(metric: Metric) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runner.errors import UserError, cut
+from runner.errors import UserError, cut, line_of
 from runner.storage.foreign.question import Question
 from runner.storage.foreign.sources import Place, Source
 
@@ -68,7 +68,7 @@ def read(source: Source, asked: Question) -> Cells:
                 raise ValueError(texts[n], "a share (--share) lies from 0 to 1")
         except ValueError as error:
             text, reason = error.args
-            message = f"{columns[texts.index(text, n)]} is '{cut(text)}': {reason}"
+            message = f"{columns[texts.index(text, n)]} is '{line_of(text)}': {reason}"
             raise UserError(f"{source.path}: {source.at(place)}: {message}") from None
         cells.run.append(run)
         cells.value.append(value)
@@ -124,7 +124,7 @@ def last_rows(source: Source, names: Sequence[str], cells: Cells) -> tuple[Any, 
         one, other = sorted(int(row) for row in rows[first : first + 2])
         key = list(cells.keys)[cells.run[one]]
         at = [f"{name} {column[one]:g}" for name, column in zip(cells.order_names, cells.order, strict=True)]
-        run = ", ".join([*(f"{name} {value}" for name, value in zip(names, key, strict=True)), *at])
+        run = ", ".join([*(f"{name} {line_of(value)}" for name, value in zip(names, key, strict=True)), *at])
         both = f"{source.at(cells.places[one])} and {source.at(cells.places[other])}"
         raise UserError(
             f"{source.path}: {both} have the same {cut(run, 120)}; name all that tells runs apart in --pair"

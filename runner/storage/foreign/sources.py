@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UserError, cut, unknown
+from runner.errors import UserError, line_of, unknown
 from runner.storage import files
 
 Place = int | str
@@ -38,9 +38,11 @@ class Source:
         """Errors: UserError for a column that the table lacks, or has twice."""
         for name in names:
             if name not in self.columns:
-                raise UserError(f"{self.path}: {unknown('column', name, sorted(set(self.columns)))}")
+                raise UserError(
+                    f"{self.path}: {unknown('column', name, sorted({line_of(column) for column in self.columns}))}"
+                )
             if self.columns.count(name) > 1:
-                raise UserError(f"{self.path}: more than one column is named '{cut(name)}'")
+                raise UserError(f"{self.path}: more than one column is named '{line_of(name)}'")
 
     def at(self, place: Place) -> str:
         """A place in words."""
@@ -120,7 +122,7 @@ def parquet_source(path: Path) -> Source:
             with os.fdopen(open_file(path), "rb") as file:
                 yield ParquetFile(file)
         except (ArrowException, OSError) as error:
-            raise UserError(f"{path}: cannot be read as Parquet: {cut(str(error).splitlines()[0], 120)}") from None
+            raise UserError(f"{path}: cannot be read as Parquet: {line_of(error)}") from None
 
     def rows(names: Sequence[str]) -> Iterator[Row]:
         numbers = itertools.count(1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner.errors import UserError, allowed, unknown
+from runner.errors import UserError, allowed, line_of, unknown
 from runner.storage.foreign.cells import Cells, key_of, last_rows, read
 from runner.storage.foreign.folders import open_source
 from runner.storage.foreign.question import ARM, LINE, Question
@@ -120,10 +120,10 @@ def _check(source: Source, asked: Question, cells: Cells, values: Any) -> None:
 def _baseline(path: Path, asked: Question, cells: Cells) -> Any:
     arms = list(dict.fromkeys(key[0] for key in cells.keys))
     wanted = key_of(asked.baseline.strip())
+    named = [line_of(arm) for arm in arms]
     if wanted not in arms:
-        named = [str(arm) for arm in arms]
         what = unknown("arm", asked.baseline, named) if asked.baseline else f"allowed: {allowed(named)}"
         raise UserError(f"{path}: --baseline names the arm that others are compared with: {what}")
     if len(arms) == 1:
-        raise UserError(f"{path}: only one arm, {arms[0]}: there is nothing to compare it with")
+        raise UserError(f"{path}: only one arm, {named[0]}: there is nothing to compare it with")
     return wanted
