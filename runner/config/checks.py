@@ -104,7 +104,7 @@ def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults)
 
 
 def _check_swap(values: Mapping[str, Sequence[Any]], faults: Faults) -> None:
-    """Check that the norm layers of swap_norm take their arguments, and that there is one if anything else is set."""
+    """Check that a norm layer of swap_norm takes each argument, and that there is one if anything else is set."""
     norms = [name for name in _distinct(values.get("swap_norm", [])) if name in registry.norm]
     for key in SWAP[1:]:
         for value in _distinct(values.get(key, [])):
@@ -112,7 +112,9 @@ def _check_swap(values: Mapping[str, Sequence[Any]], faults: Faults) -> None:
                 faults.add_for(f"{key} needs a norm layer: set swap_norm, too", key, value)
     for arguments in _distinct(values.get("swap_norm_args", [])):
         for key, value in arguments.items():
-            found = (factories.kwarg_fault("norm layer", name, registry.norm[name], key, value) for name in norms)
+            # An argument is for those norm layers that have it.
+            taking = [name for name in norms if key in factories.signature(registry.norm[name])] or norms[-1:]
+            found = (factories.kwarg_fault("norm layer", name, registry.norm[name], key, value) for name in taking)
             if fault := next(filter(None, found), None):
                 faults.add_for(fault, "swap_norm_args", arguments)
 

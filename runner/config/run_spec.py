@@ -60,7 +60,7 @@ class RunSpec(Strict, frozen=True):
     swap_norm: str = "keep"
     """keep, or the norm layer that replaces every norm layer of the network; bnbench networks lenet lists them."""
     swap_norm_args: Mapping[str, Any] = Field({})
-    """Arguments of the norm layer that swap_norm names, such as {groups: 4}."""
+    """Arguments of the norm layers that swap_norm names, such as {groups: 4}: each gets those that it has."""
     swap_norm_bias: bool = True
     """With swap_norm none, a layer that has no bias because a norm layer followed receives one that starts at 0."""
     insert_norm: Annotated[InsertNorm | None, BeforeValidator(_with_default)] = None

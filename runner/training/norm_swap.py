@@ -75,6 +75,7 @@ def swap_norms(
     that is to be replaced by its own kind stays as it is, if there are no `arguments`.
 
     shape: channels, height and width of an image.
+    arguments: those that the norm layer does not have are for other arms.
     bias: where `name` is "none", a layer without a bias whose output the norm layer got receives one that starts at 0.
     insert: after which layers norm layers are put, where none follows.
 
@@ -101,7 +102,9 @@ class _Swap:
     def __init__(
         self, network: nn.Module, shape: tuple[int, int, int], name: str, arguments: Mapping[str, Any]
     ) -> None:
-        self.network, self.name, self.arguments = network, name, dict(arguments)
+        self.network, self.name = network, name
+        known = factories.signature(registry.norm[name])
+        self.arguments = {key: value for key, value in arguments.items() if key in known}
         self.trace = trace_of(network, shape)
         self.change = Change()
         self.modules = dict(network.named_modules())

@@ -126,6 +126,7 @@ def test_packed_files_in_the_data_folder_are_read_and_come_first(debian: Path, t
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"no gzip", "not a gzip file"), (gzip.compress(b"other"), "not the published file"), (b"\x1f\x8b", "not a gzip")],
+    ids=["no gzip", "other", "cut"],
 )
 def test_a_damaged_packed_file_is_one_error(debian: Path, tmp_path: Path, content: bytes, reason: str) -> None:
     (debian / "t10k-images-idx3-ubyte.gz").write_bytes(content)

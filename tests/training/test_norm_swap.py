@@ -98,6 +98,23 @@ def test_all_norm_layers_of_torchvisions_models_are_replaced(model: str, name: s
     assert weights_hash(swapped) == hashed
 
 
+def test_a_swapped_resnet_is_torchvisions_with_this_norm_layer() -> None:
+    torch.manual_seed(3)
+    theirs: Any = get_model(
+        "resnet18", weights=None, num_classes=10, norm_layer=lambda features: nn.GroupNorm(2, features)
+    )
+    torch.manual_seed(3)
+    plain = get_model("resnet18", weights=None, num_classes=10)
+    ours: Any = swap_norms(plain, (3, 32, 32), "group", {})[0]
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(parameter, ours.get_parameter(name))
+    images = torch.randn(4, 3, 32, 32)
+    for network in (theirs, ours):
+        network(images).square().sum().backward()
+    assert torch.equal(theirs(images), ours(images))
+    assert torch.equal(theirs.conv1.weight.grad, ours.conv1.weight.grad)
+
+
 def test_a_network_whose_batch_norms_are_replaced_by_batch_norms_stays_as_it_is() -> None:
     network = get_model("mobilenet_v3_small", weights=None)
     layers = list(network.modules())
@@ -275,6 +292,15 @@ def test_a_sweep_says_what_is_replaced_before_it_trains() -> None:
 def test_wrong_values_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sweep(**changes)
+
+
+def test_each_norm_layer_gets_the_arguments_that_it_has() -> None:
+    values = {"network": "conv_unit", "network.norm": "batch", "swap_norm_args": {"groups": 4, "eps": 1}}
+    made = from_mapping({"name": "a", "fixed": values, "grid": {"swap_norm": ["none", "batch", "group"]}})
+    layers: list[Any] = [build_network(run)[1] for run in made.runs]  # type: ignore[index]
+    assert isinstance(layers[0], nn.Identity)
+    assert (type(layers[1]), layers[1].eps) == (nn.BatchNorm2d, 1.0)
+    assert (layers[2].num_groups, layers[2].eps) == (4, 1.0)
 
 
 def test_what_needs_a_norm_layer_is_refused_without_one() -> None:
