@@ -60,7 +60,9 @@ def notes(comparison: Comparison) -> list[str]:
     """
     kinds = (_not_ok, _stated, _versions, _not_paired, _added_biases, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
-    constant = {name: comparison.constant.get(name) for name in LISTED}
+    arguments = [name for name in comparison.constant if name.startswith("network.")]
+    at = LISTED.index("network") + 1
+    constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
     defaults = (None, "null", "held_out", "[]")
     same = [f"{name} {shown(value)}" for name, value in constant.items() if value not in defaults]
     return [*found, f"Every run: {', '.join(same)}."] if same else found
