@@ -198,6 +198,8 @@ def _load_file(path: Path) -> None:
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
+    if not path.exists():
+        raise UserError(f"plugin {path}: there is no such file")
     if spec is None or spec.loader is None:
         raise UserError(f"plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)

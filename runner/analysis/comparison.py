@@ -66,6 +66,7 @@ def compare(
         target=target,
         versions=_versions(results, axis),
         stated=stated,
+        norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(comparison, sort) if sort else comparison
 

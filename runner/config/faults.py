@@ -49,5 +49,6 @@ class Faults:
 
 def refusal(name: str, problem: ErrorDetails) -> str:
     """The message for a value that pydantic refuses."""
-    reason = problem["msg"]
+    # A user writes lists.
+    reason = problem["msg"].replace("a valid tuple", "a valid list")
     return f"{name}: {reason[:1].lower()}{reason[1:]}, got {short(problem['input'])}"

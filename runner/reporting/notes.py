@@ -58,7 +58,7 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _stated, _versions, _not_paired, _added_biases, _own_best, _judgement)
+    kinds = (_not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
@@ -126,14 +126,12 @@ def _not_paired(comparison: Comparison) -> Iterator[str]:
         yield f"Not paired ({'; '.join(reasons)}){welch}."
 
 
-def _added_biases(comparison: Comparison) -> Iterator[str]:
-    """The one difference between arms that the hash of the shared weights does not show."""
-    arms = {row.arm for row in comparison.rows}
-    if comparison.axis == "swap_norm" and "none" in arms and comparison.constant.get("swap_norm_bias") is True:
-        yield (
-            "With none, a layer that had no bias because a norm layer followed has one. It starts at 0 and is not in "
-            "the hash of the shared weights (swap_norm_bias). run.log counts these layers."
-        )
+def _norm_layers(comparison: Comparison) -> Iterator[str]:
+    """What `swap_norm` did that a reader may not expect."""
+    biases = [change for change in comparison.norm_changes if "gave a bias" in change]
+    yield from (f"{change}." for change in comparison.norm_changes if change in biases or "not replaced" in change)
+    if biases:
+        yield "A bias that was added starts at 0 and is not in the hash of the shared weights (swap_norm_bias)."
 
 
 def why_not_paired(difference: Difference) -> str:

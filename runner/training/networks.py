@@ -9,6 +9,7 @@ from runner import factories, registry
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.training.data.seeding import seed_generators
+from runner.training.learners.learner import wrong_shape
 from runner.training.norm_swap import Change, follow, swap_norms
 from runner.training.norm_trace import is_norm
 
@@ -73,7 +74,9 @@ def change_norms(run: RunSpec) -> Change:
     network, change = _build(run)
     shape = registry.dataset.shape(run.dataset)
     with torch.no_grad():
-        network(torch.zeros(2, shape.channels, shape.height, shape.width))
+        logits = network(torch.zeros(2, shape.channels, shape.height, shape.width))
+    if reason := wrong_shape(logits, 2, shape.classes):
+        raise ValueError(reason)
     return change
 
 

@@ -92,8 +92,9 @@ def swap_norms(
     if insert:
         swap.insert_all(insert)
     if not swap.change.replaced and not swap.change.inserted:
-        hint = "" if insert else "; insert_norm: {after: [Conv2d, Linear]} puts norm layers in"
         left = f" ({', '.join(swap.change.left)})" if swap.change.left else ""
+        # Where there are norm layers, more of them would not answer the question.
+        hint = "" if insert or left else "; fixed.insert_norm={after: [Conv2d, Linear]} puts norm layers in"
         raise ValueError(f"the network has no norm layer that can be replaced{left}{hint}")
     return swap.network, swap.change
 

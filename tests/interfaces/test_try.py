@@ -49,6 +49,10 @@ def make(*, width: int = 4):
     return MyNet(width)
 
 
+def seven():
+    return MyNet(classes=7)
+
+
 answer = 42
 """
 
@@ -71,7 +75,7 @@ def test_a_class_without_a_decorator_is_compared(bnbench: Bnbench, folder: Path)
     assert "network MyNet pool=max, swap_norm group: replaced 1 norm layer" in done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("batch ", "group "))]
     assert [row[-1] for row in rows] == ["yes", "yes"]
-    assert "With none, a layer that had no bias because a norm layer followed" in " ".join(done.stdout.split())
+    assert "swap_norm none: replaced 1 norm layer, gave a bias to 1 layer." in " ".join(done.stdout.split())
     assert "the config of this comparison: results/try-MyNet/config.yaml" in done.stderr
     config = yaml.safe_load((folder / "results/try-MyNet/config.yaml").read_text())
     assert config["plugins"] == ["../../my_module.py:MyNet"]
@@ -86,6 +90,54 @@ def test_a_class_without_a_decorator_is_compared(bnbench: Bnbench, folder: Path)
     assert losses[0] == losses[1]
 
 
+OWN = """\
+import torch
+from runner import DataSet, Split, dataset
+from torch import nn
+
+
+@dataset("stripes", channels=3, height=8, width=8, classes=2)
+def stripes(root, download):
+    images = torch.zeros(64, 3, 8, 8, dtype=TYPE)
+    images[::2, :, ::2] = 1
+    return DataSet(Split(images, torch.arange(64) % 2), Split(images[:8], torch.arange(8) % 2))
+
+
+class OwnNorm(nn.Module):
+    def forward(self, x):
+        return x / (1 + x.square().mean())
+
+
+class Strange(nn.Module):
+    def __init__(self, *, in_channels, classes):
+        super().__init__()
+        self.conv, self.norm, self.own = nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), OwnNorm()
+        self.head = nn.Linear(4, classes)
+
+    def forward(self, x):
+        return self.head(self.own(self.norm(self.conv(x))).mean((2, 3)))
+"""
+
+
+def test_a_data_set_of_ones_own_and_a_norm_layer_that_stays(bnbench: Bnbench, write: Write) -> None:
+    file = write("own.py", OWN.replace("TYPE", "torch.uint8"))
+    options = (*QUICK[2:], "--dataset", "stripes", "--plugin", file, "--out", file.parent)
+    done = bnbench("try", f"{file}:Strange", *options)
+    assert done.exit_code == 0, done.stderr
+    said = "network Strange, swap_norm batch: replaced 1 norm layer; not replaced: layer 'own' (OwnNorm: no 'is_norm"
+    assert said in " ".join(done.stdout.split())
+    assert "class Strange" in file.read_text()
+    page = bnbench("networks", f"{file}:Strange", "--set", "in_channels=1")
+    assert (page.exit_code, "bnbench fills in 'in_channels'" in page.stderr) == (2, True)
+
+
+def test_float_images_are_refused(bnbench: Bnbench, write: Write) -> None:
+    file = write("floats.py", OWN.replace("TYPE", "torch.float32").replace("stripes", "floats"))
+    done = bnbench("try", f"{file}:Strange", *QUICK[2:], "--dataset", "floats", "--plugin", file, "--out", file.parent)
+    assert done.exit_code == 2
+    assert "data set 'floats': images are torch.float32; they must be torch.uint8" in done.stderr
+
+
 def test_a_changed_file_is_seen(bnbench: Bnbench, folder: Path) -> None:
     assert bnbench("try", "my_module.py:make", *QUICK).exit_code == 0
     (folder / "my_module.py").write_text(NETWORK + "\n# changed\n")
@@ -98,18 +150,23 @@ def test_a_changed_file_is_seen(bnbench: Bnbench, folder: Path) -> None:
     [
         (
             ("my_module.py:MyNat",),
-            "unknown class or function 'MyNat'; did you mean 'MyNet'? allowed: Block, MyNet, make",
+            "unknown class or function 'MyNat'; did you mean 'MyNet'? allowed: Block, MyNet, make, seven",
         ),
         (("my_module.py:answer",), "unknown class or function 'answer'"),
-        (("other.py:Net",), "other.py"),
+        (("other.py:Net",), "other.py: there is no such file"),
+        (("my_module.py",), "'my_module.py' is neither FILE.py:NAME nor the name of a network"),
+        (("my_module:MyNet",), "'my_module:MyNet' is neither FILE.py:NAME nor the name of a network"),
+        (("my_module.py:MyNet", "--set", "fixed.network.classes=7"), "bnbench fills in 'classes' from the data set"),
+        (("my_module.py:seven",), "the network returned [2, 7] for a batch of 2; it must return [2, 10]"),
+        (("lenet", "--norms", "none,none"), "--norms none,none: give two different norm layers or more"),
         (("lent",), "unknown network 'lent'; did you mean 'lenet'"),
-        (("lenet", "--norms", "batch"), "--norms batch: give at least two norm layers"),
+        (("lenet", "--norms", "batch"), "--norms batch: give two different norm layers or more"),
         (("lenet", "--norms", "none,bach"), "unknown norm layer 'bach'; did you mean 'batch'"),
         (("my_module.py:MyNet", "--set", "fixed.network.in_channels=3"), "in_channels"),
         (("my_module.py:MyNet", "--set", "fixed.network.width=a"), "argument 'width': Input should be a valid integer"),
         (
             ("no_batch_norm",),
-            "the network has no norm layer that can be replaced; insert_norm: {after: [Conv2d, Linear]}",
+            "the network has no norm layer that can be replaced; fixed.insert_norm={after: [Conv2d, Linear]}",
         ),
         (("torchvision", "--set", "fixed.network.model=resnet81"), "unknown model 'resnet81'; did you mean 'resnet18'"),
         (("lenet", "--fresh", "--resume"), "--resume and --fresh contradict each other"),

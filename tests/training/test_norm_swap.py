@@ -273,7 +273,7 @@ def test_a_sweep_says_what_is_replaced_before_it_trains() -> None:
         "network conv_unit width=4, swap_norm group: replaced 2 norm layers",
     ]
     with pytest.raises(
-        UserError, match="swap_norm group: the network has no norm layer that can be replaced; insert_n"
+        UserError, match=r"swap_norm group: the network has no norm layer that can be replaced; fixed\.insert_n"
     ):
         norm_changes(sweep(network="no_batch_norm"))
 

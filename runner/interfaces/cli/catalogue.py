@@ -20,8 +20,12 @@ def networks(name: str | None, arguments: tuple[str, ...]) -> None:
     """List the networks, or show one of them.
 
     With NAME, the command prints the network's arguments,
-    parameter count and layers. --set and --plugin can be repeated.
+    parameter count and layers. FILE.py:NAME is a class or a
+    function in a file. --set and --plugin can be repeated.
     """
+    if name and (part := registry.plugin_parts(name)[1]):
+        registry.load_plugins((name,))
+        name = part
     for line in network_page(name, arguments) if name else listing(registry.network):
         click.echo(printable(line))
 

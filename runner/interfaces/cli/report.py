@@ -59,6 +59,8 @@ def report(
 
     if output and not output.parent.is_dir():
         raise UserError(f"{output}: its folder does not exist")
+    if output and output.suffix != ".html":
+        raise UserError(f"{output}: it must end in .html")
     _check_metric(metric, question)
     tables = opened(results, question)
     output = output or output_path(tables, "report.html")

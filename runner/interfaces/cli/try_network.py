@@ -1,5 +1,6 @@
 """`bnbench try`: a comparison of norm layers in any network, without a config."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from runner.storage import folder
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the config, e.g. fixed.network.width=8."
 )
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with a data set or norm layers."
+)
 @click.option("--device", metavar="DEVICE", help="Train on this device: auto, cpu, cuda or cuda:N.")
 @out_option("results", "The sweep is written to OUT/try-NAME/.")
 @flag("--resume", text="Continue the sweep in OUT/try-NAME/.")
@@ -40,6 +44,7 @@ def try_network(
     seeds: int,
     epochs: int,
     overrides: tuple[str, ...],
+    plugins: tuple[str, ...],
     device: str | None,
     out: Path,
     resume: bool,
@@ -53,15 +58,17 @@ def try_network(
     The config is written to the results folder, so bnbench run and resume can use it.
     """
     _, name = plugin_parts(network)
-    arms = list(dict.fromkeys(words(norms)))
-    if len(arms) < 2:
-        raise UserError(f"--norms {norms}: give at least two norm layers, such as none,batch")
+    if not name and not re.fullmatch(r"\w+", network):
+        raise UserError(f"'{network}' is neither FILE.py:NAME nor the name of a network (bnbench networks)")
+    arms = words(norms)
+    if len(arms) < 2 or len(set(arms)) < len(arms):
+        raise UserError(f"--norms {norms}: give two different norm layers or more, such as none,batch")
     values = {
         "name": f"try-{name or network}",
-        "plugins": [network] if name else [],
+        "plugins": [*([network] if name else []), *plugins],
         "contrast": {"axis": "swap_norm", "baseline": arms[0]},
         "fixed": {"network": name or network, "dataset": dataset, "epochs": epochs},
-        "grid": {"swap_norm": arms, "seed": {"range": seeds}},
+        "grid": {"swap_norm": list(arms), "seed": {"range": seeds}},
     }
     sweep = reader.from_mapping(values, Path.cwd(), overrides, device, origin="bnbench try")
     code = train(sweep, out, existing_of(resume, fresh, options), options)

@@ -75,6 +75,8 @@ def check(name: str, data: DataSet) -> None:
     _check_labels(name, data)
     declared, default = registry.dataset.shape(name), vars(factories.Shape())
     for split in (data.train, data.test):
+        if split.images.dtype != torch.uint8:
+            raise UserError(f"data set '{name}': images are {split.images.dtype}; they must be torch.uint8, 0 to 255")
         if split.images.dim() != 4:
             raise UserError(f"data set '{name}': images are {list(split.images.shape)}; they must be [N, C, H, W]")
         channels, height, width = split.images.shape[1:]
