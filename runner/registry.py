@@ -163,8 +163,10 @@ def _register(path: Path, name: str) -> None:
     """Register a class or a function of a plugin file, which needs no decorator, as the network of its name."""
     module = sys.modules[_module_name(path)]
     made = getattr(module, name, None)
-    if not callable(made):
-        names = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
+    if not (inspect.isclass(made) or inspect.isfunction(made)):
+        kinds = inspect.isclass, inspect.isfunction
+        own = [(key, value) for key, value in vars(module).items() if any(kind(value) for kind in kinds)]
+        names = [key for key, value in own if value.__module__ == module.__name__]
         raise UserError(f"plugin {path}: {unknown('class or function', name, names)}")
     if network.get(name) is made:
         return
@@ -178,6 +180,7 @@ def _register(path: Path, name: str) -> None:
     parameters = [
         each.replace(kind=each.KEYWORD_ONLY) if each.kind is each.POSITIONAL_OR_KEYWORD else each
         for each in given.parameters.values()
+        if each.kind is not each.VAR_POSITIONAL
     ]
     factory.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
     network(name)(factory)

@@ -48,8 +48,7 @@ def compare(
         runs = replace(runs, target=target, curves=read_curves(results, chosen.name))
         _check_target(target, chosen)
     cells, variants = _columns(runs, group_by, results[0].repeats, several=len(results) > 1)
-    if FOLDER not in cells:
-        _check_counted_once(results)
+    _check_counted_once(results, cells)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
         rows += _rows(best, cells, variants)
@@ -92,8 +91,10 @@ def _contrast(results: Sequence[Results]) -> tuple[str | None, object | None, fl
     return contrasts[0]
 
 
-def _check_counted_once(results: Sequence[Results]) -> None:
+def _check_counted_once(results: Sequence[Results], cells: Sequence[str]) -> None:
     """Folders that are pooled must not hold the same run: it would count as two."""
+    if FOLDER in cells:
+        return
     ids = pd.concat([result.runs["run_id"].dropna() for result in results])
     if twice := int(ids.duplicated().sum()):
         raise UserError(f"{twice} runs are in more than one of these folders; name '{FOLDER}' in --group-by")

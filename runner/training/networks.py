@@ -11,7 +11,7 @@ from runner.errors import UserError
 from runner.training.data.seeding import seed_generators
 from runner.training.learners.learner import wrong_shape
 from runner.training.norm_swap import Change, follow, swap_norms
-from runner.training.norm_trace import is_norm
+from runner.training.norm_trace import is_norm, trace_of
 
 
 def resolve_device(name: str) -> torch.device:
@@ -73,10 +73,14 @@ def change_norms(run: RunSpec) -> Change:
     """
     network, change = _build(run)
     shape = registry.dataset.shape(run.dataset)
-    with torch.no_grad():
-        logits = network(torch.zeros(2, shape.channels, shape.height, shape.width))
-    if reason := wrong_shape(logits, 2, shape.classes):
-        raise ValueError(reason)
+    image = shape.channels, shape.height, shape.width
+    if hidden := [place for place in trace_of(network, image).functions if place not in change.left]:
+        raise ValueError(f"norm layers stay that the network does not reach by their attributes: {', '.join(hidden)}")
+    for mode in (True, False):
+        with torch.no_grad():
+            logits = network.train(mode)(torch.zeros(2, *image))
+        if reason := wrong_shape(logits, 2, shape.classes):
+            raise ValueError(reason)
     return change
 
 

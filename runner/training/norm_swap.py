@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from runner import factories, registry
 from runner.config.run_spec import InsertNorm
-from runner.training.norm_trace import NORMS, WEIGHTED, is_closed, is_norm, title, trace_of
+from runner.training.learners.learner import has_hooks
+from runner.training.norm_trace import NORMS, is_closed, is_norm, title, trace_of
 
 
 class Reshaped(nn.Module):
@@ -28,6 +29,8 @@ class Reshaped(nn.Module):
     """
 
     is_norm = True
+    eps = math.nan
+    """nn.TransformerEncoderLayer computes its norm layers itself, as layer norms, if their eps are equal."""
 
     def __init__(self, norm: nn.Module, *, last: bool) -> None:
         super().__init__()
@@ -37,6 +40,13 @@ class Reshaped(nn.Module):
         flat = x.flatten(0, -2) if self.last else x.flatten(2).unsqueeze(-1)
         result: Tensor = self.norm(flat)
         return result.view(x.shape)
+
+
+class Copied(nn.Module):
+    """The place of a norm layer that has gone: the input, copied, because the next layer may work in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
 
 
 @dataclass
@@ -71,8 +81,9 @@ def swap_norms(
     """Replace each norm layer of a network by the one that is registered as `name`, with as many features.
 
     The network is changed; it is returned because a network can be a norm layer itself. A new layer keeps `eps`, and
-    whether there are γ and β. An argument `groups` becomes a divisor of the features. A batch or instance norm of torch
-    that is to be replaced by its own kind stays as it is, if there are no `arguments`.
+    whether there are γ and β. It starts with the old γ and β if they are not 1 and 0, or not trained. An argument
+    `groups` becomes a divisor of the features. A batch or instance norm of torch that is to be replaced by its own kind
+    stays as it is, if there are no `arguments`.
 
     shape: channels, height and width of an image.
     arguments: those that the norm layer does not have are for other arms.
@@ -115,7 +126,7 @@ class _Swap:
         for name, module in self.modules.items():
             if not is_norm(module) and not _seems_a_norm(module):
                 continue
-            if any(name.startswith(outer) for outer in closed):
+            if any(f"{name}.".startswith(f"{outer}." if outer else "") for outer in closed):
                 self.change.left.append(f"{title(name)} (in a scripted or compiled module)")
             elif not is_norm(module):
                 self.change.left.append(f"{title(name)} ({type(module).__name__}: no 'is_norm = True')")
@@ -126,27 +137,46 @@ class _Swap:
         self.change.left += dict.fromkeys(self.trace.functions)
 
     def _replace(self, name: str, old: nn.Module, *, bias: bool) -> None:
-        inner = dict(old.named_children())
-        if inner.keys() - {"drop", "act"} and not getattr(old, "is_norm", False):
-            self.change.left.append(f"{title(name)} ({type(old).__name__} holds other layers)")
+        inner = {} if getattr(old, "is_norm", False) else dict(old.named_children())
+        shape = self.trace.inputs[name]
+        if reason := _obstacle(old, shape, inner):
+            self.change.left.append(f"{title(name)} ({reason})")
             return
-        new = self._layer(self.trace.inputs[name], old)
-        if isinstance(old, nn.modules.batchnorm._NormBase) and type(new) is type(old) and not self.arguments:
+        new = self._layer(shape, old, last=bool(_features_are_last(old, shape)))
+        if isinstance(new, nn.Identity) and not self._stands_alone(name):
+            new = Copied()
+        if self._is_kept(old, new):
             new = old
-        elif inner and not getattr(old, "is_norm", False):
+        elif inner:
             # timm's norm layers hold the dropout and the activation that follow.
             new = nn.Sequential(new, *inner.values())
         self._put(old, new)
         self.change.replaced.append(name)
-        before: Any = self.modules.get(self.trace.before[name]) if name in self.trace.direct else None
-        if bias and self.name == "none" and isinstance(before, WEIGHTED) and before.bias is None:
-            features = before.out_features if isinstance(before, nn.Linear) else before.out_channels
-            before.bias = nn.Parameter(torch.zeros(features))
-            before.__dict__["added_bias"] = True
-            self.change.biases.append(self.trace.before[name])
+        for layer in self.trace.direct[name] if bias and self.name == "none" else ():
+            self._give_bias(layer)
+
+    def _is_kept(self, old: nn.Module, new: nn.Module) -> bool:
+        new = new.norm if isinstance(new, Reshaped) else new
+        families = nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm
+        return not self.arguments and any(isinstance(old, kind) and isinstance(new, kind) for kind in families)
+
+    def _stands_alone(self, name: str) -> bool:
+        """Whether nothing else sees a norm layer's input: it comes from the layer before it in an nn.Sequential."""
+        parent, _, own = name.rpartition(".")
+        others = list(self.modules[parent]._modules) if type(self.modules[parent]) is nn.Sequential else []
+        before = others[others.index(own) - 1] if own in others[1:] else None
+        return before is not None and self.trace.direct[name] == [f"{parent}.{before}".removeprefix(".")]
+
+    def _give_bias(self, name: str) -> None:
+        layer: Any = self.modules[name]
+        if layer.bias is None:
+            features = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            layer.bias = nn.Parameter(torch.zeros(features))
+            layer.__dict__["added_bias"] = True
+            self.change.biases.append(name)
 
     def insert_all(self, insert: InsertNorm) -> None:
-        followed = {self.trace.before[name] for name in self.trace.direct}
+        followed = {layer for layers in self.trace.direct.values() for layer in layers}
         kinds = tuple(getattr(nn, kind) for kind in insert["after"])
         if insert["skip_last"]:
             followed |= {list(self.trace.outputs)[-1]}
@@ -163,9 +193,8 @@ class _Swap:
             self.network = new
         _replace(self.modules, old, new)
 
-    def _layer(self, shape: tuple[int, ...], old: nn.Module | None, *, last: bool = False) -> nn.Module:
-        """The new norm layer for an input of this shape."""
-        last = last or (type(old) in (nn.LayerNorm, nn.RMSNorm) and len(old.normalized_shape) == 1 and len(shape) > 2)  # type: ignore[union-attr, arg-type]
+    def _layer(self, shape: tuple[int, ...], old: nn.Module | None, *, last: bool) -> nn.Module:
+        """The new norm layer for an input of this shape. `last` says whether its features are the last axis."""
         features = shape[-1] if last else shape[1]
         dims = 1 if last or len(shape) == 2 else 2
         factory = registry.norm[self.name]
@@ -174,7 +203,39 @@ class _Swap:
         if "groups" in known:
             arguments["groups"] = _divisor(features, arguments.get("groups", known["groups"][1]), dims)
         layer: nn.Module = factory(features, dims, **arguments)
+        for key, start in (("weight", 1), ("bias", 0)):
+            _start_as(getattr(layer, key, None), getattr(old, key, None), start)
         return layer if len(shape) in (2, 4) and not last else Reshaped(layer, last=last)
+
+
+def _start_as(new: Any, old: Any, start: float) -> None:
+    """Let γ or β of a new layer start as the old ones do, if these do not start as usual, or are not trained."""
+    both = isinstance(new, nn.Parameter) and isinstance(old, nn.Parameter) and new.shape == old.shape
+    if both and ((old != start).any() or not old.requires_grad):
+        new.data.copy_(old.data)
+        new.requires_grad_(old.requires_grad)
+
+
+def _obstacle(old: nn.Module, shape: tuple[int, ...], inner: Mapping[str, nn.Module]) -> str | None:
+    """Why a norm layer that the network calls cannot be replaced; None where it can."""
+    if has_hooks(old):
+        return "it has hooks"
+    if inner.keys() - {"drop", "act"}:
+        return f"{type(old).__name__} holds other layers"
+    if _features_are_last(old, shape) is None:
+        return "it is not clear which axis holds its features"
+    return None
+
+
+def _features_are_last(old: nn.Module, shape: tuple[int, ...]) -> bool | None:
+    """Whether a norm layer's features are the last axis of its input, and not axis 1; None where that is not clear."""
+    if not isinstance(old, nn.LayerNorm | nn.RMSNorm) or len(old.normalized_shape) > 1 or len(shape) == 2:
+        return False
+    if type(old) in (nn.LayerNorm, nn.RMSNorm):
+        return True
+    # A class of somebody else may exchange the axes.
+    last, first = ((size,) == tuple(old.normalized_shape) for size in (shape[-1], shape[1]))
+    return None if last == first else last
 
 
 def _kept(old: nn.Module | None) -> dict[str, Any]:
@@ -212,14 +273,13 @@ def follow(network: nn.Module, shape: tuple[int, int, int]) -> None:
     if not followers:
         return
     trace = trace_of(network, shape)
-    found = {name: trace.before[name] for name in followers if name in trace.before}
-    if not found:
+    # What a layer in a Reshaped got, the Reshaped got.
+    found = {name: trace.before[name] or trace.before[name.removesuffix(".norm")] for name in followers}
+    if not any(found.values()):
         raise ValueError(f"{title(next(iter(followers)))}: no convolution or linear layer stands before it")
-    done = set[str]()
-    for name, before in found.items():
-        if before not in done:
-            done.add(before)
-            _replace(modules, modules[before], followers[name].follow(modules[before]))
+    by_layer = {layer: followers[name] for name, layers in found.items() for layer in layers}
+    for layer, follower in by_layer.items():
+        _replace(modules, modules[layer], follower.follow(modules[layer]))
 
 
 def _replace(modules: Mapping[str, nn.Module], old: nn.Module, new: nn.Module) -> None:

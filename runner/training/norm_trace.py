@@ -1,6 +1,7 @@
 """Which norm layers a network calls, on what, and after which layers: shown by a forward pass of a copy of it."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from runner.errors import described
+from runner.training.data.seeding import generators_unchanged
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 """torch's normalization layers. `_NormBase` is the base class of batch norm and instance norm."""
@@ -34,15 +38,15 @@ class Trace:
     """What a forward pass showed, by the names of the layers.
 
     `inputs` has the shape of each norm layer's input, `outputs` the shape of each convolution's and linear layer's
-    output, in the order of the calls. `before` has the layer whose output a norm layer got, or the last one before it
-    with as many features. `direct` are the norm layers that got the output of a layer unchanged. `functions` says where
-    the network calls a norm function of torch.
+    output, in the order of their last calls. `direct` has, for a norm layer, the layers whose outputs it got unchanged.
+    `before` has these, or else the last one before it with as many features. `functions` says where the network calls
+    a norm function of torch.
     """
 
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    before: dict[str, str] = field(default_factory=dict)
-    direct: set[str] = field(default_factory=set)
+    before: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    direct: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     functions: list[str] = field(default_factory=list)
 
 
@@ -55,7 +59,8 @@ class _Recorder(TorchFunctionMode):
         # The names of the modules that are being called, and those of the norm layers among them.
         self.calling: list[str] = []
         self.norms: list[str] = []
-        self.tensors: dict[str, Tensor] = {}
+        # The outputs of the layers, each with its version, which an operation in place changes.
+        self.tensors: dict[str, tuple[Tensor, int]] = {}
         for name, module in network.named_modules():
             # torch refuses hooks on scripted modules.
             if not isinstance(module, torch.jit.ScriptModule):
@@ -75,12 +80,10 @@ class _Recorder(TorchFunctionMode):
     def _norm(self, name: str, x: Tensor) -> None:
         trace = self.trace
         trace.inputs.setdefault(name, tuple(x.shape))
-        same = [layer for layer, output in self.tensors.items() if output is x]
-        alike = [layer for layer, shape in trace.outputs.items() if shape[1] == x.shape[1]]
-        if same:
-            trace.direct.add(name)
-        if same or alike:
-            trace.before.setdefault(name, (same or alike)[-1])
+        same = [layer for layer, (output, version) in self.tensors.items() if output is x and version == x._version]
+        alike = [layer for layer, shape in trace.outputs.items() if {shape[1], shape[-1]} & {x.shape[1], x.shape[-1]}]
+        trace.direct[name] += same
+        trace.before[name] += same or alike[-1:]
 
     def _end(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def end(module: nn.Module, _: Any, output: Any) -> None:
@@ -88,7 +91,8 @@ class _Recorder(TorchFunctionMode):
             if is_norm(module):
                 self.norms.pop()
             if isinstance(module, WEIGHTED):
-                self.tensors[name] = output
+                self.tensors[name] = output, output._version
+                self.trace.outputs.pop(name, None)
                 self.trace.outputs[name] = tuple(output.shape)
 
         return end
@@ -103,12 +107,16 @@ def trace_of(network: nn.Module, shape: tuple[int, int, int]) -> Trace:
     """What a training step's forward pass of the network calls. The network and all random generators stay as they are.
 
     shape: channels, height and width of an image.
+    Errors: ValueError where the network cannot be copied.
     """
-    twin = copy.deepcopy(network).train()
+    try:
+        twin = copy.deepcopy(network).train()
+    except Exception as error:
+        raise ValueError(f"norm layers are looked for in a copy of the network, and {described(error)}") from error
     recorder = _Recorder(twin)
     # A compiled module would be compiled.
     eager = torch.compiler.set_stance("force_eager") if any(map(_is_compiled, twin.modules())) else nullcontext()
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), eager, recorder:
+    with generators_unchanged(torch.device("cpu")), torch.no_grad(), eager, recorder:
         twin(torch.zeros(2, *shape))
     return recorder.trace
 

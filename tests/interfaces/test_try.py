@@ -54,6 +54,12 @@ def seven():
 
 
 answer = 42
+instance = MyNet()
+
+
+class Many(MyNet):
+    def __init__(self, width: int, *rest, **more):
+        super().__init__(width)
 """
 
 QUICK = ("--dataset", "digits", "--device", "cpu", "--seeds", "2", "--epochs", "1", "--executor", "inline")
@@ -150,9 +156,11 @@ def test_a_changed_file_is_seen(bnbench: Bnbench, folder: Path) -> None:
     [
         (
             ("my_module.py:MyNat",),
-            "unknown class or function 'MyNat'; did you mean 'MyNet'? allowed: Block, MyNet, make, seven",
+            "unknown class or function 'MyNat'; did you mean 'MyNet'? allowed: Block, Many, MyNet, make, seven",
         ),
         (("my_module.py:answer",), "unknown class or function 'answer'"),
+        (("my_module.py:instance",), "unknown class or function 'instance'"),
+        (("my_module.py:Many",), "network 'Many' needs 'network.width'"),
         (("other.py:Net",), "other.py: there is no such file"),
         (("my_module.py",), "'my_module.py' is neither FILE.py:NAME nor the name of a network"),
         (("my_module:MyNet",), "'my_module:MyNet' is neither FILE.py:NAME nor the name of a network"),
