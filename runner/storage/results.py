@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -236,7 +237,9 @@ def _check_numbers(path: Path, table: pd.DataFrame, names: Collection[str]) -> N
 
 def _with_added(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
     """The table with those of the wanted columns that it lacks because it is older than they are."""
-    return table.assign(**{name: ADDED[name] for name in wanted if name in ADDED and name not in table})
+    added = {name: ADDED[name] for name in wanted if name in ADDED and name not in table}
+    # An empty cell is read as NaN.
+    return table.assign(**{name: math.nan if value is None else value for name, value in added.items()})
 
 
 def _read(path: Path, columns: list[str] | None = None, types: Mapping[str, Any] = TEXTS) -> pd.DataFrame:

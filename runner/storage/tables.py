@@ -41,7 +41,7 @@ COUNTS = {METRICS: "epochs_trained", CURVES: "curve_rows", PROBES: "probe_rows"}
 """The column of `RUNS` that says how many rows a run has in each table."""
 
 ADDED = {"trained_as": "", "curve_rows": None, "probe_rows": None, "code_hash": ""}
-ADDED |= {name: json.dumps(value) if isinstance(value, tuple) else value for name, value in LATER.items()}
+ADDED |= {name: json.dumps(value) if isinstance(value, tuple | dict) else value for name, value in LATER.items()}
 """The columns that older tables lack, with the value that they have there."""
 
 MOST = 1e15

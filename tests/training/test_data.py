@@ -197,8 +197,9 @@ def test_the_pinned_digests_are_the_files(real_data: Path, folder: str, pinned: 
 
 
 def test_datasets_command_lists_verifies_and_fails_with_every_fault(
-    bnbench: Callable[..., Result], tmp_path: Path
+    bnbench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("experiments.datasets.mnist_files.DEBIAN", {})
     listed = bnbench("datasets")
     assert all(name in listed.stdout for name in registry.dataset)
     verified = bnbench("datasets", "--verify", "--data-dir", tmp_path)

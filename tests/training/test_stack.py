@@ -154,7 +154,9 @@ def test_a_stacked_network_is_the_network(network: str) -> None:
     """
     narrow = {"vgg": {"width": 2}, "conv_unit": {"width": 4}}  # the same layers, sooner done
     run = RUN.changed(network=network, network_args=narrow.get(network, {}), optimizer="sgd", lr=0.01)
-    assert worst(members(run, 3), torch.float64) < 1e-10
+    # The networks of libraries normalise single pixels of few images, which makes a rounding grow within ten steps.
+    together = network in ("torchvision", "timm")
+    assert worst(members(run, 3), torch.float64, together=together) < 1e-10
     assert worst(members(run, 3), torch.float32, together=True) < 1e-5
 
 
