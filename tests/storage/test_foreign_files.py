@@ -59,6 +59,10 @@ def test_forms_of_one_table(write: Write, text: str) -> None:
         ("\n\n", "is empty; allowed: a CSV file with a header"),
         ("m,seed,acc\n", "holds no run"),
         ("m,seed,acc\n,1,1\nA,,1\n", "holds no run: 2 rows without m or seed (line 2, line 3)"),
+        (
+            'm,seed,"valid\nacc"\nA,1,1\n',
+            "line 1: a column name is quoted and does not end; column names must be on one line",
+        ),
         ("m,sed,acc\nA,1,1\n", "unknown column 'seed'; did you mean 'sed'? allowed: acc, m, sed"),
         ("m,seed,acc,acc\nA,1,1,1\n", "more than one column is named 'acc'"),
         ("m,seed,acc\nA,1,1\nB,1\n", "line 3 has 2 cells, and the header has 3"),
@@ -142,7 +146,7 @@ def test_arms_are_texts(write: Write) -> None:
     assert values(path, asked) == {(arm, 1): number for number, arm in enumerate(arms, 1)}
     result = compare([table.load(path, asked)])
     assert [(row.arm, row.n) for row in result.rows] == [(arm, 1) for arm in (arms[1], arms[0], *arms[2:])]
-    with pytest.raises(UserError, match="unknown arm '1.100'; did you mean '1.10'"):
+    with pytest.raises(UserError, match=r"unknown arm '1\.100'; did you mean '1\.10'"):
         table.load(path, Question("m", (), "1.100", ("seed",), "acc"))
 
 
