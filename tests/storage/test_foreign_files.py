@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
+from runner.analysis.comparison import compare
 from runner.errors import UserError
 from runner.storage.foreign import sources, table
 from runner.storage.foreign.question import Question
@@ -55,6 +59,10 @@ def test_forms_of_one_table(write: Write, text: str) -> None:
         ("\n\n", "is empty; allowed: a CSV file with a header"),
         ("m,seed,acc\n", "holds no run"),
         ("m,seed,acc\n,1,1\nA,,1\n", "holds no run: 2 rows without m or seed (line 2, line 3)"),
+        (
+            'm,seed,"valid\nacc"\nA,1,1\n',
+            "line 1: a column name is quoted and does not end; column names must be on one line",
+        ),
         ("m,sed,acc\nA,1,1\n", "unknown column 'seed'; did you mean 'sed'? allowed: acc, m, sed"),
         ("m,seed,acc,acc\nA,1,1,1\n", "more than one column is named 'acc'"),
         ("m,seed,acc\nA,1,1\nB,1\n", "line 3 has 2 cells, and the header has 3"),
@@ -62,6 +70,8 @@ def test_forms_of_one_table(write: Write, text: str) -> None:
         ("m,seed,acc\nA,1,1\n\nB,1,good\n", "line 4: acc is 'good': not a number"),
         ("m,seed,acc\nA,1,1_0\n", "line 2: acc is '1_0': not a number"),
         ("m;seed;acc\nA;1;0,9\n", "line 2: acc is '0,9': not a number; write a decimal point, and no comma"),
+        ("m,seed,acc\nA,1,1\nB,1,-1e200\n", "line 3: acc is '-1e200': too large; allowed: from -1e+150 to 1e+150"),
+        ("m,seed,acc\nA,1,1e400\n", "line 2: acc is '1e400': too large; allowed: from -1e+150 to 1e+150"),
         ("m,seed,acc,epoch\nA,1,1,\n", "line 2: epoch is '': not a number"),
         (
             "m,seed,acc\nA,1,1\nB,1,1\nA,1.0,2\n",
@@ -129,7 +139,31 @@ def test_a_run_that_ended_in_nan_has_no_earlier_value(write: Write) -> None:
     assert list(table.load(path, ASKED).runs["status"]) == ["missing", "ok"]
 
 
-def test_keys_are_numbers_only_where_they_look_like_it(write: Write) -> None:
+def test_arms_are_texts(write: Write) -> None:
+    path = write("t.csv", "m,seed,acc\n1.1,1,1\n 1.10 ,1.0,2\n1,1,3\n1.0,1,4\n1e5,1,5\n100000,1,6\n")
+    asked = Question("m", (), "1.10", ("seed",), "acc")
+    arms = ("1.1", "1.10", "1", "1.0", "1e5", "100000")
+    assert values(path, asked) == {(arm, 1): number for number, arm in enumerate(arms, 1)}
+    result = compare([table.load(path, asked)])
+    assert [(row.arm, row.n) for row in result.rows] == [(arm, 1) for arm in (arms[1], arms[0], *arms[2:])]
+    with pytest.raises(UserError, match=r"unknown arm '1\.100'; did you mean '1\.10'"):
+        table.load(path, Question("m", (), "1.100", ("seed",), "acc"))
+
+
+def test_the_largest_numbers_that_are_read_can_be_compared(write: Write) -> None:
+    rows = "".join(f"{m},{seed},{sign}{seed}e149\n" for seed in range(1, 10) for m, sign in (("A", "-"), ("B", "")))
+    result = table.load(write("t.csv", "m,seed,acc\n" + rows), replace(ASKED, smallest_effect=1e100))
+    (_, row) = compare([result]).rows
+    assert row.difference
+    assert row.difference.interval
+    assert row.difference.verdict
+    assert row.difference.verdict.word == "SUPPORTED"
+    assert (row.difference.interval.low, row.difference.interval.high) == pytest.approx(
+        tuple(scipy_stats.t.interval(0.95, 8, 1e150, 2e149 * np.std(range(1, 10), ddof=1) / 3)), rel=1e-9
+    )
+
+
+def test_pair_keys_are_numbers_only_where_they_look_like_it(write: Write) -> None:
     path = write("t.csv", "m,seed,acc\nA,01,1\nA,1,2\nA,12e45678,3\nA,1e-3,4\nA,0.001,5\nB,1.50,6\n")
     with pytest.raises(UserError, match="line 5 and line 6 have the same m A, seed 0"):
         table.load(path, ASKED)

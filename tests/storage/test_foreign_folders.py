@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,9 @@ BOMB += "".join(
 )
 
 
+TOO_LONG = "a name has more than 1000 characters"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -200,6 +205,10 @@ BOMB += "".join(
         ("hparams.yaml", "[" * 2_000, "b/hparams.yaml: cannot be read as YAML"),
         ("hparams.yaml", "a: 1\n" * 300_000, "b/hparams.yaml: is larger than 1 MiB"),
         ("hparams.yaml", BOMB, "b/hparams.yaml: has more than 20000 values"),
+        ("hparams.yaml", f"? {'k' * 600}\n: {{{'j' * 400}: 1}}\n", f"hparams.yaml: {TOO_LONG}: kkk"),
+        ("metrics.json", json.dumps({"k" * 1_001: 1}), f"b/metrics.json: {TOO_LONG}: kkk"),
+        ("metrics.json", json.dumps({"k" * 600: {"j" * 400: 1}}), f"b/metrics.json: {TOO_LONG}: kkk"),
+        ("metrics.json", json.dumps(dict.fromkeys(map(str, range(20_001)), 1)), "metrics.json: has more than 20000"),
         ("metrics.json", "[1]", "b/metrics.json: holds no object"),
         ("metrics.json", "{", "b/metrics.json: cannot be read as JSON"),
         ("metrics.json", "[" * 100_000, "b/metrics.json: cannot be read as JSON"),
@@ -235,3 +244,38 @@ def test_a_metric_that_is_named_like_a_parameter_is_told_apart(two: Path) -> Non
         (two / name / "metrics.csv").write_text("acc,seed\n1,77\n")
     assert set(values(two, ASKED)) == {("none", 0), ("batch", 0)}
     assert set(values(two, Question("norm", (), "none", ("seed",), "metrics.seed")).values()) == {77.0}
+
+
+def test_a_name_of_1000_characters_is_read(two: Path) -> None:
+    for folder in "ab":
+        (two / folder / "metrics.csv").unlink()
+        (two / folder / "metrics.json").write_text(json.dumps({"k" * 499: {"j" * 500: 0.5}}))
+    name = f"{'k' * 499}.{'j' * 500}"
+    assert set(values(two, Question("norm", (), "none", ("seed",), name)).values()) == {0.5}
+
+
+def test_short_files_of_aliases_do_not_fill_the_memory(two: Path) -> None:
+    long = "x" * 50_000
+    lists = "".join(f"{name}: [*a, *a, *a, *a, *a, *a, *a, *a]\n" for name in range(100))
+    (two / "b/hparams.yaml").write_text(f"norm: batch\nseed: 0\nlong: &a {long}\n{lists}")
+    (two / "b/.hydra").mkdir()
+    (two / "b/.hydra/overrides.yaml").write_text(f"- &a 'a={long}'\n" + "- *a\n" * 1_000)
+    assert peak(two) < 15e6
+
+
+def test_the_parameters_of_a_run_are_held_once(two: Path) -> None:
+    (two / "a/metrics.csv").write_text("acc,epoch\n0.5,0\n")
+    with (two / "b/hparams.yaml").open("a") as file:
+        file.writelines(f"p{number}: {number}\n" for number in range(1_000))
+    (two / "b/metrics.csv").write_text("acc,epoch\n" + "".join(f"0.25,{epoch}\n" for epoch in range(3_000)))
+    assert peak(two) < 15e6
+
+
+def peak(path: Path) -> int:
+    """The bytes that reading the two runs needs."""
+    tracemalloc.start()
+    found = values(path, ASKED)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {("none", 0): 0.5, ("batch", 0): 0.25}
+    return used

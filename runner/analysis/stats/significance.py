@@ -16,6 +16,10 @@ EXACT = 30
 FLIPS = 9_999
 """The number of flips that are drawn for more pairs."""
 
+BLOCK = 4_096
+"""So many eights of differences are drawn and summed at a time, which takes 50 MB. It is a multiple of 4: numpy takes
+four bytes from each random number, so blocks have the same signs as one draw."""
+
 Events = Sequence[bool] | NDArray[np.bool_]
 
 
@@ -68,8 +72,12 @@ def _drawn_sums(differences: Values, generator: np.random.Generator) -> Values:
     """Sums of ±differences under random signs. One byte holds the signs of eight differences: 256 possible sums."""
     eights = np.pad(differences, (0, -len(differences) % 8)).reshape(-1, 8)
     signs = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1
-    drawn = generator.integers(0, 256, (len(eights), FLIPS), dtype=np.uint8)
-    sums: Values = np.take_along_axis(eights @ signs.T, drawn.astype(np.intp), axis=1).sum(axis=0)
+    sums = np.zeros(FLIPS)
+    for start in range(0, len(eights), BLOCK):
+        possible = eights[start : start + BLOCK] @ signs.T
+        drawn = generator.integers(0, 256, (len(possible), FLIPS), dtype=np.uint8)
+        for of_eight, bytes_of_flips in zip(possible, drawn, strict=True):
+            sums += of_eight[bytes_of_flips]
     return sums
 
 

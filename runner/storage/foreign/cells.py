@@ -21,13 +21,16 @@ STATE = ("Name", "State")
 
 MISSING = ("", "-", "na", "n/a", "nan", "none", "null")
 
+MOST = 1e150
+"""No metric is larger: its square must be finite."""
+
 PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE]-[0-9]{1,3})?")
-"""Keys that are numbers: 1 and 1.0 are the same seed. (12e45678 is a commit.)"""
+"""Pair keys that are numbers: 1 and 1.0 are the same seed. (12e45678 is a commit.)"""
 
 
 @dataclass
 class Cells:
-    """The rows that count. `keys` maps the arm and the pair keys of a run to its number, from 0."""
+    """The rows that count. `keys` maps the arm (a text) and the pair keys of a run to its number, from 0."""
 
     keys: dict[tuple[Any, ...], int] = field(default_factory=dict)
     run: "array[int]" = field(default_factory=lambda: array("q"))
@@ -56,7 +59,9 @@ def read(source: Source, asked: Question) -> Cells:
             if not all(text.strip() for text in key):
                 cells.left_out.append(place)
                 continue
-            run = runs[key] = cells.keys.setdefault(tuple(map(key_of, key)), len(cells.keys))
+            # An arm stays a text: the versions 1.1 and 1.10 are two arms.
+            known = (key[0].strip(), *map(_key_of, key[1:]))
+            run = runs[key] = cells.keys.setdefault(known, len(cells.keys))
         if state:
             cells.states[run] = texts[-1].strip().lower()
         # A logger leaves a cell empty where it did not measure. Where it measured "nan", this is the run's value.
@@ -79,7 +84,10 @@ def read(source: Source, asked: Question) -> Cells:
 
 
 def _number(text: str) -> float:
-    """A number; NaN where it is missing, or not finite. Errors: ValueError (the text, the reason) for another text."""
+    """A number; NaN where it is missing, infinite or NaN.
+
+    Errors: ValueError (the text, the reason) for another text, and for a number that is too large.
+    """
     try:
         found = float(text)
     except ValueError:
@@ -89,6 +97,8 @@ def _number(text: str) -> float:
         raise ValueError(text, f"not a number{hint}") from None
     if "_" in text:
         raise ValueError(text, "not a number")
+    if abs(found) > MOST and "inf" not in text.lower():
+        raise ValueError(text, f"too large; allowed: from -{MOST:g} to {MOST:g}")
     return found if math.isfinite(found) else math.nan
 
 
@@ -100,8 +110,8 @@ def _finite(text: str) -> float:
     return found
 
 
-def key_of(text: str) -> Any:
-    """A key of the table as a number, where it is a plain one, so that "1" and "1.0" are the same seed."""
+def _key_of(text: str) -> Any:
+    """A pair key as a number, where it is a plain one, so that "1" and "1.0" are the same seed."""
     text = text.strip()
     if not PLAIN.fullmatch(text):
         return text

@@ -8,16 +8,16 @@ from typing import Any
 
 import yaml
 
-from runner.errors import UserError, cut, text_of
+from runner.errors import UserError, cut, line_of, text_of
 from runner.storage import files
 from runner.storage.foreign import mlflow
-from runner.storage.foreign.sources import Source, csv_source, of_records, open_file, parquet_source, with_metrics
+from runner.storage.foreign.sources import Run, Source, csv_source, of_runs, open_file, parquet_source
 
 METRICS_CSV, METRICS_JSON = "metrics.csv", "metrics.json"
 
 HPARAMS, HYDRA = "hparams.yaml", ".hydra"
 
-MOST_FOLDERS, MOST_DEPTH, MOST_NODES, MOST_TEXT = 100_000, 8, 20_000, 2**20
+MOST_FOLDERS, MOST_DEPTH, MOST_NODES, MOST_TEXT, MOST_NAME = 100_000, 8, 20_000, 2**20, 1_000
 
 
 def open_source(path: Path) -> Source:
@@ -47,13 +47,13 @@ def _folder(top: Path) -> Source:
     it (Hydra).
     Errors: UserError where there is no run.
     """
-    records = [record for folder, parameters in _runs(top) for record in _records(top, folder, parameters)]
-    if not records:
+    runs = [_run(top, folder, parameters) for folder, parameters in _runs(top)]
+    if not any(run.rows for run in runs):
         raise UserError(
             f"{top}: no runs here; allowed: a CSV or Parquet file, an MLflow store, or a folder with {METRICS_CSV} or "
             f"{METRICS_JSON} for each run (Lightning's CSVLogger, Hydra)"
         )
-    return of_records(top, records)
+    return of_runs(top, runs)
 
 
 def _runs(top: Path) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -79,17 +79,16 @@ def _runs(top: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             waiting += [(path, parameters) for path in deeper]
 
 
-def _records(top: Path, folder: Path, parameters: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a run."""
+def _run(top: Path, folder: Path, parameters: dict[str, str]) -> Run:
+    """The run of a folder. A log has many rows, so the parameters are not repeated in each."""
     shown = folder.relative_to(top)
     if files.exists(folder / METRICS_CSV):
-        source = csv_source(folder / METRICS_CSV, top)
+        source, place = csv_source(folder / METRICS_CSV, top), shown / METRICS_CSV
         source.check(source.columns)
-        for place, cells in source.rows(source.columns):
-            metrics = dict(zip(source.columns, cells, strict=True))
-            yield f"{shown / METRICS_CSV}, {source.at(place)}", with_metrics(parameters, metrics)
-    else:
-        yield str(shown / METRICS_JSON), with_metrics(parameters, _json(folder / METRICS_JSON, top))
+        rows = [(f"{place}, {source.at(line)}", cells) for line, cells in source.rows(source.columns)]
+        return Run(parameters, source.columns, rows)
+    values = _json(folder / METRICS_JSON, top)
+    return Run(parameters, tuple(values), [(str(shown / METRICS_JSON), tuple(values.values()))])
 
 
 def _read_text(path: Path, top: Path) -> str:
@@ -111,16 +110,34 @@ def _json(path: Path, top: Path) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read as JSON: {cut(text_of(error), 120)}") from None
     if not isinstance(values, dict):
         raise UserError(f'{path}: holds no object; allowed: names and numbers, such as {{"accuracy": 0.9}}')
-    return dict(_leaves("", values))
+    return _leaves(values, path)
 
 
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+def _leaves(values: dict[str, Any], path: Path) -> dict[str, str]:
     """The texts of a JSON object under their dotted names."""
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield from _leaves(f"{name}.{key}" if name else key, below)
-    elif value is not None:
-        yield name, value if isinstance(value, str) else json.dumps(value)
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Any]] = [("", values)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            if len(found) + len(waiting) + len(value) > MOST_NODES:
+                raise _too_many(path)
+            waiting += [(_joined(name, key, path), below) for key, below in reversed(value.items())]
+        elif value is not None:
+            found[name] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _joined(name: str, key: str, path: Path) -> str:
+    """A dotted name. Errors: UserError where it is too long: a short file can have thousands, which fill the memory."""
+    prefix = f"{name}." if name else ""
+    if len(prefix) + len(key) > MOST_NAME:
+        raise UserError(f"{path}: a name has more than {MOST_NAME} characters: {line_of(prefix + key[:MOST_NAME])}")
+    return prefix + key
+
+
+def _too_many(path: Path) -> UserError:
+    return UserError(f"{path}: has more than {MOST_NODES} values")
 
 
 def _hydra(folder: Path, top: Path) -> dict[str, str]:
@@ -128,10 +145,14 @@ def _hydra(folder: Path, top: Path) -> dict[str, str]:
     names = files.names(folder, top)
     found = _flat(_compose(folder / "config.yaml", top), folder / "config.yaml") if "config.yaml" in names else {}
     if "overrides.yaml" in names:
-        node = _compose(folder / "overrides.yaml", top)
+        path = folder / "overrides.yaml"
+        node = _compose(path, top)
         items = node.value if isinstance(node, yaml.SequenceNode) else []
-        pairs = [item.value.partition("=") for item in items if isinstance(item, yaml.ScalarNode)]
-        found |= {name.lstrip("+~"): value for name, equals, value in pairs if equals}
+        if len(items) > MOST_NODES:
+            raise _too_many(path)
+        # One at a time: thousands of aliases of one long text are a short file.
+        pairs = (item.value.partition("=") for item in items if isinstance(item, yaml.ScalarNode))
+        found |= {_joined("", name.lstrip("+~"), path): value for name, equals, value in pairs if equals}
     return found
 
 
@@ -153,14 +174,13 @@ def _flat(node: Any, path: Path) -> dict[str, str]:
             return found
         name, node, depth = waiting.pop()
         if isinstance(node, yaml.MappingNode) and depth < MOST_DEPTH:
-            prefix = f"{name}." if name else ""
-            waiting += [
-                (prefix + key.value, value, depth + 1) for key, value in node.value if isinstance(key, yaml.ScalarNode)
-            ]
+            keys = [(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
+            waiting += [(_joined(name, key, path), value, depth + 1) for key, value in keys]
         elif isinstance(node, yaml.ScalarNode):
             null = node.tag == "tag:yaml.org,2002:null"
             found[name] = "" if null else node.value
         elif isinstance(node, yaml.SequenceNode):
-            items = [item.value if isinstance(item, yaml.ScalarNode) else "…" for item in node.value[:MOST_DEPTH]]
+            first = node.value[:MOST_DEPTH]
+            items = [cut(item.value, MOST_NAME) if isinstance(item, yaml.ScalarNode) else "…" for item in first]
             found[name] = f"[{', '.join(items)}]"
-    raise UserError(f"{path}: has more than {MOST_NODES} values")
+    raise _too_many(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.errors import UserError, cut, text_of
 from runner.storage import files
-from runner.storage.foreign.sources import Source, of_records, open_file, with_metrics
+from runner.storage.foreign.sources import Run, Source, of_runs, open_file
 
 SQLITE = b"SQLite format 3"
 
@@ -57,29 +57,30 @@ def source(path: Path) -> Source:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                records = list(_records(MlflowClient(uri)))
+                runs = list(_runs(MlflowClient(uri)))
         except Exception as error:
             raise UserError(f"{path}: MLflow cannot read it: {cut(' '.join(text_of(error).split()), 200)}") from None
-    if not records:
+    if not runs:
         raise UserError(f"{path}: this MLflow store holds no run")
-    return of_records(path, records)
+    return of_runs(path, runs)
 
 
-def _records(client: Any) -> Iterator[tuple[str, dict[str, str]]]:
+def _runs(client: Any) -> Iterator[Run]:
     for experiment in client.search_experiments():
         token = None
         while True:
             page = client.search_runs([experiment.experiment_id], max_results=PAGE, page_token=token)
             for run in page:
-                yield f"run {run.info.run_id}", _record(run, experiment.name)
+                yield _run(run, experiment.name)
             if not (token := page.token):
                 break
 
 
-def _record(run: Any, experiment: str) -> dict[str, str]:
+def _run(run: Any, experiment: str) -> Run:
     tags = {name: text for name, text in run.data.tags.items() if not name.startswith("mlflow.")}
     own = {"Name": run.info.run_name or "", "State": run.info.status, "experiment": experiment}
-    return with_metrics({**tags, **run.data.params, **own}, {k: repr(v) for k, v in run.data.metrics.items()})
+    values = [repr(value) for value in run.data.metrics.values()]
+    return Run({**tags, **run.data.params, **own}, tuple(run.data.metrics), [(f"run {run.info.run_id}", values)])
 
 
 def _copied(path: Path, scratch: Path) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,10 @@ def csv_source(path: Path, inside: Path | None = None) -> Source:
     if not first.strip():
         raise UserError(f"{path}: is empty; allowed: a CSV file with a header")
     separator = max(SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator), [])))
-    header = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    reader = csv.reader([first, ""], delimiter=separator)
+    header = [name.strip() for name in next(reader)]
+    if reader.line_num > 1:
+        raise UserError(f"{path}: line 1: a column name is quoted and does not end; column names must be on one line")
 
     def rows(names: Sequence[str]) -> Iterator[Row]:
         chosen = [header.index(name) for name in names]
@@ -137,17 +140,32 @@ def parquet_source(path: Path) -> Source:
     return Source(path, header, rows, unit="row")
 
 
-def of_records(path: Path, records: Sequence[tuple[str, dict[str, str]]]) -> Source:
-    """Records of texts, each with its place, as a table. A record lacks the columns that it does not have."""
-    columns = tuple(dict.fromkeys(name for _, record in records for name in record))
+@dataclass(frozen=True)
+class Run:
+    """A run of a tracker: its parameters, and its rows of metrics, each with its place.
+
+    Where a metric has a parameter's name, "metrics." precedes it in the table.
+    """
+
+    parameters: Mapping[str, str]
+    metrics: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the metrics in the table."""
+        return tuple(f"metrics.{name}" if name in self.parameters else name for name in self.metrics)
+
+
+def of_runs(path: Path, runs: Sequence[Run]) -> Source:
+    """The runs of a tracker as one table. A run has empty cells in the columns that only others have."""
+    columns = tuple(dict.fromkeys(name for run in runs for name in (*run.parameters, *run.columns)))
 
     def rows(names: Sequence[str]) -> Iterator[Row]:
-        for place, record in records:
-            yield place, [record.get(name, "") for name in names]
+        for run in runs:
+            indices = {name: index for index, name in enumerate(run.columns)}
+            chosen = [(indices.get(name), run.parameters.get(name, "")) for name in names]
+            for place, cells in run.rows:
+                yield place, [parameter if index is None else cells[index] for index, parameter in chosen]
 
     return Source(path, columns, rows)
-
-
-def with_metrics(parameters: dict[str, str], metrics: dict[str, str]) -> dict[str, str]:
-    """A run's parameters and metrics as one record. Where a metric has a parameter's name, "metrics." precedes it."""
-    return parameters | {f"metrics.{name}" if name in parameters else name: text for name, text in metrics.items()}

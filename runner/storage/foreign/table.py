@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import UserError, allowed, line_of, unknown
-from runner.storage.foreign.cells import Cells, key_of, last_rows, read
+from runner.storage.foreign.cells import Cells, last_rows, read
 from runner.storage.foreign.folders import open_source
 from runner.storage.foreign.question import ARM, LINE, Question
 from runner.storage.foreign.sources import Row, Source
@@ -117,9 +117,9 @@ def _check(source: Source, asked: Question, cells: Cells, values: Any) -> None:
         raise UserError(f"{source.path}: no row has a number for {asked.metric}")
 
 
-def _baseline(path: Path, asked: Question, cells: Cells) -> Any:
+def _baseline(path: Path, asked: Question, cells: Cells) -> str:
     arms = list(dict.fromkeys(key[0] for key in cells.keys))
-    wanted = key_of(asked.baseline.strip())
+    wanted = asked.baseline.strip()
     named = [line_of(arm) for arm in arms]
     if wanted not in arms:
         what = unknown("arm", asked.baseline, named) if asked.baseline else f"allowed: {allowed(named)}"
