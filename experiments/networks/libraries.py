@@ -103,7 +103,10 @@ def _fitted(made: nn.Module, channels: int, small_images: bool) -> nn.Module:
     from torch import nn
 
     layers = dict(made.named_modules())
-    name, first = next((name, layer) for name, layer in layers.items() if isinstance(layer, nn.Conv2d))
+    found = [(name, layer) for name, layer in layers.items() if isinstance(layer, nn.Conv2d)]
+    if not found:
+        raise ValueError("the model has no convolution that could be fitted to the images")
+    name, first = found[0]
     wide = small_images and (max(first.kernel_size) > 3 or max(first.stride) > 1)
     if wide or first.in_channels != channels:
         size: Any = (3, 1, 1) if wide else (first.kernel_size, first.stride, first.padding)

@@ -45,13 +45,17 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
     return sweep.on_device(str(resolve("auto")))
 
 
+def _network_of(run: RunSpec) -> str:
+    """A text that is equal for runs whose networks differ in their seeds only."""
+    return json.dumps([getattr(run, key) for key in ("network", "network_args", "dataset", *SWAP)])
+
+
 def norm_changes(sweep: Sweep) -> list[str]:
     """What `swap_norm` and `insert_norm` do to the sweep's networks: a sentence for each network and norm layer.
 
     Errors: UserError where a network has no norm layer that can be replaced, or does not work with the new one.
     """
-    keys = ("network", "network_args", "dataset", *SWAP)
-    different = {json.dumps([getattr(run, key) for key in keys]): run for run in sweep.runs if run.swap_norm != "keep"}
+    different = {_network_of(run): run for run in sweep.runs if run.swap_norm != "keep"}
     lines, faults = [], []
     for run in different.values():
         arguments = "".join(f" {key}={cell(value)}" for key, value in run.network_args.items())
@@ -90,7 +94,7 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
             faults.append(Fault(message, place))
         if size != 1 and (samples % size != 1 or run.drop_last):
             continue
-        network = f"{run.network} {run.network_args} {run.dataset}"
+        network = _network_of(run)
         if network not in refuses:
             refuses[network] = _refuses_one_sample(run, root)
         if refuses[network]:

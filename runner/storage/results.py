@@ -164,7 +164,7 @@ def _norm_changes(folder: Path) -> tuple[str, ...]:
     if not files.exists(folder / LOG):
         return ()
     lines = files.read_bytes(folder / LOG).decode(errors="replace").splitlines()
-    return tuple(dict.fromkeys(printable(line) for line in lines if re.match(r"network .+, swap_norm \w+: ", line)))
+    return tuple(dict.fromkeys(printable(line) for line in lines if re.match(r"network .+, swap_norm \S+: ", line)))
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:

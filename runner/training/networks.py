@@ -75,7 +75,10 @@ def change_norms(run: RunSpec) -> Change:
     shape = registry.dataset.shape(run.dataset)
     image = shape.channels, shape.height, shape.width
     if hidden := [place for place in trace_of(network, image).functions if place not in change.left]:
-        raise ValueError(f"norm layers stay that the network does not reach by their attributes: {', '.join(hidden)}")
+        places = ", ".join(hidden)
+        raise ValueError(
+            f"the network still calls old norm layers ({places}): it holds them in a list or a variable, too"
+        )
     for mode in (True, False):
         with torch.no_grad():
             logits = network.train(mode)(torch.zeros(2, *image))

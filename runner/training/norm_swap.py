@@ -10,58 +10,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from runner import factories, registry
 from runner.config.run_spec import InsertNorm
 from runner.training.learners.learner import has_hooks
+from runner.training.norm_adapters import Reshaped, copying
 from runner.training.norm_trace import NORMS, is_closed, is_norm, title, trace_of
-
-
-class Reshaped(nn.Module):
-    """A norm layer for inputs that are neither [N, F] nor [N, C, H, W].
-
-    last: the features are the last axis, as in [N, L, F]; the layer gets [N·L, F]. Otherwise they are axis 1, as in
-    [N, C, L]; the layer gets [N, C, L, 1].
-
-    >>> Reshaped(nn.BatchNorm1d(3), last=True)(torch.ones(2, 5, 3)).shape
-    torch.Size([2, 5, 3])
-    """
-
-    is_norm = True
-    eps = math.nan
-    """nn.TransformerEncoderLayer computes its norm layers itself, as layer norms, if their eps are equal."""
-
-    def __init__(self, norm: nn.Module, *, last: bool) -> None:
-        super().__init__()
-        self.norm, self.last = norm, last
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(0, -2) if self.last else x.flatten(2).unsqueeze(-1)
-        result: Tensor = self.norm(flat)
-        return result.view(x.shape)
-
-
-class Copied(nn.Module):
-    """The place of a norm layer that has gone: the input, copied, because the next layer may work in place."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clone()
 
 
 @dataclass
 class Change:
-    """What was done: the norm layers that were replaced, those that were not (with the reason), the layers that got a
-    norm layer, and the layers that got a bias.
+    """What was done to which layers.
+
+    `replaced` norm layers, those that are `kept` because they are of the kind that is asked for, those `left` because
+    they cannot be replaced (with the reason), layers with a norm layer `inserted` after them, and layers with new
+    `biases`.
     """
 
     replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     inserted: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        counts = [(self.replaced, "replaced {} norm layer{}"), (self.inserted, "put {} norm layer{} in")]
+        counts = [
+            (self.replaced, "replaced {} norm layer{}"),
+            (self.kept, "kept {} norm layer{}"),
+            (self.inserted, "put {} norm layer{} in"),
+        ]
         done = [text.format(len(names), "s" * (len(names) > 1)) for names, text in counts if names]
         if self.biases:
             done.append(f"gave a bias to {len(self.biases)} layer{'s' * (len(self.biases) > 1)}")
@@ -102,7 +80,7 @@ def swap_norms(
     swap.replace_all(bias=bias)
     if insert:
         swap.insert_all(insert)
-    if not swap.change.replaced and not swap.change.inserted:
+    if not (swap.change.replaced or swap.change.kept or swap.change.inserted):
         left = f" ({', '.join(swap.change.left)})" if swap.change.left else ""
         # Where there are norm layers, more of them would not answer the question.
         hint = "" if insert or left else "; fixed.insert_norm={after: [Conv2d, Linear]} puts norm layers in"
@@ -122,11 +100,10 @@ class _Swap:
         self.modules = dict(network.named_modules())
 
     def replace_all(self, *, bias: bool) -> None:
-        closed = [name for name, module in self.modules.items() if is_closed(module)]
         for name, module in self.modules.items():
             if not is_norm(module) and not _seems_a_norm(module):
                 continue
-            if any(f"{name}.".startswith(f"{outer}." if outer else "") for outer in closed):
+            if self._in_closed(name):
                 self.change.left.append(f"{title(name)} (in a scripted or compiled module)")
             elif not is_norm(module):
                 self.change.left.append(f"{title(name)} ({type(module).__name__}: no 'is_norm = True')")
@@ -136,6 +113,10 @@ class _Swap:
                 self.change.left.append(f"{title(name)} (the network does not call it)")
         self.change.left += dict.fromkeys(self.trace.functions)
 
+    def _in_closed(self, name: str) -> bool:
+        closed = [outer for outer, module in self.modules.items() if is_closed(module)]
+        return any(f"{name}.".startswith(f"{outer}." if outer else "") for outer in closed)
+
     def _replace(self, name: str, old: nn.Module, *, bias: bool) -> None:
         inner = {} if getattr(old, "is_norm", False) else dict(old.named_children())
         shape = self.trace.inputs[name]
@@ -143,11 +124,12 @@ class _Swap:
             self.change.left.append(f"{title(name)} ({reason})")
             return
         new = self._layer(shape, old, last=bool(_features_are_last(old, shape)))
-        if isinstance(new, nn.Identity) and not self._stands_alone(name):
-            new = Copied()
         if self._is_kept(old, new):
-            new = old
-        elif inner:
+            self.change.kept.append(name)
+            return
+        if not self._has_its_input_alone(name):
+            new = copying(new)
+        if inner:
             # timm's norm layers hold the dropout and the activation that follow.
             new = nn.Sequential(new, *inner.values())
         self._put(old, new)
@@ -160,7 +142,7 @@ class _Swap:
         families = nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm
         return not self.arguments and any(isinstance(old, kind) and isinstance(new, kind) for kind in families)
 
-    def _stands_alone(self, name: str) -> bool:
+    def _has_its_input_alone(self, name: str) -> bool:
         """Whether nothing else sees a norm layer's input: it comes from the layer before it in an nn.Sequential."""
         parent, _, own = name.rpartition(".")
         others = list(self.modules[parent]._modules) if type(self.modules[parent]) is nn.Sequential else []
@@ -179,10 +161,10 @@ class _Swap:
         followed = {layer for layers in self.trace.direct.values() for layer in layers}
         kinds = tuple(getattr(nn, kind) for kind in insert["after"])
         if insert["skip_last"]:
-            followed |= {list(self.trace.outputs)[-1]}
+            followed |= {*list(self.trace.outputs)[-1:]}
         for name in self.trace.outputs:
             layer = self.modules[name]
-            if isinstance(layer, kinds) and name not in followed:
+            if isinstance(layer, kinds) and name not in followed and not self._in_closed(name):
                 last = isinstance(layer, nn.Linear) and len(self.trace.outputs[name]) > 2
                 self._put(layer, nn.Sequential(layer, self._layer(self.trace.outputs[name], None, last=last)))
                 self.change.inserted.append(name)
@@ -229,12 +211,18 @@ def _obstacle(old: nn.Module, shape: tuple[int, ...], inner: Mapping[str, nn.Mod
 
 def _features_are_last(old: nn.Module, shape: tuple[int, ...]) -> bool | None:
     """Whether a norm layer's features are the last axis of its input, and not axis 1; None where that is not clear."""
-    if not isinstance(old, nn.LayerNorm | nn.RMSNorm) or len(old.normalized_shape) > 1 or len(shape) == 2:
+    if len(shape) == 2:
         return False
-    if type(old) in (nn.LayerNorm, nn.RMSNorm):
-        return True
-    # A class of somebody else may exchange the axes.
-    last, first = ((size,) == tuple(old.normalized_shape) for size in (shape[-1], shape[1]))
+    if isinstance(old, nn.LayerNorm | nn.RMSNorm):
+        if len(old.normalized_shape) > 1 or type(old) in (nn.LayerNorm, nn.RMSNorm):
+            return len(old.normalized_shape) == 1
+        sizes = set(old.normalized_shape)
+    elif isinstance(old, NORMS) or len(shape) > 3:
+        return False
+    else:
+        sizes = {parameter.numel() for parameter in old.parameters()}
+    # A class of somebody else may have its features anywhere.
+    last, first = shape[-1] in sizes, shape[1] in sizes
     return None if last == first else last
 
 
@@ -266,7 +254,7 @@ def _seems_a_norm(module: nn.Module) -> bool:
 def follow(network: nn.Module, shape: tuple[int, int, int]) -> None:
     """Let each norm layer that has a method `follow` replace the layer before it by what the method returns.
 
-    Errors: ValueError where there is no layer before any of these norm layers.
+    Errors: ValueError where none of these norm layers has a layer before it, or where that layer has hooks.
     """
     modules = dict(network.named_modules())
     followers: dict[str, Any] = {name: module for name, module in modules.items() if hasattr(module, "follow")}
@@ -279,6 +267,8 @@ def follow(network: nn.Module, shape: tuple[int, int, int]) -> None:
         raise ValueError(f"{title(next(iter(followers)))}: no convolution or linear layer stands before it")
     by_layer = {layer: followers[name] for name, layers in found.items() for layer in layers}
     for layer, follower in by_layer.items():
+        if has_hooks(modules[layer]):
+            raise ValueError(f"{title(layer)} has hooks, so it cannot be replaced")
         _replace(modules, modules[layer], follower.follow(modules[layer]))
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +81,7 @@ class _Recorder(TorchFunctionMode):
         trace = self.trace
         trace.inputs.setdefault(name, tuple(x.shape))
         same = [layer for layer, (output, version) in self.tensors.items() if output is x and version == x._version]
-        alike = [layer for layer, shape in trace.outputs.items() if {shape[1], shape[-1]} & {x.shape[1], x.shape[-1]}]
+        alike = [layer for layer, shape in trace.outputs.items() if _as_many_features(shape, x.shape)]
         trace.direct[name] += same
         trace.before[name] += same or alike[-1:]
 
@@ -101,6 +101,12 @@ class _Recorder(TorchFunctionMode):
         if getattr(function, "__name__", "") in FUNCTIONS and not self.norms:
             self.trace.functions.append(f"{function.__name__} in {title(self.calling[-1] if self.calling else '')}")
         return function(*args, **(kwargs or {}))
+
+
+def _as_many_features(one: Sequence[int], other: Sequence[int]) -> bool:
+    # In [N, L, F] they are the last axis, in [N, C, L] axis 1.
+    axes = (1, -1) if len(one) == 3 else (1,)
+    return len(one) == len(other) and any(one[axis] == other[axis] for axis in axes)
 
 
 def trace_of(network: nn.Module, shape: tuple[int, int, int]) -> Trace:

@@ -130,7 +130,7 @@ def test_a_data_set_of_ones_own_and_a_norm_layer_that_stays(bnbench: Bnbench, wr
     options = (*QUICK[2:], "--dataset", "stripes", "--plugin", file, "--out", file.parent)
     done = bnbench("try", f"{file}:Strange", *options)
     assert done.exit_code == 0, done.stderr
-    said = "network Strange, swap_norm batch: replaced 1 norm layer; not replaced: layer 'own' (OwnNorm: no 'is_norm"
+    said = "network Strange, swap_norm batch: kept 1 norm layer; not replaced: layer 'own' (OwnNorm: no 'is_norm"
     assert said in " ".join(done.stdout.split())
     assert "class Strange" in file.read_text()
     page = bnbench("networks", f"{file}:Strange", "--set", "in_channels=1")

@@ -23,7 +23,8 @@ from runner.errors import UserError
 from runner.execution.preflight import norm_changes
 from runner.storage.rows import EpochRow, RunResult
 from runner.training.networks import build_network, change_norms, weights_hash
-from runner.training.norm_swap import Reshaped, swap_norms
+from runner.training.norm_adapters import Reshaped
+from runner.training.norm_swap import swap_norms
 from runner.training.norm_trace import is_norm
 from runner.training.options import TrainingOptions
 from runner.training.train import train

@@ -72,7 +72,7 @@ def test_subclasses_of_layer_norm_keep_their_axis() -> None:
         x = torch.randn(3, *SIZE)
         expected = network(x)
         swapped, change = swap_norms(network, SIZE, "layer", {})
-        assert (change.left, type(swapped.norm)) != ([], kind)
+        assert not change.left
         assert_close(swapped(x), expected)
     images = nn.Sequential(nn.Conv2d(1, 5, 3), LayerNorm2d(5))
     assert isinstance(swap_norms(images, SIZE, "batch", {})[0][1], nn.BatchNorm2d)  # type: ignore[index]
@@ -107,7 +107,7 @@ def checked() -> Callable[..., Any]:
 
 
 def test_a_norm_layer_that_stays_in_a_list_is_an_error(checked: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"norm layers stay that .* by their attributes: batch_norm in the"):
+    with pytest.raises(ValueError, match=r"still calls old norm layers \(batch_norm in the network\)"):
         checked(Listed, "none")
 
 
@@ -126,6 +126,43 @@ def test_a_transformers_layer_computes_the_new_norm_in_evaluation_too(checked: C
     x = torch.randn(4, 1, 28, 28)
     with torch.no_grad():
         assert_close(network.eval()(x), network.train()(x))
+
+
+def test_tokens_and_signals_in_place() -> None:
+    class Residual(nn.Module):
+        def __init__(self, inplace: bool) -> None:
+            super().__init__()
+            self.embed, self.norm, self.relu = nn.Linear(8, 6), nn.LayerNorm(6), nn.ReLU(inplace)
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.embed(x.squeeze(1))
+            return x + self.relu(self.norm(x))
+
+    results = []
+    for inplace in (True, False):
+        torch.manual_seed(0)
+        network, _ = swap_norms(Residual(inplace), SIZE, "none", {})
+        results.append(network(torch.ones(2, *SIZE)))
+    assert torch.equal(*results)
+
+
+class OwnNorm(nn.Module):
+    is_norm = True
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.scale * x / x.norm(dim=-1, keepdim=True)
+
+
+def test_the_axis_of_a_norm_layer_of_ones_own_is_that_of_its_parameters() -> None:
+    network = nn.Sequential(nn.Flatten(1, 2), nn.Linear(8, 6), OwnNorm(6))
+    swapped: Any = swap_norms(network, SIZE, "batch", {})[0]
+    assert swapped[2].norm.num_features == 6
+    with pytest.raises(ValueError, match="it is not clear which axis"):
+        swap_norms(nn.Sequential(nn.Flatten(1, 2), OwnNorm(1)), SIZE, "batch", {})
 
 
 def test_weights_are_standardized_for_every_layer_that_a_norm_follows() -> None:
