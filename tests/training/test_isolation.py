@@ -129,6 +129,7 @@ def test_inline_the_sweep_stops_before_a_job_that_may_be_wrong(tmp_path: Path) -
         list(train(Job((run_of("nasty_variable"),)), TrainingOptions(tmp_path)))
 
 
+@pytest.mark.usefixtures("native")
 def test_what_a_check_of_the_driver_leaves_is_not_trained_with() -> None:
     sweep = from_mapping({"name": "checked", "fixed": {"network": "nasty_variable", "device": "cpu"}})
     list(kernels.describe(sweep, "native"))
