@@ -201,8 +201,6 @@ def _load_file(path: Path) -> None:
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if not path.exists():
-        raise UserError(f"plugin {path}: there is no such file")
     if spec is None or spec.loader is None:
         raise UserError(f"plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -215,6 +213,8 @@ def _load_file(path: Path) -> None:
         del sys.modules[name]
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
+        if isinstance(error, OSError) and error.filename == str(path):
+            raise UserError(f"plugin {path}: {error.strerror}") from None
         raise UserError(f"plugin {path} does not import: {described(error)}") from error
     _BROUGHT[name] = sys.modules.keys() - before
 

@@ -209,7 +209,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
             ":1:39",
             "'gradient'; did you mean 'gradients'? allowed: a",
         ),
-        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: input should be a valid tuple"),
+        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: input should be a valid list"),
         (f"fixed: {{network: batch_norm, batch_size: 1{'0' * 25}}}", ":1:42", "less than or equal to 1000000000"),
         *(
             (f"fixed: {{network: batch_norm, device: '{device}'}}", ":1:38", "device: allowed: auto (CUDA if")

@@ -157,8 +157,10 @@ def torchvisions(name: str, root: Path, train: bool, monkeypatch: pytest.MonkeyP
     if name.startswith("cifar"):
         monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)
         kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
-        with tarfile.open(root / kind.filename) as archive:
-            archive.extractall(root, filter="data")
+        with tarfile.open(root / kind.filename) as packed_files:
+            for packed_file in packed_files:
+                if content := packed_files.extractfile(packed_file):
+                    write(root / packed_file.name, content.read())
         cifar = kind(str(root), train=train)
         return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), cifar.targets
     if name.startswith("emnist"):

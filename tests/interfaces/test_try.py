@@ -161,7 +161,7 @@ def test_a_changed_file_is_seen(bnbench: Bnbench, folder: Path) -> None:
         (("my_module.py:answer",), "unknown class or function 'answer'"),
         (("my_module.py:instance",), "unknown class or function 'instance'"),
         (("my_module.py:Many",), "network 'Many' needs 'network.width'"),
-        (("other.py:Net",), "other.py: there is no such file"),
+        (("other.py:Net",), "other.py: No such file or directory"),
         (("my_module.py",), "'my_module.py' is neither FILE.py:NAME nor the name of a network"),
         (("my_module:MyNet",), "'my_module:MyNet' is neither FILE.py:NAME nor the name of a network"),
         (("my_module.py:MyNet", "--set", "fixed.network.classes=7"), "bnbench fills in 'classes' from the data set"),
