@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from click.testing import Result
 from runner.errors import UserError, printable
 from runner.storage import checkpoints
 from runner.storage.rows import Checkpoint
+from runner.training.learners import choice_cache
 from tests.storage.conftest import contents
 
 Bnbench = Callable[..., Result]
@@ -181,3 +184,31 @@ def test_a_storage_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_user_error_shows_no_control_character() -> None:
     assert str(UserError("no\x1b[2J file\nnext line")) == "no\\x1b[2J file\nnext line"
+
+
+def test_claims_show_runs_no_plugin(bnbench: Bnbench, tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "results/reference/claims/affine", tmp_path / "affine")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')\n")
+    with (tmp_path / "affine/config.yaml").open("a", encoding="utf-8") as file:
+        file.write("plugins: [../evil.py]\n")
+    shown = bnbench("claims", "show", tmp_path, "--budget", "small")
+    assert (shown.exit_code, "affine" in shown.stdout) == (0, True), shown.stderr
+    assert not (tmp_path / "PWNED").exists()
+
+
+class Opens:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_the_cache_of_timings_is_read_as_json_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNBENCH_CACHE_DIR", str(tmp_path))
+    for content in (pickle.dumps(Opens(tmp_path / "PWNED")), b"{" * 100_000, b'{"a": {"size": "x"}}', b"\xff\x00"):
+        choice_cache.path().write_bytes(content)
+        assert choice_cache.read() == {}
+    assert not (tmp_path / "PWNED").exists()
