@@ -202,6 +202,8 @@ def change_cells(draw: random.Random, folder: Path) -> Path:
 def change_values(draw: random.Random, folder: Path) -> Path:
     """Values of another type, or in another place, in JSON or YAML."""
     path = folder / draw.choice(["environment.json", "stacks.json", "config.yaml"])
+    if not path.is_file():
+        raise OSError("an earlier step has put something else there")  # Reading a pipe would not end.
     values = yaml.safe_load(path.read_bytes())
     for _ in range(draw.choice([1, 1, 2])):
         if isinstance(values, dict):
