@@ -205,6 +205,8 @@ def change_values(draw: random.Random, folder: Path) -> Path:
     if not path.is_file():
         raise OSError("an earlier step has put something else there")  # Reading a pipe would not end.
     values = yaml.safe_load(path.read_bytes())
+    if not isinstance(values, dict):
+        raise ValueError("an earlier step has left no mapping")
     for _ in range(draw.choice([1, 1, 2])):
         if isinstance(values, dict):
             draw.choice([replace, replace, replace, remove, add, misspell, swap, nest])(draw, values)
