@@ -72,7 +72,7 @@ def torchvision(
         made: nn.Module = get_model(model, weights=None, num_classes=classes, **OPTIONS.get(model, {}))
         return _fitted(made, in_channels, small_images)
 
-    return _checked(build, model, in_channels, image_size)
+    return _checked(build, model, in_channels, image_size, small_images)
 
 
 @network("timm")
@@ -95,7 +95,7 @@ def timm(
         made: nn.Module = create(model, pretrained=False, num_classes=classes, in_chans=in_channels)
         return _fitted(made, in_channels, small_images)
 
-    return _checked(build, model, in_channels, image_size)
+    return _checked(build, model, in_channels, image_size, small_images)
 
 
 def _fitted(made: nn.Module, channels: int, small_images: bool) -> nn.Module:
@@ -120,7 +120,9 @@ def _fitted(made: nn.Module, channels: int, small_images: bool) -> nn.Module:
     return made
 
 
-def _checked(build: Callable[[], nn.Module], model: str, channels: int, image_size: tuple[int, int]) -> nn.Module:
+def _checked(
+    build: Callable[[], nn.Module], model: str, channels: int, image_size: tuple[int, int], small_images: bool
+) -> nn.Module:
     """The network. Errors: ValueError where it cannot compute images of this size."""
     import torch
 
@@ -135,6 +137,6 @@ def _checked(build: Callable[[], nn.Module], model: str, channels: int, image_si
         size = "×".join(map(str, image_size))
         raise ValueError(
             f"model '{model}' cannot compute images of {size} pixels ({reason}); "
-            "try network.small_images: true, or another model"
+            f"try {'' if small_images else 'network.small_images: true, or '}another model"
         ) from None
     return build()

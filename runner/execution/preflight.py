@@ -11,6 +11,7 @@ from runner.config.run_spec import SWAP, RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError, described
 from runner.execution import cuda_checks, shape_checks
+from runner.storage.norm_changes import sentence
 from runner.storage.tables import cell
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
@@ -59,13 +60,13 @@ def norm_changes(sweep: Sweep) -> list[str]:
     lines, faults = [], []
     for run in different.values():
         arguments = "".join(f" {key}={cell(value)}" for key, value in run.network_args.items())
-        title = f"network {run.network}{arguments}, swap_norm {run.swap_norm}"
+        network = run.network + arguments
         try:
             with isolated():
-                lines.append(f"{title}: {change_norms(run)}")
+                lines.append(sentence(network, run.swap_norm, str(change_norms(run))))
         except (Exception, SystemExit) as error:
             message = str(error) if isinstance(error, ValueError) else described(error)
-            faults.append(Fault(f"{title}: {message}", sweep.place("swap_norm", run.swap_norm)))
+            faults.append(Fault(sentence(network, run.swap_norm, message), sweep.place("swap_norm", run.swap_norm)))
     if faults:
         raise UserError(*faults)
     return lines

@@ -13,8 +13,8 @@ from runner.training.learners.learner import wrong_shape
 from runner.training.networks import build_network
 
 
-def others(runs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The runs on data sets of another shape than MNIST's, without those that differ in neither network nor data."""
+def runs_to_try(runs: Sequence[RunSpec]) -> list[RunSpec]:
+    """One run for each network and data set of another shape than MNIST's."""
     usual = factories.Shape()
     names = {name for name in {run.dataset for run in runs} if registry.dataset.shape(name) != usual}
     unusual = [run for run in runs if run.dataset in names] if names else []
@@ -24,11 +24,11 @@ def others(runs: Sequence[RunSpec]) -> list[RunSpec]:
 def faults(sweep: Sweep) -> list[Fault]:
     """The networks that do not take the images of their data set, or return another number of classes.
 
-    This needs no data: each network computes two black images of the declared shape. On data sets of MNIST's shape,
+    This needs no data: each network computes two images of zeros of the declared shape. On data sets of MNIST's shape,
     nothing is checked here: networks are written for it, and a run that fails says why.
     """
     found = []
-    for run in others(sweep.runs):
+    for run in runs_to_try(sweep.runs):
         if reason := _misfit(run):
             shape = registry.dataset.shape(run.dataset)
             message = f"network '{run.network}' does not fit data set '{run.dataset}' ({shape}): {reason}"

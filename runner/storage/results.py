@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ import pandas as pd
 
 from runner.config import grid
 from runner.config.run_spec import LATER
-from runner.errors import UserError, printable
-from runner.storage import files
-from runner.storage.folder import CONFIG, LOG, METRICS, PROBES, RUNS, read_config
+from runner.errors import UserError
+from runner.storage import files, norm_changes
+from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
 from runner.storage.tables import (
     ADDED,
     COUNTS,
@@ -136,7 +135,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
     smallest_effect = contrast.get("smallest_effect")
     found = Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
-    return replace(found, norm_changes=_norm_changes(folder))
+    return replace(found, norm_changes=norm_changes.read(folder))
 
 
 def readings(results: Results, name: str) -> pd.DataFrame:
@@ -157,14 +156,6 @@ def readings(results: Results, name: str) -> pd.DataFrame:
         raise UserError(f"{results.folder}: {name} and {RUNS} disagree on run {run}; use bnbench resume or --fresh")
     keys = ["run", "step", "layer", "measure"] if name == PROBES else ["run", "step"]
     return table.drop_duplicates(keys)
-
-
-def _norm_changes(folder: Path) -> tuple[str, ...]:
-    """The sentences of `preflight.norm_changes` in run.log."""
-    if not files.exists(folder / LOG):
-        return ()
-    lines = files.read_bytes(folder / LOG).decode(errors="replace").splitlines()
-    return tuple(dict.fromkeys(printable(line) for line in lines if re.match(r"network .+, swap_norm \S+: ", line)))
 
 
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:

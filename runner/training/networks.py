@@ -52,10 +52,10 @@ def raise_if_lost(run: RunSpec) -> None:
 def build_network(run: RunSpec) -> nn.Module:
     """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
 
-    The data set's shape is filled in where the factory asks for it (`factories.FILLED_IN`).
-    The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here.
-    Errors: TypeError where the factory returns no module, ValueError where `swap_norm` finds nothing to replace, and
-    every error of the factory.
+    The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here. The data set's
+    shape is filled in where the factory asks for it (`factories.FILLED_IN`).
+    Errors: TypeError where the factory returns no module, every error of the factory, and those of `swap_norms` and
+    `follow`.
 
     >>> registry.load_plugins()
     >>> network = build_network(RunSpec(network="notebook_mlp", seed=50))
@@ -69,7 +69,7 @@ def build_network(run: RunSpec) -> nn.Module:
 def change_norms(run: RunSpec) -> Change:
     """What `swap_norm` and `insert_norm` do to the run's network.
 
-    Errors: those of `build_network`, and those of the network with its new layers, for two black images.
+    Errors: those of `build_network`, and those of the network with its new layers, for two images of zeros.
     """
     network, change = _build(run)
     shape = registry.dataset.shape(run.dataset)
@@ -89,6 +89,7 @@ def change_norms(run: RunSpec) -> Change:
 
 def _build(run: RunSpec) -> tuple[nn.Module, Change]:
     seed_generators(run.seed, "weights")
+    # As in the tutorial: torch's generator starts from the plain seed.
     torch.manual_seed(run.seed)
     factory = registry.network[run.network]
     asked = factories.filled_in(factory)

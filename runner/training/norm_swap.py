@@ -93,8 +93,9 @@ class _Swap:
         self, network: nn.Module, shape: tuple[int, int, int], name: str, arguments: Mapping[str, Any]
     ) -> None:
         self.network, self.name = network, name
-        known = factories.signature(registry.norm[name])
-        self.arguments = {key: value for key, value in arguments.items() if key in known}
+        self.factory = registry.norm[name]
+        self.known = factories.signature(self.factory)
+        self.arguments = {key: value for key, value in arguments.items() if key in self.known}
         self.trace = trace_of(network, shape)
         self.change = Change()
         self.modules = dict(network.named_modules())
@@ -108,7 +109,7 @@ class _Swap:
             elif not is_norm(module):
                 self.change.left.append(f"{title(name)} ({type(module).__name__}: no 'is_norm = True')")
             elif name in self.trace.inputs:
-                self._replace(name, module, bias=bias)
+                self._replace_norm(name, module, bias=bias)
             elif not any(name.startswith(f"{norm}.") for norm in self.trace.inputs):
                 self.change.left.append(f"{title(name)} (the network does not call it)")
         self.change.left += dict.fromkeys(self.trace.functions)
@@ -117,7 +118,7 @@ class _Swap:
         closed = [outer for outer, module in self.modules.items() if is_closed(module)]
         return any(f"{name}.".startswith(f"{outer}." if outer else "") for outer in closed)
 
-    def _replace(self, name: str, old: nn.Module, *, bias: bool) -> None:
+    def _replace_norm(self, name: str, old: nn.Module, *, bias: bool) -> None:
         inner = {} if getattr(old, "is_norm", False) else dict(old.named_children())
         shape = self.trace.inputs[name]
         if reason := _obstacle(old, shape, inner):
@@ -173,18 +174,16 @@ class _Swap:
         """Put a layer in the place of another one."""
         if self.network is old:
             self.network = new
-        _replace(self.modules, old, new)
+        _put_everywhere(self.modules, old, new)
 
     def _layer(self, shape: tuple[int, ...], old: nn.Module | None, *, last: bool) -> nn.Module:
         """The new norm layer for an input of this shape. `last` says whether its features are the last axis."""
         features = shape[-1] if last else shape[1]
         dims = 1 if last or len(shape) == 2 else 2
-        factory = registry.norm[self.name]
-        known = factories.signature(factory)
-        arguments = {key: value for key, value in _kept(old).items() if key in known} | self.arguments
-        if "groups" in known:
-            arguments["groups"] = _divisor(features, arguments.get("groups", known["groups"][1]), dims)
-        layer: nn.Module = factory(features, dims, **arguments)
+        arguments = {key: value for key, value in _kept(old).items() if key in self.known} | self.arguments
+        if "groups" in self.known:
+            arguments["groups"] = _divisor(features, arguments.get("groups", self.known["groups"][1]), dims)
+        layer: nn.Module = self.factory(features, dims, **arguments)
         for key, start in (("weight", 1), ("bias", 0)):
             _start_as(getattr(layer, key, None), getattr(old, key, None), start)
         return layer if len(shape) in (2, 4) and not last else Reshaped(layer, last=last)
@@ -254,7 +253,7 @@ def _seems_a_norm(module: nn.Module) -> bool:
 def follow(network: nn.Module, shape: tuple[int, int, int]) -> None:
     """Let each norm layer that has a method `follow` replace the layer before it by what the method returns.
 
-    Errors: ValueError where none of these norm layers has a layer before it, or where that layer has hooks.
+    Errors: ValueError where one of these norm layers has no layer before it, or where that layer has hooks.
     """
     modules = dict(network.named_modules())
     followers: dict[str, Any] = {name: module for name, module in modules.items() if hasattr(module, "follow")}
@@ -263,16 +262,16 @@ def follow(network: nn.Module, shape: tuple[int, int, int]) -> None:
     trace = trace_of(network, shape)
     # What a layer in a Reshaped got, the Reshaped got.
     found = {name: trace.before[name] or trace.before[name.removesuffix(".norm")] for name in followers}
-    if not any(found.values()):
-        raise ValueError(f"{title(next(iter(followers)))}: no convolution or linear layer stands before it")
+    if alone := [name for name, layers in found.items() if not layers]:
+        raise ValueError(f"{title(alone[0])}: no convolution or linear layer with as many features stands before it")
     by_layer = {layer: followers[name] for name, layers in found.items() for layer in layers}
     for layer, follower in by_layer.items():
         if has_hooks(modules[layer]):
             raise ValueError(f"{title(layer)} has hooks, so it cannot be replaced")
-        _replace(modules, modules[layer], follower.follow(modules[layer]))
+        _put_everywhere(modules, modules[layer], follower.follow(modules[layer]))
 
 
-def _replace(modules: Mapping[str, nn.Module], old: nn.Module, new: nn.Module) -> None:
+def _put_everywhere(modules: Mapping[str, nn.Module], old: nn.Module, new: nn.Module) -> None:
     """Put a layer in the place of another one, wherever these modules have it."""
     for parent in modules.values():
         for child, module in parent._modules.items():

@@ -187,7 +187,10 @@ def test_an_export_of_wandb_says_how_a_run_ended(write: Write) -> None:
     ]
     states = "Name,State,seed,acc\nx,Ohio,1,0.5\ny,Utah,1,0.25\n"  # another table with these two columns
     asked = Question("State", (), "Ohio", ("seed",), "acc")
-    assert list(table.load(write("s.csv", states), asked).runs["status"]) == ["ok", "ok"]
+    found = table.load(write("s.csv", states), asked)
+    assert list(found.runs["status"]) == ["ok", "ok"]
+    assert found.stated
+    assert "State does not say how a run ended: neither W&B nor MLflow writes 'ohio'." in found.stated.notes
 
 
 def test_not_utf8_a_pipe_and_no_file(tmp_path: Path) -> None:

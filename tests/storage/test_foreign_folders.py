@@ -172,6 +172,9 @@ def test_no_link_is_followed_out_of_the_folder(two: Path, tmp_path: Path) -> Non
     outside = job(tmp_path / "outside", "secret", 1, 9.0)
     (two / "c").symlink_to(outside, target_is_directory=True)
     assert set(values(two, ASKED)) == {("none", 0), ("batch", 0)}
+    stated = table.load(two, ASKED).stated
+    assert stated
+    assert "Not read: 1 link in the folder (c)." in stated.notes
     (two / "b/metrics.csv").unlink()
     (two / "b/metrics.csv").symlink_to(outside / "metrics.csv")
     with pytest.raises(UserError, match=r"b/metrics.csv: cannot be read: a link"):
@@ -231,6 +234,30 @@ def test_a_folder_without_runs_and_a_sweep_of_bnbench(tmp_path: Path) -> None:
         table.load(tmp_path, ASKED)
     with pytest.raises(UserError, match="is a sweep of bnbench, which knows its arms"):
         table.load(ROOT / "results/reference/tutorial", ASKED)
+
+
+def test_what_is_nested_too_deep_is_an_error(two: Path) -> None:
+    (two / "a" / "/".join("bcdefghij")).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has folders that are more than 8 folders below"):
+        folders.open_source(two)
+
+
+def test_long_lists_that_differ_stay_different(tmp_path: Path) -> None:
+    """A list of 101 numbers, of which the last differs, and a mapping inside a list."""
+    for name, values in (("x", [*range(101)]), ("y", [*range(100), 0]), ("z", [{"a": 1}]), ("w", [{"a": 2}])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text("acc\n0.5\n")
+        (tmp_path / name / "hparams.yaml").write_text(json.dumps({"norm": values, "seed": 1}))
+    arms = {arm for arm, _ in values_of(tmp_path)}
+    assert len(arms) == 4
+    (tmp_path / "x/hparams.yaml").write_text("norm: " + "{a: " * 9 + "1" + "}" * 9)
+    with pytest.raises(UserError, match=r"hparams.yaml: 'norm\.a.*' is nested more than 8 mappings deep"):
+        folders.open_source(tmp_path)
+
+
+def values_of(path: Path) -> list[tuple[str, str]]:
+    source = folders.open_source(path)
+    return [(cells[0], cells[1]) for _, cells in source.rows(["norm", "seed"])]
 
 
 def test_too_many_folders(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,14 @@ def test_weights_are_standardized_for_every_layer_that_a_norm_follows() -> None:
     assert type(tokens.embed).__name__ == "StandardizedLinear"
 
 
+def test_a_norm_layer_whose_layer_is_missing_is_named() -> None:
+    """Not only where there is none for any norm layer: a half of the weights would be a silent other arm."""
+    alone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(1, 4), nn.PixelShuffle(2), nn.GroupNorm(1, 1))
+    swapped, _ = swap_norms(alone, SIZE, "weight_standardization", {})
+    with pytest.raises(ValueError, match="layer '3': no convolution or linear layer with as many features"):
+        follow(swapped, SIZE)
+
+
 def test_hooks_and_names_that_begin_alike() -> None:
     hooked = nn.BatchNorm2d(4)
     hooked.register_forward_hook(lambda _module, _input, output: output * 0.5)

@@ -51,6 +51,7 @@ def read(source: Source, asked: Question) -> Cells:
     cells = Cells(order=tuple(array("d") for _ in order), order_names=order)
     runs: dict[tuple[str, ...], int] = {}
     n = len(names)
+    parsers = [_share if asked.share else _number, *[_finite] * len(order)]
     columns = [*names, asked.metric, *order, *state]
     for place, texts in source.rows(columns):
         key = tuple(texts[:n])
@@ -67,14 +68,14 @@ def read(source: Source, asked: Question) -> Cells:
         # A logger leaves a cell empty where it did not measure. Where it measured "nan", this is the run's value.
         if order and not texts[n].strip():
             continue
-        try:
-            value, moment = _number(texts[n]), [_finite(text) for text in texts[n + 1 : n + 1 + len(order)]]
-            if asked.share and not (0 <= value <= 1 or math.isnan(value)):
-                raise ValueError(texts[n], "a share (--share) lies from 0 to 1")
-        except ValueError as error:
-            text, reason = error.args
-            message = f"{columns[texts.index(text, n)]} is '{line_of(text)}': {reason}"
-            raise UserError(f"{source.path}: {source.at(place)}: {message}") from None
+        numbers = []
+        for parse, name, text in zip(parsers, columns[n:], texts[n:], strict=False):
+            try:
+                numbers.append(parse(text))
+            except ValueError as error:
+                message = f"{name} is '{line_of(text)}': {error}"
+                raise UserError(f"{source.path}: {source.at(place)}: {message}") from None
+        value, *moment = numbers
         cells.run.append(run)
         cells.value.append(value)
         cells.places.append(place)
@@ -86,7 +87,7 @@ def read(source: Source, asked: Question) -> Cells:
 def _number(text: str) -> float:
     """A number; NaN where it is missing, infinite or NaN.
 
-    Errors: ValueError (the text, the reason) for another text, and for a number that is too large.
+    Errors: ValueError with the reason for another text, and for a number that is too large.
     """
     try:
         found = float(text)
@@ -94,11 +95,11 @@ def _number(text: str) -> float:
         if text.strip().lower() in MISSING:
             return math.nan
         hint = "; write a decimal point, and no comma" if "," in text else ""
-        raise ValueError(text, f"not a number{hint}") from None
+        raise ValueError(f"not a number{hint}") from None
     if "_" in text:
-        raise ValueError(text, "not a number")
+        raise ValueError("not a number")
     if abs(found) > MOST and "inf" not in text.lower():
-        raise ValueError(text, f"too large; allowed: from -{MOST:g} to {MOST:g}")
+        raise ValueError(f"too large; allowed: from -{MOST:g} to {MOST:g}")
     return found if math.isfinite(found) else math.nan
 
 
@@ -106,7 +107,14 @@ def _finite(text: str) -> float:
     """An epoch or a step. Errors: those of `_number`, also where it is missing."""
     found = _number(text)
     if math.isnan(found):
-        raise ValueError(text, "not a number")
+        raise ValueError("not a number")
+    return found
+
+
+def _share(text: str) -> float:
+    found = _number(text)
+    if not (0 <= found <= 1 or math.isnan(found)):
+        raise ValueError("a share (--share) lies from 0 to 1")
     return found
 
 

@@ -1,8 +1,10 @@
 """Folders and databases of trackers → rows: Lightning's CSVLogger, Hydra, MLflow."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ METRICS_CSV, METRICS_JSON = "metrics.csv", "metrics.json"
 
 HPARAMS, HYDRA = "hparams.yaml", ".hydra"
 
-MOST_FOLDERS, MOST_DEPTH, MOST_NODES, MOST_TEXT, MOST_NAME = 100_000, 8, 20_000, 2**20, 1_000
+MOST_FOLDERS, MOST_DEPTH, MOST_NODES, MOST_TEXT, MOST_NAME, MOST_ITEMS = 100_000, 8, 20_000, 2**20, 1_000, 100
 
 
 def open_source(path: Path) -> Source:
@@ -43,21 +45,23 @@ def _start(path: Path) -> bytes:
 def _folder(top: Path) -> Source:
     """Each folder with a metrics.csv or metrics.json is a run.
 
-    Its parameters are those of hparams.yaml beside it (Lightning), and those of .hydra/ beside it or in a folder above
-    it (Hydra).
+    Its parameters are those of hparams.yaml (Lightning) and of .hydra/ (Hydra), beside it or in a folder above it.
     Errors: UserError where there is no run.
     """
-    runs = [_run(top, folder, parameters) for folder, parameters in _runs(top)]
+    links: list[Path] = []
+    runs = [_run(top, folder, parameters) for folder, parameters in _runs(top, links)]
     if not any(run.rows for run in runs):
         raise UserError(
             f"{top}: no runs here; allowed: a CSV or Parquet file, an MLflow store, or a folder with {METRICS_CSV} or "
             f"{METRICS_JSON} for each run (Lightning's CSVLogger, Hydra)"
         )
-    return of_runs(top, runs)
+    number = f"{len(links)} link{'s' if len(links) > 1 else ''}"
+    notes = [f"Not read: {number} in the folder ({links[0]}{', …' if links[1:] else ''})."] if links else []
+    return replace(of_runs(top, runs), notes=tuple(notes))
 
 
-def _runs(top: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The folders of runs below a folder, with their parameters."""
+def _runs(top: Path, links: list[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folders of runs below a folder, with their parameters. Adds to `links` what is a link, and is not read."""
     waiting: list[tuple[Path, dict[str, str]]] = [(top, {})]
     seen = 0
     while waiting:
@@ -74,9 +78,11 @@ def _runs(top: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             yield folder, parameters
         below = [folder / name for name in reversed(names) if name != HYDRA]
         # `is_dir` follows links, so they are asked for first.
+        links += [path.relative_to(top) for path in below if path.is_symlink()]
         deeper = [path for path in below if not path.is_symlink() and path.is_dir()]
-        if len(folder.relative_to(top).parts) < MOST_DEPTH:
-            waiting += [(path, parameters) for path in deeper]
+        if deeper and len(folder.relative_to(top).parts) >= MOST_DEPTH:
+            raise UserError(f"{folder}: has folders that are more than {MOST_DEPTH} folders below {top}")
+        waiting += [(path, parameters) for path in deeper]
 
 
 def _run(top: Path, folder: Path, parameters: dict[str, str]) -> Run:
@@ -173,14 +179,26 @@ def _flat(node: Any, path: Path) -> dict[str, str]:
         if not waiting:
             return found
         name, node, depth = waiting.pop()
-        if isinstance(node, yaml.MappingNode) and depth < MOST_DEPTH:
+        if isinstance(node, yaml.MappingNode):
+            if depth >= MOST_DEPTH:
+                raise UserError(f"{path}: '{cut(name)}' is nested more than {MOST_DEPTH} mappings deep")
             keys = [(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
             waiting += [(_joined(name, key, path), value, depth + 1) for key, value in keys]
         elif isinstance(node, yaml.ScalarNode):
             null = node.tag == "tag:yaml.org,2002:null"
             found[name] = "" if null else node.value
         elif isinstance(node, yaml.SequenceNode):
-            first = node.value[:MOST_DEPTH]
-            items = [cut(item.value, MOST_NAME) if isinstance(item, yaml.ScalarNode) else "…" for item in first]
-            found[name] = f"[{', '.join(items)}]"
+            found[name] = _list_text(node)
     raise _too_many(path)
+
+
+def _list_text(node: yaml.SequenceNode) -> str:
+    """A list as text: a short list of scalars in full, another one by its first items and a digest.
+
+    (PyYAML writes aliases as aliases, so a small file has a small text.)
+    """
+    items = [item.value for item in node.value[:MOST_ITEMS] if isinstance(item, yaml.ScalarNode)]
+    if len(items) == len(node.value) and sum(map(len, items)) <= MOST_NAME:
+        return f"[{', '.join(items)}]"
+    digest = hashlib.sha256(yaml.serialize(node).encode()).hexdigest()[:8]
+    return f"[{', '.join(cut(item) for item in items)}, …: {len(node.value)} items, {digest}]"

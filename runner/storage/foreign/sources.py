@@ -33,6 +33,8 @@ class Source:
     rows: Callable[[Sequence[str]], Iterator[Row]]
     unit: str = "line"
     """What a number as a `Place` counts."""
+    notes: tuple[str, ...] = ()
+    """What of it is not read, in sentences."""
 
     def check(self, names: Sequence[str]) -> None:
         """Errors: UserError for a column that the table lacks, or has twice."""

@@ -15,7 +15,7 @@ from runner.storage.foreign.sources import Row, Source
 from runner.storage.results import Results, Stated
 
 STATES = {
-    **dict.fromkeys(("finished",), "ok"),
+    "finished": "ok",
     **dict.fromkeys(("failed", "crashed"), "failed"),
     **dict.fromkeys(("killed", "preempted", "preempting"), "interrupted"),
     **dict.fromkeys(("running", "pending", "scheduled"), "missing"),
@@ -51,6 +51,10 @@ def load(path: Path, question: Question) -> Results:
     rows, at = last_rows(source, names, cells)
     values = np.full(len(cells.keys), np.nan)
     values[np.array(cells.run, dtype=np.int64)[rows]] = np.array(cells.value)[rows]
+    other_states = sorted(set(cells.states.values()) - STATES.keys())
+    if other_states:
+        # Another table with these two columns.
+        cells.states.clear()
     status = _statuses(cells, np.isfinite(values))
     _check(source, asked, cells, values)
     runs = pd.DataFrame(list(cells.keys), columns=names)
@@ -58,10 +62,12 @@ def load(path: Path, question: Question) -> Results:
     # Nobody has measured whether the runs of a pair are equal, except for the arm. The user's word stands for it.
     runs = runs.assign(status=status, **{asked.metric: values}, weights_hash="stated", batches_hash="stated")
     runs["run_id"] = runs["run"].astype(str)
-    notes = [asked.direction]
+    notes = [asked.direction, *map(line_of, source.notes)]
     if at:
         earlier, moment = len(cells.value) - len(rows), "step" if at == "last step" else "epoch"
         notes.append(f"Each run counts with its row of the last {moment}; {earlier} earlier rows do not count.")
+    if other_states:
+        notes.append(f"State does not say how a run ended: neither W&B nor MLflow writes '{line_of(other_states[0])}'.")
     if cells.left_out:
         notes.append(f"Not counted: {_left_out(source, names, cells)}.")
     return Results(
@@ -93,7 +99,8 @@ def _long(source: Source, asked: Question) -> Source:
                 row |= {ARM: arm, asked.metric: value}
                 yield place, [row[name] for name in names]
 
-    return Source(source.path, (*dict.fromkeys([*others, LINE]), ARM, asked.metric), rows, source.unit)
+    columns = (*dict.fromkeys([*others, LINE]), ARM, asked.metric)
+    return Source(source.path, columns, rows, source.unit, source.notes)
 
 
 def _left_out(source: Source, names: Sequence[str], cells: Cells) -> str:
@@ -103,8 +110,6 @@ def _left_out(source: Source, names: Sequence[str], cells: Cells) -> str:
 
 
 def _statuses(cells: Cells, known: Any) -> list[str]:
-    if not set(cells.states.values()) <= set(STATES):
-        cells.states.clear()  # Another table with these two columns.
     ends = [STATES[cells.states.get(run, "finished")] for run in range(len(known))]
     return ["missing" if end == "ok" and not has else end for end, has in zip(ends, known, strict=True)]
 
