@@ -10,8 +10,8 @@ def standardized(weight: Tensor, eps: float = 1e-5) -> Tensor:
     """Weights whose values have mean 0 and variance 1 for each output channel.
 
     Source: Qiao et al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
-    section 3.2, equation 5: Ŵᵢⱼ = (Wᵢⱼ - μᵢ) / σᵢ, with μᵢ and σᵢ over all weights of output i.
-    σᵢ² is the biased variance. As in the authors' code, eps is added: here under the root.
+    where they define Ŵ = WS(W): Ŵᵢⱼ = (Wᵢⱼ - μᵢ) / σᵢ, with μᵢ and σᵢ over all weights of output i. σᵢ² is the biased
+    variance. The paper adds eps to σᵢ; here it is under the root, as in batch norm.
 
     >>> rows = standardized(torch.tensor([[1.0, 3.0], [2.0, 8.0]]))
     >>> rows.round(decimals=3)
