@@ -11,6 +11,7 @@ class Reshaped(nn.Module):
     last: the features are the last axis, as in [N, L, F]; the layer gets [N·L, F]. Otherwise they are axis 1, as in
     [N, C, L]; the layer gets [N, C, L, 1].
 
+    >>> import torch
     >>> Reshaped(nn.BatchNorm1d(3), last=True)(torch.ones(2, 5, 3)).shape
     torch.Size([2, 5, 3])
     """
