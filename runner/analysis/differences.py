@@ -19,11 +19,13 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
     if pairs is None:
         return Difference(0, 0, 0, None)
     n, weights, batches = len(pairs), int(pairs["weights"].sum()), int(pairs["batches"].sum())
+    code, versions = int(pairs["code"].sum()), pairs["code_hash"].nunique()
     values, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
     # Unproven pairs are still matched run by run: an arm that failed at one lr is not compared across lrs.
-    if weights or batches:
+    if unproven(pairs):
         p = significance.welch_p(values, baseline) if n > 1 else None
-        return Difference(n, weights, batches, intervals.welch_interval(values, baseline), p)
+        interval = intervals.welch_interval(values, baseline)
+        return Difference(n, weights, batches, interval, p, code_differs=code, code_versions=versions)
     differences = values - baseline
     # Each row has its own generator, so p does not depend on the table's other rows.
     generator = np.random.default_rng(0)
@@ -36,6 +38,8 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
         dz=effects.cohens_dz(differences),
         improvement=effects.probability_of_improvement(better * differences),
         values=differences,
+        code_differs=code,
+        code_versions=versions,
     )
 
 

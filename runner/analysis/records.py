@@ -13,6 +13,7 @@ from runner.analysis.metrics import At
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.values import Values
 from runner.analysis.stats.verdicts import Verdict
+from runner.storage.contrast_history import Fixed
 from runner.storage.results import Metric, Stated
 
 NOT_OK = ("diverged", "failed", "oom", "timeout", "interrupted", "missing")
@@ -41,10 +42,14 @@ class Difference:
     """Set where a smallest effect was fixed beforehand."""
     values: Values | None = field(default=None, compare=False, repr=False)
     """The pairs' differences."""
+    code_differs: int = 0
+    """Pairs whose two runs were not trained by the same code."""
+    code_versions: int = 1
+    """How many versions of the code trained the pairs."""
 
     @property
     def paired(self) -> bool:
-        return self.pairs > 0 and not self.weights_differ and not self.batches_differ
+        return self.pairs > 0 and not (self.weights_differ or self.batches_differ or self.code_differs)
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,10 @@ class Comparison:
     smallest_effect: float | None = None
     """The smallest effect of this metric, where the config fixed one."""
     target: float | None = None
-    versions: Mapping[object, Mapping[str, int]] = field(default_factory=dict)
-    """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
+    warnings: tuple[str, ...] = ()
+    """What must stand beside the numbers wherever they are shown (`runner.storage.result_warnings`)."""
+    fixed: Fixed = "beforehand"
+    """When the contrast and its smallest effect were fixed."""
     stated: Stated | None = None
     """Set where the table is another tool's."""
     norm_changes: tuple[str, ...] = ()
@@ -184,6 +191,7 @@ class Comparison:
         record |= _interval_record("diverged_share", divergence.share if divergence else None)
         if self.axis:
             record["diverged_p"] = divergence.p if divergence else None
+        record["warnings"] = " ".join(self.warnings) or None
         return record
 
     def _difference_record(self, difference: Difference | None) -> dict[str, Any]:
@@ -198,6 +206,8 @@ class Comparison:
             "paired": self.paired_text if found.paired else "no",
             "weights_differ": None if self.stated else found.weights_differ,
             "batches_differ": None if self.stated else found.batches_differ,
+            "code_differs": None if self.stated else found.code_differs,
+            "code_versions": None if self.stated else found.code_versions,
             "p": found.p,
             "p_adjusted": found.p_adjusted,
             "p_adjustment": None if found.p_adjusted is None else self.adjustment,
@@ -206,7 +216,7 @@ class Comparison:
         }
         if self.smallest_effect is not None:
             word, seeds = astuple(found.verdict) if found.verdict else (None, None)
-            record |= {"verdict": word, "seeds_needed": seeds}
+            record |= {"verdict": word, "seeds_needed": seeds, "smallest_effect_fixed": self.fixed}
         return record if difference else dict.fromkeys(record)
 
     def _target_record(self, found: ToTarget | None) -> dict[str, Any]:

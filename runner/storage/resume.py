@@ -1,6 +1,5 @@
 """What a resumed sweep keeps of its folder: finished runs, and checkpoints that can be continued."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -186,20 +185,6 @@ def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) 
 def environment_text(environment: Mapping[str, Any]) -> str:
     """The content of environment.json."""
     return json.dumps(environment, indent=2) + "\n"
-
-
-def code_hash(environment: Mapping[str, Any]) -> str:
-    """A digest of the code that decides a run's numbers, plugins included: 16 hex digits; empty where it is not known.
-
-    It does not depend on where the files are.
-
-    >>> code_hash({"code": "a", "plugins": {"mine.py": "b"}})
-    '7e18f737311b2dc3'
-    """
-    if "code" not in environment:
-        return ""
-    parts = [environment["code"], *environment.get("plugins", {}).values()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -21,14 +21,15 @@ STATES = {
     **dict.fromkeys(("running", "pending", "scheduled"), "missing"),
 }
 
-OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "run_id")
+OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "code_hash", "run_id")
 """The columns that `runs` has beside those of the table."""
 
 OF_RECORDS = (
     *("results", "own_best_lr", "metric", "at", "better", "n", "ok", "planned", "mean", "sd", "pairs", "difference"),
     *("low", "high", "interval", "paired", "weights_differ", "batches_differ", "p", "p_adjusted", "p_adjustment", "dz"),
     *("probability_of_improvement", "verdict", "seeds_needed", "diverged", "failed", "oom", "timeout", "interrupted"),
-    *("missing", "diverged_share", "diverged_share_low", "diverged_share_high", "diverged_p"),
+    *("missing", "diverged_share", "diverged_share_low", "diverged_share_high", "diverged_p", "code_differs"),
+    *("code_versions", "smallest_effect_fixed", "warnings"),
 )
 """The columns that a comparison has beside the axis and the pair keys."""
 
