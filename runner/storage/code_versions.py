@@ -5,17 +5,13 @@ each source file of the plugins, so that a table can name the file that differs.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
 from runner.errors import line_of
-
-Digests = Mapping[str, str]
 
 MOST_NAMED = 3
 """So many files of one kind are named; the others are counted."""
@@ -35,16 +31,21 @@ def code_hash(environment: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def code_digests(environment: Mapping[str, Any]) -> Digests | None:
-    """12 hex digits for bnbench and for each source file of the plugins; None where they are not known.
+def code_digests(environment: Mapping[str, Any]) -> str:
+    """12 hex digits for bnbench and for each source file of the plugins; empty where they are not known.
+
+    A file's name does not depend on how deep the sweep's folder is.
 
     >>> code_digests({"code": "0123456789abcdef", "plugins": {"../mine.py": "ffff"}})
-    {'bnbench': '0123456789ab', '../mine.py': 'ffff'}
+    'bnbench 0123456789ab; mine.py ffff'
     """
     if "code" not in environment:
-        return None
-    digests = {"bnbench": environment["code"], **environment.get("plugins", {})}
-    return {name: digest[:12] for name, digest in digests.items()}
+        return ""
+    digests = {"bnbench": environment["code"]}
+    for path, digest in environment.get("plugins", {}).items():
+        name = re.sub(r"^(\.\./)+", "", path)
+        digests[path if name in digests else name] = digest
+    return "; ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
 
 
 def sentences(arms: Sequence[str], versions: Sequence[str], digests: Sequence[str]) -> list[str]:
@@ -52,7 +53,7 @@ def sentences(arms: Sequence[str], versions: Sequence[str], digests: Sequence[st
 
     arms, versions, digests: each run's arm, `code_hash` and cell of `code_digests`.
 
-    >>> one, two = ['{"bnbench": "a", "own.py": "b"}', '{"bnbench": "a", "own.py": "c"}']
+    >>> one, two = "bnbench a; own.py b", "bnbench a; own.py c"
     >>> sentences(["batch", "none", "batch"], ["1", "2", "2"], [one, two, two])
     ['1 of 2 runs of batch used another own.py (code_digests in runs.csv).']
     """
@@ -104,8 +105,6 @@ def _listed(names: Sequence[str], before: str = "") -> str:
 
 
 def _parsed(cell: str) -> dict[str, str]:
-    """Names and digests from a cell, which anybody may have written. The folders above the sweep's do not count."""
-    with suppress(ValueError, RecursionError):
-        if isinstance(found := json.loads(cell), dict):
-            return {re.sub(r"^(\.\./)+", "", name): str(digest)[:12] for name, digest in found.items()}
-    return {}
+    """File → digest."""
+    parts = (part.rpartition(" ") for part in cell.split("; ") if part)
+    return {name: digest for name, _, digest in parts}

@@ -16,11 +16,15 @@ from typing import Any, Literal, Self
 from runner.errors import line_of
 from runner.storage import files
 from runner.storage.folder import CONTRAST
+from runner.storage.resume import is_shallow
 
 Fixed = Literal["beforehand", "unknown", "changed"]
 """When the contrast was fixed: before any run had ended; nobody knows; changed when runs had ended."""
 
 WORDS = {"axis": "axis of the contrast", "baseline": "baseline", "smallest_effect": "smallest effect"}
+
+MOST = 1000
+"""A history with more entries is damaged."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,20 @@ class Entry:
         baseline = json.loads(json.dumps(contrast.get("baseline"), default=str))
         return cls(contrast.get("axis"), baseline, contrast.get("smallest_effect"), time, runs_ended)
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether bnbench can have written this. Errors: ValueError and TypeError where the time is none."""
+        datetime.fromisoformat(self.time)
+        effect = self.smallest_effect
+        return type(self.runs_ended) is int and (effect is None or (isinstance(effect, int | float) and 0 < effect < 1))
+
     def changes(self, new: Self) -> list[str]:
         """The names of the parts in which a new contrast differs."""
         return [name for name in WORDS if getattr(self, name) != getattr(new, name)]
 
 
-def record(folder: Path, contrast: Mapping[str, Any], runs_ended: int) -> None:
-    """Add the contrast to the folder's history, if it is another one than the last."""
-    history = read(folder) or []
+def record(folder: Path, history: Sequence[Entry], contrast: Mapping[str, Any], runs_ended: int) -> None:
+    """Add a contrast to the folder's history, if it is another one than the last."""
     now = Entry.of(contrast, datetime.now(UTC).isoformat(timespec="seconds"), runs_ended)
     if not history or history[-1].changes(now):
         entries = [json.dumps(asdict(entry)) for entry in (*history, now)]
@@ -62,12 +72,10 @@ def read(folder: Path) -> list[Entry] | None:
         return None
     content = files.read_bytes(folder / CONTRAST)
     with suppress(ValueError, RecursionError, TypeError):
-        entries = [Entry(**entry) for entry in json.loads(content)]
-        for entry in entries:
-            datetime.fromisoformat(entry.time)
-            if not isinstance(entry.runs_ended, int) or not isinstance(entry.smallest_effect, int | float | None):
-                return None
-        return entries or None
+        found = json.loads(content)
+        if isinstance(found, list) and 0 < len(found) <= MOST and all(map(is_shallow, found)):
+            entries = [Entry(**entry) for entry in found]
+            return entries if all(entry.is_possible for entry in entries) else None
     return None
 
 

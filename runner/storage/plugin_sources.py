@@ -20,21 +20,25 @@ MOST_TOGETHER = 2**24
 _NAME = re.compile(r"[\w.-]+-[0-9a-f]{12}(\.\w+)?(\.partial)?", re.ASCII)
 
 
+def kept(folder: Path) -> dict[str, int]:
+    """Name → bytes, of the files in the folder. Errors: OSError where the folder is a link."""
+    return {name: (folder / PLUGINS / name).lstat().st_size for name in files.names(folder / PLUGINS, folder)}
+
+
 def keep(folder: Path, sources: Iterable[Path]) -> list[str]:
     """Copy source files into the sweep's folder. Returns a sentence for each file that is not kept."""
-    kept = {name: (folder / PLUGINS / name).lstat().st_size for name in files.names(folder / PLUGINS, folder)}
-    left_out = []
+    sizes, left_out = kept(folder), []
     for path in sources:
         content = path.read_bytes()
         name = file_name(path, hashlib.sha256(content).hexdigest())
-        if name in kept:
+        if name in sizes:
             continue
-        if len(content) > MOST or len(content) + sum(kept.values()) > MOST_TOGETHER:
+        if len(content) > MOST or len(content) + sum(sizes.values()) > MOST_TOGETHER:
             left_out.append(f"{path.name} is not kept in {PLUGINS}/: it has {len(content):,} bytes")
             continue
         files.make_folder(folder / PLUGINS, folder)
         files.write_atomically(folder / PLUGINS / name, content, folder)
-        kept[name] = len(content)
+        sizes[name] = len(content)
     return left_out
 
 

@@ -140,15 +140,15 @@ def read_environment(folder: Path) -> dict[str, Any] | None:
     content = files.read_bytes(path)
     with suppress(ValueError, RecursionError):
         environment = json.loads(content)
-        if isinstance(environment, dict) and _is_shallow(environment):
+        if isinstance(environment, dict) and is_shallow(environment):
             return environment
     return None
 
 
-def _is_shallow(value: Any, depth: int = 10) -> bool:
+def is_shallow(value: Any, depth: int = 10) -> bool:
     """Whether a value of JSON has at most so many levels: a deeper one could not be written again."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_is_shallow(each, depth - 1) for each in inner)
+    return depth > 0 and all(is_shallow(each, depth - 1) for each in inner)
 
 
 def recorded(folder: Path, entry: str) -> object:

@@ -92,6 +92,7 @@ class Store:
         So a folder with this sweep's config has this sweep's tables. After an earlier kill, starting again is safe.
         """
         self.checkpoints.keep_only([])
+        plugin_sources.delete(self.folder)
         self._code = {"code_hash": code_hash(environment), "code_digests": code_digests(environment)}
         headers = self.headers
         for name in {CURVES, PROBES, STACKS, CONTRAST} - set(headers):
@@ -103,7 +104,6 @@ class Store:
         for name, text in texts.items():
             files.write_atomically(self.folder / name, text)
         delete_weights(self.folder)
-        plugin_sources.delete(self.folder)
 
     def resume(
         self,
@@ -123,7 +123,8 @@ class Store:
         environment has changed and `allow_changed` is not set.
         """
         self._code = {"code_hash": code_hash(environment or {}), "code_digests": code_digests(environment or {})}
-        # A log that cannot be written is an error now, before anything is trained.
+        # A log that cannot be written is an error now, before anything is trained, and so are links.
+        plugin_sources.kept(self.folder)
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
