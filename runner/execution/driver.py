@@ -95,10 +95,12 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     chosen = kernels.choose(folder, options)
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
-    finished, checkpoints, history = set[str](), dict[str, Path](), list[contrast_history.Entry]()
+    finished, checkpoints = set[str](), dict[str, Path]()
+    history, ended = list[contrast_history.Entry](), 0
     if options.existing == "resume" and exists(folder / CONFIG):
-        history = contrast_history.read(folder) or []
-        retried = [row for row in read_rows(folder / RUNS) if row.get("status") in options.retry]
+        rows, history = read_rows(folder / RUNS), contrast_history.read(folder) or []
+        ended = sum(row["status"] in ENDED for row in rows)
+        retried = [row for row in rows if row["status"] in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
@@ -108,7 +110,6 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
-    ended = sum(row["status"] in ENDED for row in read_rows(folder / RUNS))
     contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
     # A sweep that is finished is left as it is.
     unfinished = len(finished) < len(runs)
