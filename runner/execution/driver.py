@@ -112,12 +112,9 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         store.start(described, config)
     contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
     # A sweep that is finished is left as it is.
-    unfinished = len(finished) < len(runs)
-    not_kept = plugin_sources.keep(folder, sources.digests(sweep.plugins)) if unfinished else ()
-    for line in (*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)) if unfinished else ():
-        store.log(line)
-        if not options.quiet:
-            click.echo(line, err=True)
+    if len(finished) < len(runs):
+        not_kept = plugin_sources.keep(folder, sources.digests(sweep.plugins))
+        _say([*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)], store, options)
 
     ray = None
     if cluster:
@@ -129,6 +126,14 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     training = replace(training, plugins_digest=sources.digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _say(lines: Sequence[str], store: Store, options: Options) -> None:
+    """Write lines to the log and, unless that is not wanted, to the terminal."""
+    for line in lines:
+        store.log(line)
+        if not options.quiet:
+            click.echo(line, err=True)
 
 
 def _report_waiting(folder: Path, runs: Sequence[str]) -> None:

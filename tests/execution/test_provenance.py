@@ -165,10 +165,10 @@ CHANGED = (
 def test_an_effect_that_was_chosen_after_the_results_is_named(
     bnbench: Bnbench, run: Callable[..., str], tmp_path: Path
 ) -> None:
-    assert "by 0.5 pp or more (fixed beforehand)?" in run()
+    assert "with a smallest effect of 0.5 pp (fixed beforehand)" in run()
     shown = run("--resume", "--set", "contrast.smallest_effect=0.001")
     assert re.search(CHANGED, shown)
-    assert "by 0.1 pp or more (not fixed beforehand)?" in shown
+    assert "with a smallest effect of 0.1 pp (not fixed beforehand)" in shown
     for style in ("csv", "json", "md", "latex"):
         exported = bnbench("compare", tmp_path / "own", "--format", style).stdout
         assert re.search(CHANGED, exported.replace("\\", "")), style
@@ -204,7 +204,7 @@ def test_a_change_before_any_run_has_ended_is_no_offence(run: Callable[..., str]
         table.write_text(table.read_text().partition("\n")[0] + "\n")
     shown = run("--resume", "--set", "contrast.smallest_effect=0.001")
     assert "was changed" not in shown
-    assert "by 0.1 pp or more (fixed beforehand)?" in shown
+    assert "with a smallest effect of 0.1 pp (fixed beforehand)" in shown
     assert len(json.loads((tmp_path / "own/contrast.json").read_text())) == 2
 
 
@@ -219,7 +219,7 @@ def test_a_folder_without_a_record_does_not_say_beforehand(
         record.unlink()
     else:
         record.write_text(text)
-    unknown = "by 0.5 pp or more (it is not known when this was fixed)?"
+    unknown = "with a smallest effect of 0.5 pp (it is not known when this was fixed)"
     assert unknown in line(bnbench("compare", tmp_path / "own").stdout)
     # The record that a resume begins is too late.
     assert unknown in run("--resume")
