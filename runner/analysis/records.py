@@ -6,12 +6,12 @@ pair.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.analysis.metrics import At
-from runner.analysis.stats.intervals import Interval
-from runner.analysis.stats.robust import Robust
+from runner.analysis.stats.intervals import Interval, interval_record
+from runner.analysis.stats.robust import Robust, robust_record
 from runner.analysis.stats.values import Values
 from runner.analysis.stats.verdicts import Needed, Verdict, fewest_pairs
 from runner.storage.contrast_history import Fixed
@@ -62,12 +62,6 @@ class Difference:
     def shown_interval(self) -> Interval | None:
         """The interval that has the same adjustment as the verdict."""
         return self.simultaneous or self.interval
-
-    @property
-    def too_few(self) -> int | None:
-        """The smallest number of pairs with which p could fall below .05, where there are fewer."""
-        fewest = fewest_pairs(self.tests)
-        return fewest if self.paired and self.pairs < fewest else None
 
     @property
     def paired(self) -> bool:
@@ -173,8 +167,12 @@ class Comparison:
     constant: Mapping[str, object]
     """The run parameters that are the same in every run."""
     rows: tuple[ArmRow, ...]
+    planned_baseline: object | None = None
+    """The baseline of the config, where another one was chosen for this table."""
     smallest_effect: float | None = None
     """The smallest effect of this metric, where the config fixed one."""
+    interaction: tuple[str, object] | None = None
+    """A parameter and its reference value, where the rows are differences of differences."""
     target: float | None = None
     warnings: tuple[str, ...] = ()
     """What must stand beside the numbers wherever they are shown (`runner.storage.result_warnings`)."""
@@ -206,6 +204,12 @@ class Comparison:
         """How p is adjusted for the number of rows: Bonferroni where verdicts are given."""
         return "Benjamini–Hochberg" if self.smallest_effect is None else "Bonferroni"
 
+    def too_few(self, difference: Difference) -> int | None:
+        """The smallest number of pairs with which p can fall below .05, where a difference has fewer."""
+        # Benjamini–Hochberg leaves p as it is where all rows reject.
+        fewest = fewest_pairs(1 if self.smallest_effect is None else difference.tests)
+        return fewest if difference.paired and difference.pairs < fewest else None
+
     @property
     def records(self) -> list[dict[str, Any]]:
         """The rows as flat records with full precision: the columns of CSV and JSON, and of `sort`."""
@@ -220,6 +224,8 @@ class Comparison:
         record |= {**row.variant, "metric": self.metric.name, "at": self.at}
         if self.stated:
             record["better"] = "higher" if self.metric.better > 0 else "lower"
+        if self.interaction:
+            record |= {"interaction": self.interaction[0], "reference": self.interaction[1]}
         record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
         if self.axis:
             record |= self._difference_record(row.difference)
@@ -227,7 +233,7 @@ class Comparison:
             record |= {"target": self.target, **self._target_record(row.to_target)}
         record |= {status: row.statuses.get(status, 0) for status in NOT_OK}
         divergence = row.divergence
-        record |= _interval_record("diverged_share", divergence.share if divergence else None)
+        record |= interval_record("diverged_share", divergence.share if divergence else None)
         if self.axis:
             record["diverged_p"] = divergence.p if divergence else None
         record["warnings"] = " ".join(self.warnings) or None
@@ -237,7 +243,7 @@ class Comparison:
         found = difference or Difference(0, 0, 0, None)
         record = {
             "pairs": found.pairs,
-            **_interval_record("difference", found.interval, prefix=""),
+            **interval_record("difference", found.interval, prefix=""),
             "interval": None
             if not found.interval or found.interval.low is None
             else "paired t"
@@ -255,11 +261,11 @@ class Comparison:
             "tests": found.tests,
             "dz": found.dz,
             "probability_of_improvement": found.improvement,
-            **_robust_record(found.robust),
+            **robust_record(found.robust),
         }
         if self.smallest_effect is not None:
             needed = found.needed or Needed(None, None, None)
-            record |= _interval_record("simultaneous", found.simultaneous)
+            record |= interval_record("simultaneous", found.simultaneous)
             record |= {"verdict": found.verdict, "seeds_needed": needed.seeds}
             record |= {"seeds_needed_low": needed.low, "seeds_needed_high": needed.high}
             record["smallest_effect_fixed"] = self.fixed
@@ -271,28 +277,7 @@ class Comparison:
         for unit, time in (("steps", reach.steps), ("seconds", reach.seconds)):
             record[f"{unit}_to_target"] = time.mean if time else None
             if self.axis:
-                record |= _interval_record(f"{unit}_difference", time.difference if time else None)
-                record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)
+                record |= interval_record(f"{unit}_difference", time.difference if time else None)
+                record |= interval_record(f"{unit}_ratio", time.ratio if time else None)
                 record[f"{unit}_ratio_is"] = time.bound if time else None
         return record if found else dict.fromkeys(record)
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, ...]:
-    return astuple(interval) if interval else (None, None, None)
-
-
-def _interval_record(name: str, interval: Interval | None, prefix: str | None = None) -> dict[str, float | None]:
-    before = f"{name}_" if prefix is None else prefix
-    return dict(zip((name, f"{before}low", f"{before}high"), _ends(interval), strict=True))
-
-
-def _robust_record(found: Robust | None) -> dict[str, float | None]:
-    shares = (found.collapsed, found.collapsed_baseline) if found else (None, None)
-    return {
-        **_interval_record("hodges_lehmann", found.hodges_lehmann if found else None),
-        **_interval_record("trimmed_mean", found.trimmed_mean if found else None),
-        **_interval_record("collapsed_share", shares[0]),
-        **_interval_record("baseline_collapsed_share", shares[1]),
-        "collapsed_p": found.collapse_p if found else None,
-        **_interval_record("without_collapse", found.without_collapse if found else None),
-    }
