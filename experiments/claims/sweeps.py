@@ -99,8 +99,8 @@ ONE_SAMPLE = (
 
 LAST_EPOCH = (
     "accuracy on the test images, the median of the ten readings of the last epoch. One bad step spoils one reading "
-    "only, and hardly moves the median. Nothing is chosen by these images, so they are no validation set, and the whole "
-    "training set can train, as in the document"
+    "only, and hardly moves the median. Nothing is chosen by these images, so the whole training set can train, "
+    "as in the document"
 )
 """The endpoint of claims about accuracy."""
 

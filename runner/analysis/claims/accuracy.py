@@ -1,4 +1,4 @@
-"""Measures of claims about accuracy. Accuracies are in pp; an accuracy at the end is the median of the last readings."""
+"""Measures of claims about accuracy. Accuracies are in pp; at the end, they are medians of the last readings."""
 
 import numpy as np
 import pandas as pd

@@ -19,7 +19,7 @@ from runner.analysis.claims.rule import within_bound, word_of
 from runner.analysis.claims.trained import departures
 from runner.analysis.metrics import MEASURED, check, read_runs
 from runner.analysis.pairing import Arms, pairs, unproven
-from runner.analysis.stats.estimates import Estimate, MedianDifference
+from runner.analysis.stats.estimates import Estimate, MeanDifference, MedianDifference
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.robust import Robust, robust
 from runner.analysis.stats.significance import equivalence_p
@@ -105,9 +105,12 @@ def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
     word = word_of(estimate, margin, claim.claimed, tests, parts)
     beside = _beside(claim, complete)
     if beside and beside.disagrees:
-        median = MedianDifference(complete.differences / _unit(claim, complete))
         # A few extreme seeds decide what the mean says.
-        word = word if word_of(median, margin, claim.claimed, tests, parts) == word else "WITHHELD"
+        unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
+        most: list[Estimate] = [MedianDifference(complete.differences / unit)]
+        most += [MeanDifference(beside.rest / unit)] if len(beside.rest) else []
+        agreed = all(word_of(part, margin, claim.claimed, tests, parts) == word for part in most)
+        word = word if agreed else "WITHHELD"
     word = within_bound(word, claim.claimed, part.bound)
     return _with_numbers(replace(finding, word=word, robust=beside), complete, estimate, parts)
 
@@ -117,11 +120,6 @@ def _beside(claim: Claim, complete: Compared) -> Robust | None:
     if claim.effect == "rate":
         return None
     return robust(complete.values, complete.baseline, -1 if claim.claimed == -1 else 1)
-
-
-def _unit(claim: Claim, complete: Compared) -> float:
-    """What differences are divided by: a ratio's are relative to the baseline's mean."""
-    return float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
 
 
 def _with_numbers(finding: Finding, complete: Compared, estimate: Estimate, parts: int) -> Finding:
