@@ -66,8 +66,8 @@ def steadier_validation(name: str) -> Claim:
         source=f"{SOURCE}; the notebook's accuracy without batch norm, which falls to 0.9182 in epoch 3",
         metric=(
             "nine of ten changes of the accuracy on the test images, from one reading to the next (ten readings an "
-            "epoch, second half of the epochs), are smaller than this. A single bad step makes two of fifty changes, so "
-            "it cannot decide"
+            "epoch, second half of the epochs), are smaller than this. A single bad step makes two of fifty changes, "
+            "so it cannot decide"
         ),
         smallest_effect=0.2,
         reason=MNIST,

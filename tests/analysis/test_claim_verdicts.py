@@ -5,26 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
-from click.testing import Result
 from scipy import stats
 
 from runner import registry
-from runner.analysis.claims.claim import Claim, chosen_claims, family, sweeps_of
+from runner.analysis.claims.claim import Claim, family
 from runner.analysis.claims.compared import Compared, Effect
-from runner.analysis.claims.convergence import steps_to_target
 from runner.analysis.claims.finding import Finding
-from runner.analysis.claims.judge import evaluate, judge
+from runner.analysis.claims.judge import judge
 from runner.analysis.claims.rule import within_bound, word_of
 from runner.analysis.stats.estimates import MeanDifference
-from runner.errors import UserError
 from runner.reporting.claim_table import render
 from runner.storage.results import Results
 
@@ -147,7 +142,7 @@ def test_a_ratio_has_fiellers_interval() -> None:
 
 
 def test_a_censored_side_gives_a_bound_and_no_ratio() -> None:
-    arm, baseline = np.full(12, 40.0) + np.arange(12), np.full(12, 100.0)
+    arm, baseline = np.full(12, 40.0) + np.linspace(0, 11, 12), np.full(12, 100.0)
     claim = a_claim(-1, margin=20, effect="ratio")
     found = judge(claim, Compared(arm, baseline, censored=(0, 12)))
     assert (found.word, found.bound) == ("SUPPORTED", "at most")
@@ -155,7 +150,7 @@ def test_a_censored_side_gives_a_bound_and_no_ratio() -> None:
     assert "at most -54.5 [–, -52.2]" in shown
     assert "12 of 12 runs of the baseline did not reach the target" in shown
     # The baseline was cut off: its true time may be longer, so a small effect refutes nothing.
-    small = judge(claim, Compared(baseline - 5 + np.arange(12) / 10, baseline, censored=(0, 1)))
+    small = judge(claim, Compared(baseline - 5 + np.linspace(0, 1, 12), baseline, censored=(0, 1)))
     assert small.word == "UNDECIDED"
     both = judge(claim, Compared(arm, baseline, censored=(1, 1)))
     assert both.word == "UNDECIDED"
@@ -201,7 +196,7 @@ def test_a_missing_seed_is_counted_as_missing() -> None:
 
 def test_no_seed_at_all_is_undecided_not_equivalent() -> None:
     for claimed in (1, -1, "equivalence"):
-        found = judged(a_claim(claimed), [NAN] * 4)  # type: ignore[arg-type]
+        found = judged(a_claim(claimed), [NAN] * 4)
         assert (found.word, found.n, found.planned) == ("UNDECIDED", 0, 4)
         assert found.p is None
 
@@ -214,7 +209,7 @@ def test_every_format_shows_every_finding() -> None:
     assert [row["n"] for row in rows] == ["10", "0", "0"]
     assert [row["verdict"] for row in json.loads(render(findings, "json"))] == [row["verdict"] for row in rows]
     for style in ("table", "md"):
-        text = render(findings, style)  # type: ignore[arg-type]
+        text = render(findings, style)
         assert text.count("mine") == 3
         assert "0/4" in text
 
@@ -229,134 +224,3 @@ def test_the_family_does_not_depend_on_the_claims_that_are_named(tmp_path: Path)
         registry.load_plugins((str(file),))
         assert family("own_one") == ("own_two", "own_one")
         assert family("faster_notebook_mlp") == built_in
-
-
-# Through the real pipeline
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Path]:
-    """A claim of a person's own, in one file, with its config; only this one is registered."""
-    (tmp_path / "own.yaml").write_text(
-        "name: own\ncontrast: {axis: network.norm, baseline: none}\n"
-        "fixed: {network: notebook_mlp, dataset: digits, epochs: 2, lr: 0.1, optimizer: sgd, train_samples: 200}\n"
-        "grid: {network.norm: [none, batch], seed: {range: 12}}\n"
-    )
-    file = tmp_path / "own.py"
-    file.write_text(
-        "from functools import partial\nfrom pathlib import Path\n"
-        "from runner import Claim, claim\nfrom runner.analysis.claims.accuracy import final\n"
-        "@claim('own_claim')\n"
-        "def own_claim(name):\n"
-        "    return Claim(name, 'It is higher.', 'me', Path(__file__).parent / 'own.yaml', 'accuracy', 'pp', 1, 1,\n"
-        "        partial(final, arm='batch'), {'smoke': ['grid.seed={range: 2}', 'fixed.epochs=1']})\n"
-    )
-    with registry.claim.temporary():
-        registry.claim.clear()
-        yield file
-
-
-Bnbench = Callable[..., Result]
-
-
-def test_a_claim_in_one_file_is_listed_run_resumed_and_shown(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    own = ("claims", "--plugin", plugin)
-    assert "It is higher." in bnbench(*own).stdout
-    command = (*own, "run", "own_claim", "--out", tmp_path / "out", "--executor", "inline", "-q")
-    done = bnbench(*command)
-    assert done.exit_code == 0, done.stderr
-    assert "own_claim  2/2" in done.stdout
-    table = tmp_path / "out/smoke/own/metrics.csv"
-    before = table.read_bytes()
-    assert bnbench(*command).stdout == done.stdout
-    assert table.read_bytes() == before  # timings and all: nothing was trained again
-    shown = bnbench(*own, "show", tmp_path / "out", "--format", "json")
-    (record,) = json.loads(shown.stdout)
-    assert (record["n"], record["planned"], record["sweep"]) == (2, 2, "own")
-
-
-def test_failed_and_missing_runs_are_in_the_verdict(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q").exit_code == 0
-    (claim,) = chosen_claims()
-    runs = out / "smoke/own/runs.csv"
-    lines = runs.read_text().splitlines()
-    runs.write_text("\n".join([lines[0], lines[1].replace(",ok,", ",failed,", 1), *lines[2:4], ""]))
-    (found,) = evaluate([claim], out / "smoke")
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")
-    assert set(found.notes) == {"1 of 4 runs failed", "1 of 4 runs missing"}
-    assert "1 of 4 runs failed" in render([found], "table")
-    runs.write_text("\n".join([lines[0], *(line.replace(",ok,", ",failed,", 1) for line in lines[1:]), ""]))
-    (found,) = evaluate([claim], out / "smoke")
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")
-
-
-def test_pairs_that_are_not_proven_give_no_verdict(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("--out", out, "--budget", "full", "--executor", "inline", "-q")
-    assert bnbench("claims", "--plugin", plugin, "run", *arguments).exit_code == 0
-    (claim,) = chosen_claims()
-    claim = replace(claim, smallest_effect=0.001)
-    (found,) = evaluate([claim], out / "full")
-    assert found.word in ("SUPPORTED", "REFUTED")
-    runs = out / "full/own/runs.csv"
-    *others, last = runs.read_text().splitlines()
-    (digest,) = {row["weights_hash"] for row in list(csv.DictReader(io.StringIO(runs.read_text())))[-1:]}
-    runs.write_text("\n".join([*others, last.replace(digest, "0123"), ""]))
-    (found,) = evaluate([claim], out / "full")
-    assert found.word == "INCONCLUSIVE"
-    assert any(note.startswith("not proven") for note in found.notes)
-
-
-def test_all_diverged_is_counted_with_what_it_ended_in(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    text = (
-        (tmp_path / "own.yaml")
-        .read_text()
-        .replace("lr: 0.1", "batch_size: 20, lr: 1.0e+30")
-        .replace("epochs: 2", "epochs: 1")
-    )
-    (tmp_path / "own.yaml").write_text(text)
-    done = bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q")
-    assert done.exit_code == 0
-    (found,) = evaluate(chosen_claims(), out / "smoke")
-    assert (found.n, found.planned) == (2, 2)
-    assert "4 of 4 runs diverged" in found.notes
-
-
-def test_two_claims_cannot_want_different_runs_of_one_sweep(plugin: Path, tmp_path: Path) -> None:
-    registry.load_plugins((str(plugin),))
-    (claim,) = chosen_claims()
-    other = replace(claim, name="other", budgets={"smoke": ["grid.seed={range: 3}"]})
-    with pytest.raises(UserError, match="another sweep 'own'"):
-        sweeps_of([claim, other], "smoke")
-    assert not (tmp_path / "own").exists()
-
-
-def test_an_unknown_name_says_what_there_is(bnbench: Bnbench) -> None:
-    done = bnbench("claims", "run", "faster_notebook_mpl")
-    assert done.exit_code == 2
-    assert "did you mean 'faster_notebook_mlp'" in done.stderr
-
-
-def test_an_empty_folder_has_nothing_to_show(bnbench: Bnbench, tmp_path: Path) -> None:
-    assert bnbench("claims", "show", tmp_path / "no").exit_code == 2
-    done = bnbench("claims", "show", tmp_path)
-    assert done.exit_code == 0
-    assert "SUPPORTED" not in done.stdout
-    assert done.stdout.count("NOT RUN") == len(registry.claim)
-
-
-def test_a_target_nobody_reaches_is_no_verdict(
-    bnbench: Bnbench, write: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    path = write(
-        "target.yaml",
-        "contrast: {axis: network.norm, baseline: none}\n"
-        "fixed: {network: notebook_mlp, dataset: digits, epochs: 1, evaluations_per_epoch: 2, train_samples: 100}\n"
-        "grid: {network.norm: [none, batch], seed: {range: 2}}\n",
-    )
-    assert bnbench("run", path, "--out", tmp_path, "--executor", "inline", "-q").exit_code == 0
-    claim = a_claim(measure=partial(steps_to_target, arm="batch", target=1.0), path="target.yaml")
-    (found,) = evaluate([claim], tmp_path)
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")

@@ -63,9 +63,11 @@ def _departure(name: str, here: object, planned: object, whose: str = "") -> str
 def shown(value: object) -> str:
     """A value in a sentence. None is shown as all, which it means for `train_samples`.
 
-    >>> shown(None), shown(True), shown([0.1, 1])
-    ('all', 'true', '[0.1, 1]')
+    >>> shown(None), shown(True), shown(20.0), shown([0.1, 1])
+    ('all', 'true', '20', '[0.1, 1]')
     """
     if value is None:
         return "all"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
