@@ -65,7 +65,6 @@ def faster(name: str) -> Claim:
         reason=f"{FIFTH}. {TARGET}",
         **TIME,
         measure=partial(steps_to_target, arm=norm_arm(sweep), target=target),
-        table="curves.csv",
     )
 
 
@@ -88,7 +87,6 @@ def faster_in_seconds(name: str) -> Claim:
         reason=f"{FIFTH}. {TARGET}",
         **TIME,
         measure=partial(seconds_to_target, arm="batch", target=0.95),
-        table="curves.csv",
     )
 
 
@@ -144,6 +142,5 @@ def _at_own_best(name: str, **fields: Any) -> Claim:
         "own_best_lr",
         source='all documents; the unit-order notes: "Convergence is faster"',
         remarks=partial(best_lrs, arm="batch", selection_seeds=SELECTION_SEEDS),
-        table="curves.csv",
         **fields,
     )

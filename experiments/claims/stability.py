@@ -30,6 +30,7 @@ def fewer_divergences(name: str) -> Claim:
         reason="Whoever trains ten networks loses one of them",
         claimed=-1,
         measure=partial(diverged, arm="batch"),
+        table="runs.csv",
     )
 
 
@@ -73,5 +74,4 @@ def steadier_validation(name: str) -> Claim:
         reason=MNIST,
         claimed=-1,
         measure=partial(late_changes, arm="batch", share=0.9),
-        table="curves.csv",
     )

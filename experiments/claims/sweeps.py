@@ -92,6 +92,9 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Sweep → the document's budget: whose it is, and the run parameters that the document names."""
 
+READ_ONCE = ("batch_size", "generalisation", "generalisation_10k")
+"""The sweeps that read accuracy once an epoch: the median of the last ten epochs is their endpoint."""
+
 ONE_SAMPLE = (
     'the notebook, on a batch of one sample: "then the mean is just this value and the variance is 0, isn\'t it?"'
 )
@@ -133,6 +136,7 @@ def declare(name: str, sweep: str, *, unit: str = "pp", **fields: Any) -> Claim:
 
     smoke = (*SMOKE, *SMOKE_EXTRAS.get(sweep, ()))
     small = (*SMALL, *SMALL_EXTRAS.get(sweep, ()))
+    fields.setdefault("table", "metrics.csv" if sweep in READ_ONCE else "curves.csv")
     return Claim(
         name=name,
         config=CONFIGS / f"{sweep}.yaml",

@@ -71,6 +71,7 @@ def notes(findings: Sequence[Finding]) -> list[str]:
     tests = sorted({finding.tests for finding in findings if finding.word != "NOT RUN"})
     text = [
         f"Interval and p pay for all tests of a claim's family (Bonferroni): {' or '.join(map(str, tests)) or 'none'}.",
+        "p is about the sign (TOST: about equivalence). The interval decides about the size: REFUTED needs no small p.",
         "SIZE OPEN: the sign is shown, but not that the effect is as large as claimed.",
         "needs: how many seeds would decide.",
     ]

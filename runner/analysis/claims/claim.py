@@ -87,7 +87,7 @@ class Claim:
     document: DocumentBudget = DocumentBudget()
     selection_seeds: Sequence[int] = ()
     """The seeds that choose learning rates. They are not tested."""
-    table: str = "runs.csv"
+    table: str = "metrics.csv"
     """The file in the sweep's folder that holds the numbers."""
     contradicts: str = ""
     """A document that says the opposite, if there is one."""
