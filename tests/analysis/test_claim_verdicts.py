@@ -135,6 +135,8 @@ def test_a_ratio_has_fiellers_interval() -> None:
     found = judge(claim, Compared(arm, baseline))
     assert found.word == "SUPPORTED"
     assert found.decisive is not None
+    trimmed = stats.trim_mean(arm - baseline, 0.2)
+    assert found.record["trimmed_mean"] == pytest.approx(100 * trimmed / baseline.mean())  # in %, as the effect
     for end in (found.decisive.low, found.decisive.high):
         assert end is not None
         # Fieller's end is the ratio at which a t test of arm − ratio · baseline has p = .05.

@@ -103,23 +103,23 @@ def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
         return finding
     estimate, margin = complete.estimate(claim.effect), claim.smallest_effect / claim.scale
     word = word_of(estimate, margin, claim.claimed, tests, parts)
-    beside = _beside(claim, complete)
+    unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
+    beside = _beside(claim, complete, claim.scale / unit)
     if beside and beside.disagrees:
         # A few extreme seeds decide what the mean says.
-        unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
         most: list[Estimate] = [MedianDifference(complete.differences / unit)]
-        most += [MeanDifference(beside.rest / unit)] if len(beside.rest) else []
+        most += [MeanDifference(beside.rest / claim.scale)] if len(beside.rest) else []
         agreed = all(word_of(part, margin, claim.claimed, tests, parts) == word for part in most)
         word = word if agreed else "WITHHELD"
     word = within_bound(word, claim.claimed, part.bound)
     return _with_numbers(replace(finding, word=word, robust=beside), complete, estimate, parts)
 
 
-def _beside(claim: Claim, complete: Compared) -> Robust | None:
-    """The robust estimates. A rate has none: its values are 0 and 1."""
+def _beside(claim: Claim, complete: Compared, factor: float) -> Robust | None:
+    """The robust estimates in the claim's unit. A rate has none: its values are 0 and 1."""
     if claim.effect == "rate":
         return None
-    return robust(complete.values, complete.baseline, -1 if claim.claimed == -1 else 1)
+    return robust(factor * complete.values, factor * complete.baseline, -1 if claim.claimed == -1 else 1)
 
 
 def _with_numbers(finding: Finding, complete: Compared, estimate: Estimate, parts: int) -> Finding:
