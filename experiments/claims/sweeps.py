@@ -23,7 +23,7 @@ Declaration = Callable[[str], Any]
 SELECTION_SEEDS = range(980, 1000)
 """The seeds that choose learning rates: 990 to 999 at the budget `full`, others at the smaller ones.
 
-The seeds 1000 to 1029 are tested. None of the seeds from 990 on was run before the plan was frozen.
+The seeds from 1000 on are tested. None of the seeds from 990 on was run before the plan was frozen.
 """
 SELECTING = ("own_best_lr", "learning_rates")
 """The sweeps with such seeds."""
