@@ -44,6 +44,8 @@ HOW = """\
   ours. Each claim below says which. Without the document's budget there is no verdict, and the table says NOT TESTED.
 - **Endpoint.** Accuracy is the median of several readings, so that one bad step cannot decide. The smaller last batch
   of an epoch is left out (`drop_last`): a step on very few images makes the next reading erratic.
+- **Images.** All runs are read on the same test images, or on the same held-out images. The intervals say what other
+  seeds would give on these images.
 - **Smallest effect.** Each claim says how large an effect must be to matter, and why.
 - **Family.** All claims that come with bnbench are one family of @tests@ tests. Each interval and each p pays for all
   of them (Bonferroni), also if a command names only one claim.

@@ -17,12 +17,13 @@ from runner import registry
 from runner.analysis.claims.claim import Claim, family
 from runner.analysis.claims.compared import Compared, Effect
 from runner.analysis.claims.finding import Finding
-from runner.analysis.claims.judge import judge
+from runner.analysis.claims.judge import evaluate, judge
 from runner.analysis.claims.rule import within_bound, word_of
-from runner.analysis.stats.estimates import MeanDifference
+from runner.analysis.stats.estimates import MeanDifference, RatioOfMeans
 from runner.reporting.claim_table import render
 from runner.storage.results import Results
 
+REFERENCE = Path(__file__).parents[2] / "results/reference/claims"
 NAN = float("nan")
 CLEAR = [-3.0, -3.2, -2.9, -3.1, -3.0, -2.8, -3.3, -3.0, -3.1, -2.9]
 WILD = [-9.0, 8.0, -7.0, 6.0, -5.0, 9.0, -3.0, 2.0]
@@ -99,6 +100,18 @@ def test_a_wrong_word_comes_in_at_most_one_of_twenty_cases(claimed: Any, true: f
     for differences in generator.normal(true, 1, (simulated, 12)):
         count += word_of(MeanDifference(differences), 1.0, claimed) in wrong
     assert stats.binomtest(count, simulated, 0.05, alternative="greater").pvalue > 0.001, count / simulated
+
+
+def test_a_ratio_at_the_smallest_effect_is_rarely_refuted_and_rarely_supported() -> None:
+    generator = np.random.default_rng(20)
+    simulated, words = 800, []
+    for _ in range(simulated):
+        baseline = generator.normal(100, 20, 12)
+        arm = 0.8 * baseline + generator.normal(0, 10, 12)
+        words.append(word_of(RatioOfMeans(arm, baseline), 0.2, -1))
+    for wrong in ("REFUTED", "SUPPORTED"):
+        count = words.count(wrong)
+        assert stats.binomtest(count, simulated, 0.05, alternative="greater").pvalue > 0.001, (wrong, count)
 
 
 def test_a_family_of_tests_widens_the_interval_and_multiplies_p() -> None:
@@ -220,6 +233,9 @@ def test_the_family_does_not_depend_on_the_claims_that_are_named(tmp_path: Path)
     registry.load_plugins()
     built_in = family("faster_notebook_mlp")
     assert built_in == family("eps_matters_little")
+    # One claim is judged with as many tests as all of them.
+    (alone,) = evaluate([registry.claim["eps_matters_little"]("eps_matters_little")], REFERENCE)
+    assert alone.tests == len(built_in) > 30
     file = tmp_path / "own.py"
     file.write_text("from runner import claim\n@claim('own_one')\n@claim('own_two')\ndef own(name): ...\n")
     with registry.claim.temporary():

@@ -103,7 +103,7 @@ def train(sweeps: Sequence[Sweep], out: Path, training: dict[str, Any]) -> int:
 @_budget(help="Which budget's sweeps to read.")
 @options.format_option("table", "csv", "json", "md")
 def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None:
-    """Print the verdicts of sweeps that are trained already.
+    """Print the verdicts of sweeps that are trained already, and every edit since the plan was frozen.
 
     The sweeps are in RESULTS/BUDGET/, or in RESULTS/ if there
     is no such folder. NAME is a claim (default: all claims).
