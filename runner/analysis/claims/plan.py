@@ -130,18 +130,19 @@ def statement(folder: Path, claims: Sequence[Claim]) -> list[str]:
     there = sorted({claim.sweep_name for claim in claims if files.exists(folder / claim.sweep_name / METRICS)})
     if plan is None:
         return [f"No plan was frozen: {folder / PLAN} does not exist. So nothing shows that the rules came first."]
-    sentences = [f"Plan {plan['digest'][:12]}, frozen {printable(plan['frozen'])}."]
+    sentences = [f"Plan {plan['digest'][:12]}, frozen {plan['frozen']}."]
     begun = _read(folder / BEGUN) or {}
     under = [name for name in there if _begun_under(begun.get(name), plan)]
     if under:
-        times = sorted(begun[name]["time"] for name in under)
-        sentences.append(f"{len(under)} of {len(there)} sweeps were begun under it, the first {printable(times[0])}.")
+        first = min(begun[name]["time"] for name in under)
+        sentences.append(f"{len(under)} of {len(there)} sweeps were begun under it, the first {first}.")
     sentences += [f"Sweep {name} was not begun under this plan." for name in there if name not in under]
     for name in there:
         if trained := list(_other_config(folder / name / CONFIG, plan["sweeps"].get(name))):
             sentences.append(f"Sweep {name} was not trained as planned: {'; '.join(trained)}.")
-    edited = [f"Edited: {printable(edit)}." for edit in edits(plan, plan_of(claims))]
-    return [*sentences, *(edited or ["Nothing that decides a verdict was edited since."])]
+    edited = [f"Edited: {edit}." for edit in edits(plan, plan_of(claims))]
+    sentences += edited or ["Nothing that decides a verdict was edited since."]
+    return [printable(sentence, keep="") for sentence in sentences]
 
 
 def _begun_under(entry: object, plan: Plan) -> bool:

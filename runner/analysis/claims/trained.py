@@ -63,11 +63,15 @@ def _departure(name: str, here: object, planned: object, whose: str = "") -> str
 def shown(value: object) -> str:
     """A value in a sentence. None is shown as all, which it means for `train_samples`.
 
-    >>> shown(None), shown(True), shown(20.0), shown([0.1, 1])
-    ('all', 'true', '20', '[0.1, 1]')
+    >>> shown(None), shown(True), shown(20.0), shown([0.1, 1]), shown([3, 4, 5])
+    ('all', 'true', '20', '[0.1, 1]', '3 to 5')
     """
     if value is None:
         return "all"
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
+    if isinstance(value, list) and len(value) > 2 and all(type(entry) is int for entry in value):
+        first, last = value[0], value[-1]
+        if value == list(range(first, last + 1)):
+            return f"{first} to {last}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
