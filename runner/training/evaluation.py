@@ -40,6 +40,22 @@ def in_batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield images.clone(), labels
 
 
+def stacked_batches(
+    split: Split, size: int, own: Tensor | None = None, samples: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(images [B, R or 1, C, H, W], labels [R or 1, B]) of the split for R runs, so many samples at a time.
+
+    own: the positions [R, N] of each run's own samples; without it, all runs share the split.
+    samples: stop after so many.
+    """
+    if own is None:
+        for images, labels in in_batches(split[:samples], size):
+            yield images.unsqueeze(1), labels.unsqueeze(0)
+    else:
+        for index in own[:, :samples].to(split.labels.device).split(size, dim=1):
+            yield split.images[index.T], split.labels[index]
+
+
 def means(totals: Tensor) -> tuple[float, float]:
     """(mean loss, accuracy) from totals [summed loss, correct answers, samples]."""
     loss, correct, samples = totals.tolist()

@@ -93,9 +93,8 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     network = _network(folder, spec, number)
     batch: Tensor | None = None
     try:
-        kept = spec.trainset, spec.validate_on, spec.train_samples
-        data = preprocessing.prepare(spec.dataset, root, *kept, CPU)
-        index = batches.batch_order(spec, len(data.train), 1)[: spec.batch_size]
+        data = preprocessing.data_of([spec], root, CPU)
+        index = data.positions(0, batches.batch_order(spec, data.samples, 1))[: spec.batch_size]
         augment = Augmentation([spec], data)
         augment.begin_epoch(1)
         batch = augment(data.train.images[index].unsqueeze(1), index.unsqueeze(0)).squeeze(1)

@@ -41,9 +41,13 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
 
 
 def _other_networks(trial: Trial) -> Iterator[nn.Module]:
-    """The networks of the runs with other seeds than the first run. A run whose network cannot be built fails later."""
-    seeds = {run.seed: run for run in trial.runs if run.seed != trial.runs[0].seed}
-    for run in seeds.values():
+    """The networks of the runs whose weights have other seeds than the first run's.
+
+    A run whose network cannot be built fails later.
+    """
+    others = {run.seed_of("weights"): run for run in trial.runs}
+    del others[trial.runs[0].seed_of("weights")]
+    for run in others.values():
         with suppress(Exception, SystemExit):
             yield build_network(run)
 
@@ -51,7 +55,7 @@ def _other_networks(trial: Trial) -> Iterator[nn.Module]:
 def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     run = trial.runs[0]
     device = resolve_device(run.device)
-    data = data_of(run, options.data_dir, device)
+    data = data_of(trial.runs, options.data_dir, device)
     try:
         network = build_network(run)
     except (Exception, SystemExit) as error:
