@@ -13,6 +13,7 @@ from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_
 from runner.analysis.pairing import Arms, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
+from runner.analysis.streams import shared_seeds
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
 from runner.storage.results import Metric, Results, Stated
@@ -38,8 +39,7 @@ def compare(
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
     """
     axis, baseline, smallest_effect = _contrast(results)
-    stated = results[0].stated
-    chosen = _metric(stated, metric)
+    chosen = _metric(stated := results[0].stated, metric)
     smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
     check(results, chosen.name, at)
     parameters, facts = read_runs(results, chosen.name, at)
@@ -65,6 +65,7 @@ def compare(
         target=target,
         versions=_versions(results, axis),
         stated=stated,
+        shared_seeds=shared_seeds(parameters),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(comparison, sort) if sort else comparison

@@ -136,6 +136,8 @@ class Comparison:
     """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
     stated: Stated | None = None
     """Set where the table is another tool's."""
+    shared_seeds: str = ""
+    """Says that pairs with different seeds share the seed of a stream; empty where they do not."""
     norm_changes: tuple[str, ...] = ()
     """What was done to the networks' norm layers: a sentence for each network and norm layer."""
 

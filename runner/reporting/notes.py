@@ -6,7 +6,7 @@ from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting.formats import p_text, percent, shown
 
 LISTED = (
-    *("dataset", "train_samples", "validate_on", "trainset", "augment"),
+    *("dataset", "train_samples", "subset", "split", "validate_on", "trainset", "augment"),
     *("network", "optimizer", "lr", "batch_size", "epochs"),
 )
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
@@ -58,12 +58,12 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _judgement)
+    kinds = (_not_ok, _stated, _versions, _not_paired, _shared_seeds, _norm_layers, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
     constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
-    defaults = (None, "null", "held_out", "[]")
+    defaults = (None, "null", "held_out", "fixed", "first", "[]")
     same = [f"{name} {shown(value)}" for name, value in constant.items() if value not in defaults]
     return [*found, f"Every run: {', '.join(same)}."] if same else found
 
@@ -124,6 +124,12 @@ def _not_paired(comparison: Comparison) -> Iterator[str]:
     if reasons:
         welch = ": the interval is Welch's, of a difference of means" if any(reasons.values()) else ""
         yield f"Not paired ({'; '.join(reasons)}){welch}."
+
+
+def _shared_seeds(comparison: Comparison) -> Iterator[str]:
+    if comparison.shared_seeds:
+        why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
+        yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
 
 
 def _norm_layers(comparison: Comparison) -> Iterator[str]:
