@@ -18,7 +18,7 @@ from runner.storage import files
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
 CONFIG, ENVIRONMENT, STACKS, LOG = "config.yaml", "environment.json", "stacks.json", "run.log"
-LOCK, CHECKPOINTS, WEIGHTS = ".lock", "checkpoints", "weights"
+LOCK, CHECKPOINTS, WEIGHTS, PREDICTIONS = ".lock", "checkpoints", "weights", "predictions"
 
 
 def data_folder(option: str | None) -> Path:

@@ -34,6 +34,18 @@ def evaluate(
     return means(totals)
 
 
+@torch.inference_mode()
+def hits(network: nn.Module, split: Split, program: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Which samples of a split the network classifies correctly: bool [N]. The batches are those of `evaluate`.
+
+    >>> split = Split(images=torch.eye(4), labels=torch.tensor([0, 1, 2, 0]))
+    >>> hits(nn.Identity(), split).tolist()
+    [True, True, True, False]
+    """
+    network.eval()
+    return torch.cat([(program or network)(images).argmax(1) == labels for images, labels in in_batches(split, BATCH)])
+
+
 def in_batches(split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(images, labels) of the split in its order, so many samples at a time. A network may change the images."""
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):

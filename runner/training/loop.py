@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
+from runner.storage.predictions import pack
 from runner.storage.rows import CurveRow, EpochRow, Note, ProbeRow, RunEvent, RunResult, Shortfall, Status
 from runner.training.data.batches import Batches, batch_order
 from runner.training.data.preprocessing import RunData, check_unchanged, data_of
@@ -178,6 +179,7 @@ class TrainingLoop:
         tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.runs)
         if ended:
             check_unchanged(self.data)
+            predictions = self._predictions()
         for number, status in ended.items():
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
@@ -189,7 +191,15 @@ class TrainingLoop:
                 batches_hash=" ".join(self.batch_digests[number]),
                 trained_as=": ".join(filter(None, (self.learner.how, self.job.note))),
                 weights=self._packed_weights(number),
+                predictions=predictions[number],
             )
+
+    def _predictions(self) -> Sequence[bytes | None]:
+        """Which images of the test set each run classifies correctly, as bytes; None where this is not saved."""
+        if not self.options.save_predictions:
+            return [None] * len(self.runs)
+        test = self.data.valid if self.data.test is None else self.data.test
+        return [pack(hits) for hits in self.learner.hits(test).cpu().numpy()]
 
     def _packed_weights(self, number: int) -> bytes | None:
         """The `state_dict` of a run's network, on the CPU, as bytes; None where weights are not saved."""

@@ -165,6 +165,9 @@ class Learner(Protocol):
         It is measured on the whole split, or on each run's own samples at the positions `own` [R, N].
         """
 
+    def hits(self, split: Split) -> Tensor:
+        """Which samples each run classifies correctly in evaluation mode: bool [R, N]."""
+
     def member(self, run: int) -> nn.Module:
         """One run's network as it is now. The next call may overwrite it."""
 

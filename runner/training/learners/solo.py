@@ -14,7 +14,7 @@ from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import generators_unchanged
-from runner.training.evaluation import evaluate
+from runner.training.evaluation import evaluate, hits
 from runner.training.kernels.library import library_of
 from runner.training.kernels.program import program
 from runner.training.learners.deterministic_layers import make_deterministic
@@ -106,6 +106,12 @@ class Solo(Learner):
             readings = evaluate(self.network, split, self.program)
         self.network.train()
         return [readings]
+
+    def hits(self, split: Split) -> Tensor:
+        with autocast(self.run, self.device):
+            found = hits(self.network, split, self.program)
+        self.network.train()
+        return found.unsqueeze(0)
 
     def member(self, run: int) -> nn.Module:
         assert run == 0

@@ -115,14 +115,17 @@ class Stack(Learner):
         """Each run's mean loss [R]. Images are [B, R or 1, C, H, W], labels [R or 1, B]. Adds to the totals [R, 3]."""
         labels = labels.expand(len(self.runs), -1)
         with autocast(self.runs[0], self.device):
-            mode = stacked_layers.Mode(len(self.runs), training, self.keys)
-            logits = stacked_layers.run(self.program, images, mode)
+            logits = self._logits(images, training=training)
             losses = cross_entropy(logits, labels)
         samples = labels.shape[1]
         totals[:, 0].add_(losses.detach(), alpha=samples)
         totals[:, 1].add_((labels == logits.argmax(2).T).sum(1))
         totals[:, 2].add_(samples)
         return losses
+
+    def _logits(self, images: Tensor, *, training: bool) -> Tensor:
+        """The logits [B, R, K] of images [B, R or 1, C, H, W]."""
+        return stacked_layers.run(self.program, images, stacked_layers.Mode(len(self.runs), training, self.keys))
 
     def reestimate(self) -> None:
         if not precise_layers(self.template):
@@ -145,11 +148,23 @@ class Stack(Learner):
     @torch.inference_mode()
     def evaluate(self, split: Split, own: Tensor | None = None) -> list[tuple[float, float]]:
         totals = torch.zeros_like(self.totals)
-        # A CPU's caches are small.
-        size = BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
-        for images, labels in stacked_batches(split, size, own):
+        for images, labels in stacked_batches(split, self._evaluated_at_once, own):
             self._losses(images, labels, totals, training=False)
         return [means(run_totals) for run_totals in totals.cpu()]
+
+    @torch.inference_mode()
+    def hits(self, split: Split) -> Tensor:
+        with autocast(self.runs[0], self.device):
+            found = [
+                labels == self._logits(images, training=False).argmax(2).T
+                for images, labels in stacked_batches(split, self._evaluated_at_once)
+            ]
+        return torch.cat(found, dim=1)
+
+    @property
+    def _evaluated_at_once(self) -> int:
+        """How many samples of a split a forward pass has. (A CPU's caches are small.)"""
+        return BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
 
     @torch.no_grad()
     def member(self, run: int) -> nn.Module:
