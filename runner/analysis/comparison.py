@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from runner.analysis.best_lr import at_own_best_lr
+from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
-from runner.analysis.pairing import Arms, group, names, plain
+from runner.analysis.pairing import Arms, Codes, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.streams import shared_seeds
@@ -43,7 +43,7 @@ def compare(
     smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
     check(results, chosen.name, at)
     parameters, facts = read_runs(results, chosen.name, at)
-    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), chosen)
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), _repeat(parameters, results[0].repeats), chosen)
     if target is not None:
         runs = replace(runs, target=target, curves=read_curves(results, chosen.name))
         _check_target(target, chosen)
@@ -51,7 +51,7 @@ def compare(
     _check_counted_once(results, cells)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
-        rows += _rows(best, cells, variants)
+        rows += marked_copies(_rows(best, cells, variants))
     comparison = Comparison(
         metric=chosen,
         at=stated.at if stated else at,
@@ -69,6 +69,12 @@ def compare(
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(comparison, sort) if sort else comparison
+
+
+def _repeat(parameters: pd.DataFrame, repeats: Sequence[str]) -> Codes:
+    """The repeat of each run. Without a parameter that repeats, every run is one of its own."""
+    known = [name for name in repeats if name in parameters]
+    return group(parameters, known) if known else np.arange(len(parameters))
 
 
 def _metric(stated: Stated | None, name: str | None) -> Metric:
@@ -161,7 +167,8 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
     cell = group(parameters, cells)
     code = group(parameters, [*cells, *([arms.axis] if arms.axis else []), *variants])
     statuses = facts.groupby([code, facts["status"]]).size().unstack(fill_value=0)
-    moments = facts["value"].groupby(code).agg(["count", "mean", "std"])
+    moments = runs.by_repeat(facts["value"], code).groupby("row")["value"].agg(["count", "mean", "std"])
+    planned_n = pd.Series(runs.repeat).groupby(code).nunique()
     paired = pairs_by_row(runs, facts["value"], code)
     diverged = divergences(runs, code)
     targets = to_target(runs, cell, code)
@@ -183,11 +190,9 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             difference=difference_of(paired.get(key), runs.metric.better) if contrasted[run] else None,
             divergence=diverged.get(key),
             to_target=targets.get(key),
+            planned_n=int(planned_n[key]),
         )
-        if runs.best_lr is not None:
-            lr, edge = runs.best_lr.loc[run]
-            row = replace(row, cell={**row.cell, "lr": plain(lr)}, own_best_lr="edge" if edge else "inner")
-        rows.append(row)
+        rows.append(row if runs.best_lr is None else at_its_lr(row, runs.best_lr[code == key]))
     return tuple(rows)
 
 

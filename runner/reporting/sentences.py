@@ -68,7 +68,10 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
         kind = f"pairs {comparison.stated.pairing}"
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
-        facts += f" Verdict on the effect fixed beforehand: {difference.verdict.word}."
+        facts += f" Verdict on the effect fixed beforehand: {difference.verdict}."
+    if difference.too_few:
+        few = f"{difference.pairs} seeds cannot reach p < .05 here; run {difference.too_few}"
+        return f"Too few seeds to compare {arm} with {baseline}: {few}{facts}"
     if difference.p_adjusted >= ALPHA:
         return f"No difference is shown between {arm} and {baseline}{facts}"
     return f"{arm} does {_word(difference, comparison)} than {baseline}{facts}"
