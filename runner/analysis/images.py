@@ -77,9 +77,8 @@ class _Run:
         except ValueError as error:
             raise UserError(f"{path}: damaged: {error}; use bnbench run --fresh") from None
         if not len(bits) or abs(bits.mean() - self.accuracy) > 1e-9:
-            raise UserError(
-                f"{path}: damaged, or of another run: the table has another accuracy; use bnbench run --fresh"
-            )
+            reason = "damaged, or of another run: runs.csv has another accuracy"
+            raise UserError(f"{path}: {reason}; use bnbench run --fresh")
         return bits
 
 
@@ -105,8 +104,8 @@ class _Pairs:
         """
         wanted = [*row.cell.values(), row.arm, *row.variant.values()]
         first = self.parameters[self.columns].drop_duplicates()
-        [run] = [index for index, values in first.iterrows() if list(map(plain, values)) == wanted]
-        found = self.pairs[self.code[self.pairs.index.astype(int)] == self.code[run]]
+        [position] = [at for at, values in enumerate(first.to_numpy(object)) if list(map(plain, values)) == wanted]
+        found = self.pairs[self.code[self.pairs.index.astype(int)] == position]
         if self.parameters.loc[found.index].get("dataset", pd.Series(dtype=object)).nunique() > 1:
             raise UserError("--over seeds,images: a row pools several data sets; name 'dataset' in --group-by")
         sums: dict[int, list[NDArray[np.float64]]] = {}

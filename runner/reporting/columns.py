@@ -6,7 +6,16 @@ from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.reporting import notes
-from runner.reporting.formats import NOTHING, difference_text, interval_text, needed_text, number_format, p_text, shown
+from runner.reporting.formats import (
+    NOTHING,
+    difference_text,
+    effect_text,
+    interval_text,
+    needed_text,
+    number_format,
+    p_text,
+    shown,
+)
 from runner.storage.results import Metric
 
 
@@ -57,7 +66,10 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
 
     add("difference", lambda d: difference_text(d, comparison.metric))
     if comparison.over_images:
-        add("over seeds and images", lambda d: effect_text(d.over_images, comparison.metric))
+        add(
+            "over seeds and images",
+            lambda d: effect_text(d.over_images, comparison.metric) if d.over_images else NOTHING,
+        )
     baseline = {tuple(row.cell.items()): row.n for row in comparison.rows if row.difference is None}
     if not all(
         row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)

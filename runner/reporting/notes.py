@@ -85,6 +85,7 @@ def notes(comparison: Comparison) -> list[str]:
         _versions,
         _not_paired,
         _shared_seeds,
+        _over_images,
         _norm_layers,
         _own_best,
         _tests,
@@ -159,6 +160,15 @@ def _shared_seeds(comparison: Comparison) -> Iterator[str]:
     if comparison.shared_seeds:
         why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
         yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
+
+
+def _over_images(comparison: Comparison) -> Iterator[str]:
+    if comparison.over_images:
+        variance = "σ²(seed)/S + σ²(image)/I + σ²(both)/(S·I)"
+        yield (
+            "over seeds and images: the interval for new seeds and new test images. "
+            f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df."
+        )
 
 
 def _norm_layers(comparison: Comparison) -> Iterator[str]:

@@ -13,7 +13,7 @@ from runner.storage import files
 from runner.storage.checkpoints import Found
 from runner.storage.folder import CURVES, ENVIRONMENT, METRICS, PROBES, RUNS
 from runner.storage.rows import FAILED
-from runner.storage.run_files import RunFiles
+from runner.storage.run_files import RUN_FILES, RunFiles
 from runner.storage.tables import ADDED, COUNTS, check_status, number_in, read_header, read_rows, rows_per_run
 
 SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "kernels", "gpus", "plugins", "code", "data")
@@ -58,9 +58,10 @@ def finished_runs(
             again = f"{len(lost)} finished runs, which train again (the first is run {first})"
             log(f"{name} and {RUNS} disagree on {again}")
         ended = {run_id: row for run_id, row in ended.items() if run_id not in lost}
-    for kind in wanted:
-        saved = kind.saved(folder)
-        ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
+    # All are looked at: what cannot be read is an error now, before anything is changed.
+    for kind, saved in [(kind, kind.saved(folder)) for kind in RUN_FILES]:
+        if kind in wanted:
+            ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
     open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack) & set(planned))
     waiting = {run_id for stack in open_stacks for run_id in stack}
     finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}

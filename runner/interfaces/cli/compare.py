@@ -40,6 +40,12 @@ def _at(text: str) -> str | int:
     metavar="A,B",
     help="Compare separately for each value of these parameters (default: all that vary, except the seed).",
 )
+@click.option(
+    "--over",
+    type=click.Choice(["seeds", "seeds,images"]),
+    default="seeds",
+    help="What a difference is for: new seeds, or new seeds and new test images (needs save_predictions: true).",
+)
 @click.option("--target", type=float, metavar="VALUE", help="Also compare the time to reach this value.")
 @click.option("--sort", metavar="COLUMN", help="Sort rows by this column (-COLUMN: largest first).")
 @format_option("table", "csv", "json", "md", "latex")
@@ -65,20 +71,28 @@ def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: A
     print_comparison(results, style, question, **selection)
 
 
-def print_comparison(paths: Sequence[Path], style: Any = "table", question: Any = None, **selection: Any) -> None:
+def print_comparison(
+    paths: Sequence[Path], style: Any = "table", question: Any = None, over: str = "seeds", **selection: Any
+) -> None:
     """Print the comparison of sweeps' folders or, with a question, of a table of another tool.
 
     `selection` are arguments of `runner.analysis.comparison.compare`.
     """
     from rich.console import Console
 
+    from runner.analysis import images
     from runner.analysis.comparison import compare
     from runner.reporting.tables import render
 
     # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
     console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
-    comparison = compare([opened(path, question) for path in paths], **selection)
+    tables = [opened(path, question) for path in paths]
+    if over == "seeds,images":
+        selection["metric"] = selection["metric"] or images.metric_of(tables)
+    comparison = compare(tables, **selection)
+    if over == "seeds,images":
+        comparison = images.over_images(comparison, tables)
     click.echo(render(comparison, style, color=color), color=color or None)
 
 
