@@ -44,6 +44,8 @@ def over_images(comparison: Comparison, results: Sequence[Results]) -> Compariso
     metric = metric_of(results)
     if (comparison.metric.name, comparison.at) != (metric, "last"):
         raise UserError(f"--over seeds,images is about the test set at the end: use --metric {metric} --at last")
+    if comparison.interaction:
+        raise UserError("--over seeds,images: an interaction has no interval over images")
     pairs_of = _Pairs(comparison, results)
     rows = tuple(_with_images(row, pairs_of) for row in comparison.rows)
     return replace(comparison, rows=rows)

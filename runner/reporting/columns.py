@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.reporting import notes
+from runner.reporting.error_notes import has_images
 from runner.reporting.formats import (
     NOTHING,
     difference_text,
@@ -53,7 +54,8 @@ def columns(comparison: Comparison) -> list[Column]:
     if any(row.ok != row.planned or row.n < row.planned_n for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
     percent = " (%)" if metric.share else ""
-    table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
+    if comparison.interaction is None:
+        table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
     return [*table, *_difference_columns(comparison)] if comparison.axis else table
 
 
@@ -65,7 +67,7 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number))
 
     add("difference", lambda d: difference_text(d, comparison.metric))
-    if comparison.over_images:
+    if has_images(comparison):
         add(
             "over seeds and images",
             lambda d: effect_text(d.over_images, comparison.metric) if d.over_images else NOTHING,

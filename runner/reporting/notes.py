@@ -5,6 +5,7 @@ from dataclasses import astuple
 
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.intervals import Interval
+from runner.reporting.error_notes import over_images, shared_seeds
 from runner.reporting.formats import NOTHING, difference_text, effect_text, p_text, percent, shown
 
 LISTED = (
@@ -18,8 +19,14 @@ def title(comparison: Comparison) -> str:
     """The metric, the epoch, the axis and the baseline in one sentence."""
     over = "seeds (the runs of a seed are averaged)" if any(row.pooled for row in comparison.rows) else "runs"
     text = f"{comparison.metric.name}{moment(comparison)}, mean ± SD over {over}"
-    if comparison.axis:
+    if comparison.interaction:
+        name, value = comparison.interaction
+        text = f"{comparison.metric.name}{moment(comparison)}, how the difference depends on {name}"
+        text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}, "
+        text += f"minus that at {name} {shown(value)},"
+    elif comparison.axis:
         text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}"
+    if comparison.axis:
         text += " with its 95% interval"
         tests = max((d.tests for d in differences(comparison) if d.p is not None), default=0)
         if tests > 1:
@@ -81,11 +88,13 @@ def notes(comparison: Comparison) -> list[str]:
     """
     kinds = (
         _not_ok,
+        _chosen_baseline,
+        _equal_pairs,
         _stated,
         _versions,
         _not_paired,
-        _shared_seeds,
-        _over_images,
+        shared_seeds,
+        over_images,
         _norm_layers,
         _own_best,
         _tests,
@@ -111,6 +120,19 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
+
+
+def _chosen_baseline(comparison: Comparison) -> Iterator[str]:
+    if comparison.planned_baseline is not None:
+        planned = shown(comparison.planned_baseline)
+        yield f"The baseline {shown(comparison.baseline)} was chosen for this table; that of the config is {planned}."
+
+
+def _equal_pairs(comparison: Comparison) -> Iterator[str]:
+    for row in comparison.rows:
+        found = row.difference
+        if found and found.values is not None and found.pairs > 1 and not found.values.any():
+            yield f"{row_name(row, comparison)}: every pair is exactly equal, so the two arms may compute the same."
 
 
 def _stated(comparison: Comparison) -> Iterator[str]:
@@ -156,21 +178,6 @@ def _not_paired(comparison: Comparison) -> Iterator[str]:
         yield f"Not paired ({'; '.join(reasons)}){welch}."
 
 
-def _shared_seeds(comparison: Comparison) -> Iterator[str]:
-    if comparison.shared_seeds:
-        why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
-        yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
-
-
-def _over_images(comparison: Comparison) -> Iterator[str]:
-    if comparison.over_images:
-        variance = "σ²(seed)/S + σ²(image)/I + σ²(both)/(S·I)"
-        yield (
-            "over seeds and images: the interval for new seeds and new test images. "
-            f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df."
-        )
-
-
 def _norm_layers(comparison: Comparison) -> Iterator[str]:
     """What `swap_norm` did that a reader may not expect."""
     biases = [change for change in comparison.norm_changes if "gave a bias" in change]
@@ -199,7 +206,7 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         for row in several:
             counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
             yield f"best lr of {shown(row.arm)}: {counts} runs."
-    elif comparison.axis and len({row.cell.get("lr") for row in comparison.rows}) > 1:
+    elif comparison.axis and not comparison.interaction and len({row.cell.get("lr") for row in comparison.rows}) > 1:
         yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
@@ -217,9 +224,8 @@ def _tests(comparison: Comparison) -> Iterator[str]:
         )
     if "Welch" in tests:
         yield "p and interval of rows that are not paired: Welch's t test."
-    few = [d for d in differences(comparison) if d.too_few and d.p is not None]
-    if few:
-        found = sorted({(d.pairs, d.too_few or 0) for d in few})
+    too_few = ((d.pairs, comparison.too_few(d)) for d in differences(comparison) if d.p is not None)
+    if found := sorted({(n, fewest) for n, fewest in too_few if fewest}):
         yield "; ".join(f"{n} seeds cannot reach p < .05 here; run {fewest}" for n, fewest in found) + "."
 
 

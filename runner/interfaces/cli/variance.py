@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from runner.interfaces.cli.compare import _at
 from runner.interfaces.cli.options import format_option, results_argument
+from runner.interfaces.cli.table import at_option
 
 
 @click.command()
 @results_argument
 @click.option("--metric", metavar="COLUMN", help="A column of metrics.csv, or test_accuracy (default: valid_accuracy).")
-@click.option("--at", default="last", type=_at, metavar="last|best|epoch=N", help="The epoch.")
+@at_option
 @format_option("table", "csv", "json")
 def variance(results: Path, style: Any, **selection: Any) -> None:
     """Show how much each source of randomness adds to the results of a sweep.
