@@ -71,6 +71,9 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     # An evaluation keeps nothing for a backward pass, so its batch counts for less.
     samples = max(run.batch_size, BATCH // 3)
     each = bytes_per_run(network, images, samples) + batch_bytes(run, images)
+    if data.own_train is not None:
+        # Then a stack is also evaluated on images of each run.
+        each += BATCH * images[0].nbytes
     fit = max(1, free_memory(device) // trial.sharing // each)
     choice = tune(trial.runs, data, device, trial.workers, min(trial.most, fit), fixed=trial.fixed)
     seconds = {f"{timing.form} x {timing.size}": timing.seconds or timing.error for timing in choice.timings}
