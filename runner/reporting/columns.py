@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
+from runner.analysis.stats.robust import Robust
 from runner.reporting import notes
 from runner.reporting.error_notes import has_images
 from runner.reporting.formats import (
@@ -15,6 +16,7 @@ from runner.reporting.formats import (
     needed_text,
     number_format,
     p_text,
+    percents_text,
     shown,
 )
 from runner.storage.results import Metric
@@ -44,6 +46,30 @@ def parts(comparison: Comparison) -> list[Part]:
     if comparison.target is not None:
         found.append(Part(notes.target_title(comparison), target_columns(comparison), notes.target_notes(comparison)))
     return found
+
+
+def robust_part(comparison: Comparison) -> Part | None:
+    """The mean differences beside estimates that a few extreme pairs cannot move; None where there are no pairs."""
+    metric = comparison.metric
+
+    def add(heading: str, text: Callable[[Robust], str]) -> None:
+        def cell(row: ArmRow) -> str:
+            return text(row.difference.robust) if row.difference and row.difference.robust else ""
+
+        table.append(Column(heading, cell))
+
+    if not any(row.difference and row.difference.robust for row in comparison.rows):
+        return None
+    table = _identity_columns(comparison)
+    table.append(Column("mean", lambda row: difference_text(row.difference, metric) if row.difference else ""))
+    add("Hodges–Lehmann", lambda found: effect_text(found.hodges_lehmann, metric))
+    add("20% trimmed mean", lambda found: effect_text(found.trimmed_mean, metric))
+    add("collapsed", lambda found: percents_text(found.collapsed))
+    add("collapsed, baseline", lambda found: percents_text(found.collapsed_baseline))
+    add("without collapsed", lambda f: effect_text(f.without_collapse, metric) if f.without_collapse else NOTHING)
+    title = "The mean difference beside estimates that a few extreme pairs cannot move"
+    note = "collapsed: runs that are worse than their arm's median by more than 10 SDs of the arm's bulk."
+    return Part(title, table, [note])
 
 
 def columns(comparison: Comparison) -> list[Column]:
@@ -86,8 +112,15 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         if notes.needs_more_seeds(comparison):
             add("needs", lambda d: needed_text(d.needed) if d.needed else "", number=True)
     paired = f"by {', '.join(comparison.stated.pair_by)}" if comparison.stated else "yes"
-    add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})")
+    add("paired", lambda d: _paired(d, paired))
     return table
+
+
+def _paired(difference: Difference, proven: str) -> str:
+    if not difference.paired:
+        return f"no ({notes.why_not_paired(difference)})"
+    versions = difference.code_versions
+    return f"{proven} ({versions} versions of the code)" if versions > 1 else proven
 
 
 def target_columns(comparison: Comparison) -> list[Column]:

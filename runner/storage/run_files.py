@@ -54,3 +54,9 @@ RUN_FILES = (WEIGHTS, PREDICTIONS)
 def wanted(*, weights: bool, predictions: bool) -> Sequence[RunFiles]:
     """The kinds of files that a config asks for."""
     return [kind for kind, asked in zip(RUN_FILES, (weights, predictions), strict=True) if asked]
+
+
+def keep_only(sweep: Path, run_ids: Collection[str] = ()) -> None:
+    """Delete the files of all other runs, of every kind."""
+    for kind in RUN_FILES:
+        kind.keep_only(sweep, run_ids)

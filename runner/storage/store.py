@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import printable
-from runner.storage import files, stacks
+from runner.storage import files, plugin_sources, run_files, stacks
 from runner.storage.checkpoint_files import CheckpointFiles
-from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
+from runner.storage.code_versions import code_digests, code_hash
+from runner.storage.folder import CHECKPOINTS, CONFIG, CONTRAST, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
 from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import (
     changed_environment,
     check_headers,
-    code_hash,
     continuable,
     environment_text,
     finished_runs,
     was_changed,
 )
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
-from runner.storage.run_files import PREDICTIONS, RUN_FILES, WEIGHTS, RunFiles
+from runner.storage.run_files import PREDICTIONS, WEIGHTS, RunFiles
 from runner.storage.stacks import Stacks
 from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, distinct, number_in, read_rows
 
@@ -59,7 +59,8 @@ class Store:
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self.stacks = Stacks()
-        self.code_hash = ""
+        # the cells of runs.csv that say which code trains
+        self._code: dict[str, Any] = {}
         self._repeated = RepeatedRuns(folder)
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
@@ -91,9 +92,10 @@ class Store:
         So a folder with this sweep's config has this sweep's tables. After an earlier kill, starting again is safe.
         """
         self.checkpoints.keep_only([])
-        self.code_hash = code_hash(environment)
+        plugin_sources.delete(self.folder)
+        self._code = {"code_hash": code_hash(environment), "code_digests": code_digests(environment)}
         headers = self.headers
-        for name in {CURVES, PROBES, STACKS} - set(headers):
+        for name in {CURVES, PROBES, STACKS, CONTRAST} - set(headers):
             files.delete(self.folder / name)
         texts = {name: csv_text([header]) for name, header in headers.items()}
         texts |= {ENVIRONMENT: environment_text(environment), LOG: ""}
@@ -101,8 +103,7 @@ class Store:
             texts[CONFIG] = config
         for name, text in texts.items():
             files.write_atomically(self.folder / name, text)
-        for kind in RUN_FILES:
-            kind.keep_only(self.folder)
+        run_files.keep_only(self.folder)
 
     def resume(
         self,
@@ -121,8 +122,9 @@ class Store:
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
-        self.code_hash = code_hash(environment or {})
-        # A log that cannot be written is an error now, before anything is trained.
+        self._code = {"code_hash": code_hash(environment or {}), "code_digests": code_digests(environment or {})}
+        # A log that cannot be written is an error now, before anything is trained, and so are links.
+        plugin_sources.kept(self.folder)
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
@@ -149,8 +151,7 @@ class Store:
                 self._counts[name] = Counter(row["run_id"] for row in rows)
             self._rewrite(name, header, rows)
         # They are deleted after the rows: a run with a row has its files.
-        for kind in RUN_FILES:
-            kind.keep_only(self.folder, finished)
+        run_files.keep_only(self.folder, finished)
         files.write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
@@ -239,7 +240,7 @@ class Store:
             **{COUNTS[name]: rows[result.run_id] for name, rows in self._counts.items()},
             "epochs_trained": len(result.rows),
             "parameters": result.parameter_count,
-            "code_hash": self.code_hash,
+            **self._code,
             "error": printable(" ".join(result.error.split()), keep="")[:300],
         }
         self._write(RUNS, self._line(RUNS, record))
