@@ -27,7 +27,8 @@ BEFORE = {
 THEN = {
     "quickstart": ("fixed.dataset=digits",),
     "claims/learning_rates": (
-        *("fixed.drop_last=false", "fixed.evaluations_per_epoch=1", "fixed.train_samples=null"),
+        "fixed.drop_last=false",
+        "fixed.train_samples=null",
         "grid.seed={range: 20}",
     ),
     "claims/gradients": ("fixed.drop_last=false", "fixed.validate_on=held_out", "grid.seed={range: 20}"),
