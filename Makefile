@@ -59,6 +59,7 @@ docs: $(READY)
 	$(BIN)/python docs/claims.py
 	$(BIN)/python docs/performance.py
 	$(BIN)/python docs/cluster.py
+	$(BIN)/python -m docs.recompute
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -4,13 +4,14 @@ The mean of the differences says what happens on average over all runs. Rare col
 then covers far too rarely. The estimates here say what happens in most pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from runner.analysis.stats.intervals import Interval, paired_interval, wilson_interval
+from runner.analysis.stats.intervals import Interval, interval_record, paired_interval, wilson_interval
 from runner.analysis.stats.significance import mcnemar_p
 from runner.analysis.stats.values import ALPHA, Values, finite
 
@@ -18,6 +19,9 @@ TRIM = 0.2
 
 COLLAPSE = 10.0
 """A normal distribution has a value so many SDs from its median once in 10²³ cases."""
+
+LISTED = 1_000
+"""Up to this number of pairs, the means of two differences are listed."""
 
 EXACT = 50
 """Up to this number of pairs, the distribution of the signed-rank statistic is counted."""
@@ -33,14 +37,36 @@ def hodges_lehmann(differences: Values, level: float = ALPHA) -> Interval:
     >>> hodges_lehmann([1, 2, 3, 4, 5, 60])
     Interval(estimate=3.5, low=1.0, high=60.0)
     """
-    differences = finite(differences)
-    n = len(differences)
-    one, two = np.triu_indices(n)
-    means = np.sort((differences[one] + differences[two]) / 2)
+    ordered = np.sort(finite(differences))
+    n = len(ordered)
+    count = n * (n + 1) // 2
     cut = _signed_rank_quantile(n, level / 2)
-    if cut is None:
-        return Interval(float(np.median(means)))
-    return Interval(float(np.median(means)), float(means[cut]), float(means[-1 - cut]))
+    middle = ((count - 1) // 2, count // 2)
+    ranks = [*middle, *([] if cut is None else (cut, count - 1 - cut))]
+    one, two, *ends = _means_of_two(ordered, ranks)
+    return Interval((one + two) / 2, *ends)
+
+
+def _means_of_two(ordered: Values, ranks: Sequence[int]) -> list[float]:
+    """The means of two values with these ranks (from 0) among all n (n + 1) / 2 of them."""
+    n = len(ordered)
+    if n <= LISTED:
+        one, two = np.triu_indices(n)
+        means = np.sort((ordered[one] + ordered[two]) / 2)
+        return [float(means[rank]) for rank in ranks]
+
+    # A list would not fit into memory, so each mean is found by halving the range.
+    return [_mean_of_two(ordered, rank) for rank in ranks]
+
+
+def _mean_of_two(ordered: Values, rank: int) -> float:
+    low, high = float(ordered[0]), float(ordered[-1])
+    while low < (middle := (low + high) / 2) < high:
+        pairs = int(np.searchsorted(ordered, 2 * middle - ordered, side="right").sum())
+        # `pairs` has each mean of two twice, and each single value once.
+        not_above = (pairs + int(np.searchsorted(ordered, middle, side="right"))) // 2
+        low, high = (low, middle) if not_above > rank else (middle, high)
+    return high
 
 
 def _signed_rank_quantile(n: int, level: float) -> int | None:
@@ -141,3 +167,15 @@ def _outside(value: float, interval: Interval | None) -> bool:
         return False
     rounding = 1e-9 * max(abs(value), abs(interval.low), abs(interval.high))
     return not interval.low - rounding <= value <= interval.high + rounding
+
+
+def robust_record(found: Robust | None) -> dict[str, float | None]:
+    """The estimates as columns of a table, all None where there are none."""
+    return {
+        **interval_record("hodges_lehmann", found.hodges_lehmann if found else None),
+        **interval_record("trimmed_mean", found.trimmed_mean if found else None),
+        **interval_record("collapsed_share", found.collapsed if found else None),
+        **interval_record("baseline_collapsed_share", found.collapsed_baseline if found else None),
+        "collapsed_p": found.collapse_p if found else None,
+        **interval_record("without_collapse", found.without_collapse if found else None),
+    }
