@@ -117,7 +117,7 @@ def test_the_calibration_page_is_its_table() -> None:
 
 
 LONG = (
-    *("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/small"),
+    *("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/full"),
     *("bnbench run configs/variance.yaml", "bnbench variance results/variance"),
 )
 """Commands of minutes and hours, whose tests are test_calibration.py, test_claims.py and test_variance.py.

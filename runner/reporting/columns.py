@@ -61,7 +61,7 @@ def robust_part(comparison: Comparison) -> Part | None:
     if not any(row.difference and row.difference.robust for row in comparison.rows):
         return None
     table = _identity_columns(comparison)
-    table.append(Column("mean", lambda row: difference_text(row.difference, metric) if row.difference else ""))
+    add("mean", lambda found: effect_text(found.mean, metric))
     add("Hodges–Lehmann", lambda found: effect_text(found.hodges_lehmann, metric))
     add("20% trimmed mean", lambda found: effect_text(found.trimmed_mean, metric))
     add("collapsed", lambda found: percents_text(found.collapsed))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting.error_notes import over_images, shared_seeds
-from runner.reporting.formats import NOTHING, difference_text, effect_text, p_text, percent, percents_text, shown
+from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
 
 LISTED = (
     *("dataset", "train_samples", "subset", "split", "validate_on", "trainset", "augment"),
@@ -278,9 +278,11 @@ def _robust(comparison: Comparison) -> Iterator[str]:
             continue
         name = row_name(row, comparison)
         withheld = "; the mean's verdict is withheld" if row.difference.verdict == "WITHHELD" else ""
-        median, trimmed = (effect_text(i, metric) for i in (found.hodges_lehmann, found.trimmed_mean))
+        mean, median, trimmed = (
+            effect_text(interval, metric) for interval in (found.mean, found.hodges_lehmann, found.trimmed_mean)
+        )
         yield (
-            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {difference_text(row.difference, metric)}; "
+            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {mean}; "
             f"Hodges–Lehmann {median}; 20% trimmed mean {trimmed}."
         )
         if found.without_collapse:

@@ -24,7 +24,7 @@ def crossed_interval(values: NDArray[np.float64], alpha: float = ALPHA) -> Inter
 
     >>> found = crossed_interval(np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]]))
     >>> found.estimate, round(found.low, 2), round(found.high, 2)
-    (0.625, -0.28, 1.53)
+    (0.625, -0.96, 2.21)
     """
     if values.ndim != 2 or min(values.shape) < 2 or not np.isfinite(values).all():
         raise ValueError(f"needs finite values of 2 seeds and 2 images or more, got {values.shape}")
