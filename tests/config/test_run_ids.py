@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.config.reader import load
-from runner.config.run_spec import LATER, SWAP, RunSpec
+from runner.config.run_spec import LATER, SEEDS, SWAP, RunSpec
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
@@ -50,7 +50,7 @@ def test_a_later_parameter_is_part_of_the_id_where_it_is_not_at_its_default() ->
 
 
 def test_only_later_parameters_are_left_out() -> None:
-    assert set(LATER) == {"deterministic", *SWAP, "augment", "crop_padding"}
+    assert set(LATER) == {"deterministic", *SWAP, "augment", "crop_padding", "split", "subset", *SEEDS[1:]}
     run = RunSpec(network="lenet")
     for name, value in {"epochs": 11, "shuffle": False, "share_batches": True, "precision": "bf16"}.items():
         assert run.changed(**{name: value}).run_id != run.run_id
