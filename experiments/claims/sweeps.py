@@ -92,8 +92,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Sweep → the document's budget: whose it is, and the run parameters that the document names."""
 
-READ_ONCE = ("batch_size", "generalisation", "generalisation_10k")
-"""The sweeps that read accuracy once an epoch: the median of the last ten epochs is their endpoint."""
+READ_ONCE = ("batch_size", "generalisation", "generalisation_10k", "learning_rates")
+"""The sweeps that read accuracy once an epoch: their endpoint is the median of the last epochs."""
 
 ONE_SAMPLE = (
     'the notebook, on a batch of one sample: "then the mean is just this value and the variance is 0, isn\'t it?"'

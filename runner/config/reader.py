@@ -113,6 +113,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
         **(config.contrast.model_dump() if config.contrast else {}),
         plugins=tuple(plugins),
         save_weights=config.save_weights,
+        save_predictions=config.save_predictions,
         resources=config.resources or Resources(),
         checkpoint_dir=config.checkpoint_dir,
         resolved=_resolved(config, fixed, grid_keys),
@@ -191,6 +192,7 @@ def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str]) -> A
         "grids": config.grids,
         "exclude": config.exclude,
         "save_weights": config.save_weights,
+        "save_predictions": config.save_predictions,
         "resources": config.resources and config.resources.model_dump(exclude_unset=True),
         "checkpoint_dir": config.checkpoint_dir,
     }

@@ -54,6 +54,8 @@ class Config(Strict):
     """Python files that register networks, norms, data sets."""
     save_weights: bool = False
     """Keep each run's final weights, for `bnbench inspect`."""
+    save_predictions: bool = False
+    """Keep which test images each run classifies correctly, for `bnbench compare --over seeds,images`."""
     resources: Resources | None = None
     """What a job needs on a cluster (--executor ray)."""
     checkpoint_dir: str | None = Field(None, min_length=1)
@@ -79,6 +81,7 @@ class Sweep:
     smallest_effect: float | None = None
     plugins: tuple[str, ...] = ()
     save_weights: bool = False
+    save_predictions: bool = False
     resources: Resources = field(default_factory=Resources)
     checkpoint_dir: str | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)

@@ -5,8 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
+from runner.analysis.stats.robust import Robust
 from runner.reporting import notes
-from runner.reporting.formats import NOTHING, difference_text, interval_text, needed_text, number_format, p_text, shown
+from runner.reporting.error_notes import has_images
+from runner.reporting.formats import (
+    NOTHING,
+    difference_text,
+    effect_text,
+    interval_text,
+    needed_text,
+    number_format,
+    p_text,
+    percents_text,
+    shown,
+)
 from runner.storage.results import Metric
 
 
@@ -36,6 +48,30 @@ def parts(comparison: Comparison) -> list[Part]:
     return found
 
 
+def robust_part(comparison: Comparison) -> Part | None:
+    """The mean differences beside estimates that a few extreme pairs cannot move; None where there are no pairs."""
+    metric = comparison.metric
+
+    def add(heading: str, text: Callable[[Robust], str]) -> None:
+        def cell(row: ArmRow) -> str:
+            return text(row.difference.robust) if row.difference and row.difference.robust else ""
+
+        table.append(Column(heading, cell))
+
+    if not any(row.difference and row.difference.robust for row in comparison.rows):
+        return None
+    table = _identity_columns(comparison)
+    add("mean", lambda found: effect_text(found.mean, metric))
+    add("Hodges–Lehmann", lambda found: effect_text(found.hodges_lehmann, metric))
+    add("20% trimmed mean", lambda found: effect_text(found.trimmed_mean, metric))
+    add("collapsed", lambda found: percents_text(found.collapsed))
+    add("collapsed, baseline", lambda found: percents_text(found.collapsed_baseline))
+    add("without collapsed", lambda f: effect_text(f.without_collapse, metric) if f.without_collapse else NOTHING)
+    title = "The mean difference beside estimates that a few extreme pairs cannot move"
+    note = "collapsed: runs that are worse than their arm's median by more than 10 SDs of the arm's bulk."
+    return Part(title, table, [note])
+
+
 def columns(comparison: Comparison) -> list[Column]:
     """The columns of the first table. A column that would only repeat `n` is left out."""
     rows, metric = comparison.rows, comparison.metric
@@ -57,6 +93,11 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number))
 
     add("difference", lambda d: difference_text(d, comparison.metric))
+    if has_images(comparison):
+        add(
+            "over seeds and images",
+            lambda d: effect_text(d.over_images, comparison.metric) if d.over_images else NOTHING,
+        )
     baseline = {tuple(row.cell.items()): row.n for row in comparison.rows if row.difference is None}
     if not all(
         row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)

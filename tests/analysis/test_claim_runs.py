@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,13 @@ from click.testing import Result
 from runner import registry
 from runner.analysis.claims.accuracy import final
 from runner.analysis.claims.claim import Claim, DocumentBudget, chosen_claims, sweeps_of
+from runner.analysis.claims.compared import Compared
 from runner.analysis.claims.convergence import steps_to_target
 from runner.analysis.claims.judge import evaluate, judge
 from runner.analysis.claims.source_code import bare
 from runner.errors import UserError
 from runner.reporting.claim_table import render
-from runner.storage.results import load
+from runner.storage.results import Results, load
 
 Bnbench = Callable[..., Result]
 
@@ -73,6 +75,7 @@ def trained(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> Path:
     arguments = ("--out", tmp_path / "out", "--budget", "full", "--executor", "inline", "-q")
     done = bnbench("claims", "--plugin", plugin, "run", *arguments)
     assert done.exit_code == 0, done.stderr
+    assert "No plan was frozen" in done.stderr
     return tmp_path / "out/full"
 
 
@@ -103,6 +106,20 @@ def test_pairs_that_are_not_proven_give_no_verdict(trained: Path) -> None:
     (found,) = evaluate([claim], trained)
     assert found.word == "UNDECIDED"
     assert any(note.startswith("not proven") for note in found.notes)
+
+
+def test_a_measure_that_gives_no_pairs_is_named(trained: Path) -> None:
+    (claim,) = chosen_claims()
+
+    def plain(_: Results) -> Any:
+        return [0.1, 0.2]
+
+    broken = replace(claim, measure=plain)
+    with pytest.raises(UserError, match=r"claim 'own_claim': its measure gives a list, not a runner\.Compared"):
+        evaluate([broken], trained)
+    ratio = replace(claim, effect="ratio", measure=lambda _: Compared(np.ones(12), -np.ones(12)))
+    with pytest.raises(UserError, match="a ratio needs a baseline with a mean above 0"):
+        evaluate([ratio], trained)
 
 
 def test_runs_at_another_budget_are_a_preview(trained: Path, plugin: Path, bnbench: Bnbench) -> None:

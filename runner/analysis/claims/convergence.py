@@ -70,13 +70,13 @@ def area_at_best_lr(results: Results, arm: object, selection_seeds: Seeds) -> Co
     return Compared(side(arm), side(results.baseline))
 
 
-def largest_lr(results: Results, arm: object, within: float, selection_seeds: Seeds) -> Compared:
+def largest_lr(results: Results, arm: object, within: float, epochs: int, selection_seeds: Seeds) -> Compared:
     """log10 of the largest learning rate that keeps a seed within `within` of its arm's best [S].
 
-    The best is the arm's highest mean accuracy over the grid, on the seeds that choose. Where no learning rate keeps a
-    seed there, it counts with the smallest one.
+    Accuracy is the median of the readings of the last `epochs` epochs. The best is the arm's highest mean accuracy over
+    the grid, on the seeds that choose. Where no learning rate keeps a seed there, it counts with the smallest one.
     """
-    accuracy = accuracies(results)
+    accuracy = accuracies(results, epochs)
     rates = np.sort(results.runs["lr"].unique().astype(float))
     chosen = np.isin(np.sort(results.runs["seed"].unique()), list(selection_seeds))
 

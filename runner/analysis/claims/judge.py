@@ -25,8 +25,9 @@ from runner.analysis.stats.robust import Robust, robust
 from runner.analysis.stats.significance import equivalence_p
 from runner.analysis.stats.values import ALPHA
 from runner.analysis.stats.verdicts import seeds_needed
+from runner.errors import UserError
 from runner.storage.folder import METRICS, sweep_folder
-from runner.storage.results import load
+from runner.storage.results import Results, load
 
 
 def evaluate(chosen: Sequence[Claim], folder: Path) -> tuple[Finding, ...]:
@@ -56,7 +57,7 @@ def _of_folder(claim: Claim, folder: Path) -> Finding:
     else:
         check([results], "valid_accuracy", "last")
         notes += claim.remarks(results) if claim.remarks else ()
-        finding = judge(claim, claim.measure(results), tests)
+        finding = judge(claim, _measured(claim, results), tests)
     if doubtful:
         finding = replace(finding, word="UNDECIDED")
     if others := departures(claim, results):
@@ -65,10 +66,18 @@ def _of_folder(claim: Claim, folder: Path) -> Finding:
     return replace(finding, notes=(*notes, *finding.notes))
 
 
+def _measured(claim: Claim, results: Results) -> Compared:
+    compared = claim.measure(results)
+    if not isinstance(compared, Compared):
+        raise UserError(f"claim '{claim.name}': its measure gives a {type(compared).__name__}, not a runner.Compared")
+    return compared
+
+
 def judge(claim: Claim, compared: Compared, tests: int = 1) -> Finding:
     """The finding for what a measure gave, where `tests` claims are judged together.
 
-    Errors: ValueError for several comparisons where no equivalence is claimed.
+    Errors: ValueError for several comparisons where no equivalence is claimed; UserError for a ratio to a mean that is
+    not above 0.
     """
     parts = compared.parts()
     if len(parts) > 1 and claim.claimed != "equivalence":
@@ -101,9 +110,11 @@ def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
     )
     if not n:
         return finding
+    unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
+    if unit <= 0:
+        raise UserError(f"claim '{claim.name}': a ratio needs a baseline with a mean above 0")
     estimate, margin = complete.estimate(claim.effect), claim.smallest_effect / claim.scale
     word = word_of(estimate, margin, claim.claimed, tests, parts)
-    unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
     beside = _beside(claim, complete, claim.scale / unit)
     if beside and beside.disagrees:
         # A few extreme seeds decide what the mean says.
