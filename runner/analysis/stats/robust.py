@@ -123,6 +123,7 @@ def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
 class Robust:
     """What holds for most pairs, beside the mean over all."""
 
+    mean: Interval
     hodges_lehmann: Interval
     trimmed_mean: Interval
     collapsed: Interval
@@ -147,17 +148,18 @@ def robust(values: Values, baseline: Values, better: int) -> Robust:
     differences, n = values - baseline, len(values)
     arm, other = collapsed(values, better), collapsed(baseline, better)
     rest = differences[~(arm | other)]
-    mean = float(differences.mean())
+    mean = paired_interval(differences)
     medians, trimmed = hodges_lehmann(differences), trimmed_mean(differences)
     without = paired_interval(rest) if 0 < len(rest) < n else None
     return Robust(
+        mean,
         medians,
         trimmed,
         wilson_interval(int(arm.sum()), n),
         wilson_interval(int(other.sum()), n),
         mcnemar_p(arm, other),
         without,
-        any(_outside(mean, interval) for interval in (medians, trimmed, without)),
+        any(_outside(mean.estimate, interval) for interval in (medians, trimmed, without)),
         rest,
     )
 
