@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from runner.analysis import sequential
 from runner.analysis.best_lr import at_own_best_lr
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
@@ -65,6 +66,7 @@ def compare(
         target=target,
         versions=_versions(results, axis),
         stated=stated,
+        sequential=sequential.of(results),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(comparison, sort) if sort else comparison

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
+from runner.reporting import sequential_notes
 from runner.reporting.formats import p_text, percent, shown
 
 LISTED = (
@@ -58,7 +59,7 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _judgement)
+    kinds = (sequential_notes.notes, _not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _judgement)
     found = [note for kind in kinds for note in kind(comparison)]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
