@@ -6,6 +6,7 @@ the order of their seeds. A pair counts once all runs of the seeds before it hav
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -73,7 +74,7 @@ class Sequential:
         known = median.low is not None and isfinite(median.low)
         return Standing(word, count, median if known else Interval(median.estimate))
 
-    @property
+    @cached_property
     def standings(self) -> list[Standing]:
         """The verdict after each pair, until it is decided."""
         found = []
@@ -82,6 +83,10 @@ class Sequential:
             if found[-1].decided:
                 break
         return found
+
+    @property
+    def decided(self) -> bool:
+        return bool(self.seeds) and self.standings[-1].decided
 
     def line(self, standing: Standing) -> str:
         """A line about a standing: its last pair, and what is open."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from runner.analysis import sequential
 from runner.config import grid, reader
 from runner.config.jobs import stackable
 from runner.config.sweep import Sweep
@@ -14,9 +14,11 @@ from runner.config.until_decided import order, with_seeds
 from runner.errors import UserError
 from runner.execution.executors.ray_cluster import Cluster
 from runner.execution.options import Options, default_workers
-from runner.storage import results
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, read_config
+
+if TYPE_CHECKING:
+    from runner.analysis.sequential import Sequential
 
 
 def starting(sweep: Sweep) -> str:
@@ -47,22 +49,30 @@ def stages(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None
     step = _at_a_time(whole, options, cluster)
     begun = {point.get("seed") for point in grid.expand(there)} if there else set()
     count = max([place for place, seed in enumerate(seeds, start=1) if seed in begun], default=min(step, len(seeds)))
-    told = pairs = 0
+    told = 0
     while True:
         yield reader.changed(sweep, **with_seeds(sweep.resolved, seeds[:count])), options
-        found = sequential.read(results.load(folder))
-        assert found is not None
-        standings = found.standings
-        for standing in standings[told:] if not options.quiet else ():
-            click.echo(found.line(standing), err=True)
-        told = len(standings)
-        no_pair = "; no pair of the last seeds has two results" if len(found.seeds) == pairs else ""
-        if no_pair or (standings and standings[-1].decided) or count == len(seeds):
-            if not options.quiet:
-                click.echo(f"{found.conclusion}{no_pair}", err=True)
+        found = _look(folder)
+        failing = 2 * len(found.seeds) < count
+        over = found.decided or failing or count == len(seeds)
+        if not options.quiet:
+            lines = [found.line(standing) for standing in found.standings]
+            why = "; stopped, because runs of more than half of the seeds failed" if failing else ""
+            click.echo("\n".join([*lines[told:], *([found.conclusion + why] if over else [])]), err=True)
+            told = len(lines)
+        if over:
             return
-        pairs, count = len(found.seeds), min(count + step, len(seeds))
-        options = replace(options, existing="extend", retry=())
+        count, options = min(count + step, len(seeds)), replace(options, existing="extend", retry=())
+
+
+def _look(folder: Path) -> "Sequential":
+    # These modules import pandas, which takes half a second. Other sweeps do not need it.
+    from runner.analysis import sequential
+    from runner.storage import results
+
+    found = sequential.read(results.load(folder))
+    assert found is not None
+    return found
 
 
 def _at_a_time(whole: Sweep, options: Options, cluster: Cluster | None) -> int:

@@ -58,7 +58,7 @@ def median_interval(differences: Values, level: float = ALPHA) -> Interval:
     differences above it.
     Errors: ValueError where there is no difference, or one is not finite.
 
-    >>> median_interval([0.03, 0.01, 0.02, 0.04, 0.02, 0.05, 0.03])
+    >>> median_interval(np.array([0.03, 0.01, 0.02, 0.04, 0.02, 0.05, 0.03]))
     Interval(estimate=0.03, low=0.01, high=0.05)
     """
     ordered = np.sort(finite(differences))
@@ -80,7 +80,7 @@ def decide(differences: Values, smallest_effect: float, better: int = 1) -> Word
     `better` is 1 where a higher metric is better, else −1.
     Errors: ValueError where there is no difference, or one is not finite, and for an effect that is not above 0.
 
-    >>> differences = [0.03, 0.01, 0.02, 0.04, 0.02, 0.05, 0.03]
+    >>> differences = np.array([0.03, 0.01, 0.02, 0.04, 0.02, 0.05, 0.03])
     >>> decide(differences, 0.005), decide(differences, 0.02), decide(differences, 0.1), decide(differences[:5], 0.1)
     ('SUPERIOR', 'BETTER', 'EQUIVALENT', 'UNDECIDED')
     """
