@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from runner.analysis import sequential
-from runner.analysis.best_lr import at_own_best_lr
+from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
-from runner.analysis.pairing import Arms, group, names, plain
+from runner.analysis.pairing import Arms, Codes, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
@@ -44,15 +44,14 @@ def compare(
     smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
     check(results, chosen.name, at)
     parameters, facts = read_runs(results, chosen.name, at)
-    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), chosen)
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), _repeat(parameters, results[0].repeats), chosen)
     if target is not None:
-        runs = replace(runs, target=target, curves=read_curves(results, chosen.name))
-        _check_target(target, chosen)
+        runs = replace(runs, target=_checked(target, chosen), curves=read_curves(results, chosen.name))
     cells, variants = _columns(runs, group_by, results[0].repeats, several=len(results) > 1)
     _check_counted_once(results, cells)
     rows = _rows(runs, cells, variants)
     if best := at_own_best_lr(runs, cells, variants, baseline):
-        rows += _rows(best, cells, variants)
+        rows += marked_copies(_rows(best, cells, variants))
     comparison = Comparison(
         metric=chosen,
         at=stated.at if stated else at,
@@ -69,7 +68,13 @@ def compare(
         sequential=sequential.of(results),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
-    return _sorted(comparison, sort) if sort else comparison
+    return _sorted(_after_a_stop(comparison), sort)
+
+
+def _repeat(parameters: pd.DataFrame, repeats: Sequence[str]) -> Codes:
+    """The repeat of each run. Without a parameter that repeats, every run is one of its own."""
+    known = [name for name in repeats if name in parameters]
+    return group(parameters, known) if known else np.arange(len(parameters))
 
 
 def _metric(stated: Stated | None, name: str | None) -> Metric:
@@ -128,10 +133,11 @@ def _contrast_text(result: Results) -> str:
     return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
 
 
-def _check_target(target: float, metric: Metric) -> None:
+def _checked(target: float, metric: Metric) -> float:
     if not np.isfinite(target) or (metric.share and not 0 < target <= 1):
         rule = "a fraction above 0, such as 0.9" if metric.share else "a finite number"
         raise UserError(f"target: {target} is no {metric.name}; allowed: {rule}")
+    return target
 
 
 def _columns(
@@ -162,7 +168,8 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
     cell = group(parameters, cells)
     code = group(parameters, [*cells, *([arms.axis] if arms.axis else []), *variants])
     statuses = facts.groupby([code, facts["status"]]).size().unstack(fill_value=0)
-    moments = facts["value"].groupby(code).agg(["count", "mean", "std"])
+    moments = runs.by_repeat(facts["value"], code).groupby("row")["value"].agg(["count", "mean", "std"])
+    planned_n = pd.Series(runs.repeat).groupby(code).nunique()
     paired = pairs_by_row(runs, facts["value"], code)
     diverged = divergences(runs, code)
     targets = to_target(runs, cell, code)
@@ -184,16 +191,33 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             difference=difference_of(paired.get(key), runs.metric.better) if contrasted[run] else None,
             divergence=diverged.get(key),
             to_target=targets.get(key),
+            planned_n=int(planned_n[key]),
         )
-        if runs.best_lr is not None:
-            lr, edge = runs.best_lr.loc[run]
-            row = replace(row, cell={**row.cell, "lr": plain(lr)}, own_best_lr="edge" if edge else "inner")
-        rows.append(row)
+        rows.append(row if runs.best_lr is None else at_its_lr(row, runs.best_lr[code == key]))
     return tuple(rows)
 
 
-def _sorted(comparison: Comparison, sort: str) -> Comparison:
-    """The comparison with its rows sorted by a column. Rows without a value come last."""
+def _after_a_stop(comparison: Comparison) -> Comparison:
+    """The comparison, with the verdict of the sequential test where a sweep grew until it was decided.
+
+    There is none where it decided by another metric, or where several sweeps are pooled.
+    """
+    if not comparison.sequential:
+        return comparison
+    found = next(iter(comparison.sequential.values()))
+    same = (comparison.metric, comparison.at) == (sequential.METRIC, "last") and len(comparison.sequential) == 1
+    word = found.standings[-1].word if same and found.seeds else None
+    rows = tuple(
+        replace(row, difference=row.difference and replace(row.difference, verdict=word, needed=None))
+        for row in comparison.rows
+    )
+    return replace(comparison, rows=rows)
+
+
+def _sorted(comparison: Comparison, sort: str | None) -> Comparison:
+    """The comparison with its rows sorted by a column, where one is given. Rows without a value come last."""
+    if not sort:
+        return comparison
     records, name = comparison.records, sort.removeprefix("-")
     if name not in records[0]:
         raise UserError(unknown("column", name, list(records[0])))

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from runner.analysis.pairing import Codes, unproven
 from runner.analysis.records import ArmRow, Difference, Divergence
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.stats import effects, intervals, significance
-from runner.analysis.stats.verdicts import verdict
+from runner.analysis.stats.estimates import MeanDifference
+from runner.analysis.stats.robust import robust
+from runner.analysis.stats.values import ALPHA
+from runner.analysis.stats.verdicts import judge, seeds_needed
 
 
 def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
@@ -23,19 +25,20 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
     # Unproven pairs are still matched run by run: an arm that failed at one lr is not compared across lrs.
     if weights or batches:
         p = significance.welch_p(values, baseline) if n > 1 else None
-        return Difference(n, weights, batches, intervals.welch_interval(values, baseline), p)
-    differences = values - baseline
-    # Each row has its own generator, so p does not depend on the table's other rows.
-    generator = np.random.default_rng(0)
+        test = None if p is None else "Welch"
+        return Difference(n, weights, batches, intervals.welch_interval(values, baseline), p, test)
+    effect = MeanDifference(values - baseline)
     return Difference(
         n,
         weights,
         batches,
-        intervals.paired_interval(differences),
-        p=significance.sign_flip_p(differences, generator) if n > 1 else None,
-        dz=effects.cohens_dz(differences),
-        improvement=effects.probability_of_improvement(better * differences),
-        values=differences,
+        effect.interval(),
+        effect.p,
+        None if effect.p is None else effect.test,
+        dz=effects.cohens_dz(effect.differences),
+        improvement=effects.probability_of_improvement(better * effect.differences),
+        robust=robust(values, baseline, better),
+        values=effect.differences,
     )
 
 
@@ -52,24 +55,52 @@ def divergences(runs: Runs, code: Codes) -> dict[int, Divergence]:
 
 
 def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
-    """None where pairs are not proven, and where only some of several pooled baseline runs diverged."""
-    if pairs is None or unproven(pairs) or not pairs["value_base"].isin([0, 1]).all():
+    """None where pairs are not proven, and where only some of several runs of a seed diverged."""
+    if pairs is None or unproven(pairs) or not pairs[["value", "value_base"]].isin([0, 1]).all(axis=None):
         return None
     return significance.mcnemar_p(pairs["value"].to_numpy() == 1, pairs["value_base"].to_numpy() == 1)
 
 
 def judged(rows: Sequence[ArmRow], smallest_effect: float | None, better: Literal[1, -1]) -> tuple[ArmRow, ...]:
-    """The rows with p adjusted for their number, and with verdicts where the smallest effect was fixed beforehand.
+    """The rows with p adjusted for their number, and with verdicts where the config has a smallest effect.
 
+    A row whose runs are those of another row has that row's p, and is not counted.
     `better`: 1 where a higher metric is better, else −1.
     """
-    adjust = significance.benjamini_hochberg if smallest_effect is None else significance.holm
-    p = [row.difference.p if row.difference else None for row in rows]
-    judged = []
-    for row, p_adjusted in zip(rows, significance.adjusted(p, adjust), strict=True):
-        found = row.difference and replace(row.difference, p_adjusted=p_adjusted)
-        if found and found.values is not None and smallest_effect is not None:
-            p_adjusted = 1.0 if p_adjusted is None else p_adjusted
-            found = replace(found, verdict=verdict(found.values, smallest_effect, better, p_adjusted))
-        judged.append(replace(row, difference=found))
-    return tuple(judged)
+    tested = [row for row in rows if row.difference and row.difference.p is not None]
+    tests = sum(not row.copied for row in tested) or 1
+    if smallest_effect is None:
+        p = [None if row.copied or not row.difference else row.difference.p for row in rows]
+        adjusted = significance.adjusted(p, significance.benjamini_hochberg)
+        found = _with_copies(rows, adjusted)
+    else:
+        found = [None if row.difference is None else _times(row.difference.p, tests) for row in rows]
+    return tuple(
+        replace(row, difference=_judged(row.difference, p, tests, smallest_effect, better))
+        for row, p in zip(rows, found, strict=True)
+    )
+
+
+def _times(p: float | None, tests: int) -> float | None:
+    return None if p is None else min(1.0, p * tests)
+
+
+def _with_copies(rows: Sequence[ArmRow], adjusted: Sequence[float | None]) -> list[float | None]:
+    """The adjusted p of every row. That of a copied row is that of the row with the same p."""
+    known = {row.difference.p: p for row, p in zip(rows, adjusted, strict=True) if row.difference and not row.copied}
+    own = zip(rows, adjusted, strict=True)
+    return [known.get(row.difference.p) if row.copied and row.difference else p for row, p in own]
+
+
+def _judged(
+    difference: Difference | None, p: float | None, tests: int, smallest_effect: float | None, better: int
+) -> Difference | None:
+    if difference is None:
+        return None
+    difference = replace(difference, p_adjusted=p, tests=tests)
+    if difference.values is None or difference.robust is None or smallest_effect is None:
+        return difference
+    word = judge(MeanDifference(difference.values), difference.robust, smallest_effect, better, tests)
+    needed = seeds_needed(difference.values, smallest_effect, tests) if word == "UNDECIDED" and p is not None else None
+    simultaneous = intervals.paired_interval(difference.values, ALPHA / tests)
+    return replace(difference, verdict=word, needed=needed, simultaneous=simultaneous)

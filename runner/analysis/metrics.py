@@ -132,8 +132,11 @@ class Curve:
     values: Values
 
     def seconds_at(self, step: float) -> float:
-        """The seconds at the first reading at or after a step."""
-        return float(self.seconds[np.searchsorted(self.steps, step)])
+        """The seconds at the first reading at or after a step. After the last reading, the run's mean speed counts."""
+        reading = int(np.searchsorted(self.steps, step))
+        if reading < len(self.steps):
+            return float(self.seconds[reading])
+        return float(self.seconds[-1] * step / self.steps[-1])
 
 
 def reach(clock: Values, values: Values, better: int, target: float, horizon: float, diverged: bool) -> Reach:

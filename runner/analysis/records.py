@@ -12,8 +12,9 @@ from typing import Any, Literal
 from runner.analysis.metrics import At
 from runner.analysis.sequential import Sequential
 from runner.analysis.stats.intervals import Interval
+from runner.analysis.stats.robust import Robust
 from runner.analysis.stats.values import Values
-from runner.analysis.stats.verdicts import Verdict
+from runner.analysis.stats.verdicts import Needed, Verdict, fewest_pairs
 from runner.storage.results import Metric, Stated
 
 NOT_OK = ("diverged", "failed", "oom", "timeout", "interrupted", "missing")
@@ -24,24 +25,45 @@ class Difference:
     """An arm minus the baseline, and whether its pairs are proven to be pairs."""
 
     pairs: int
+    """Pairs of seeds. The runs of a seed that a row pools are averaged first."""
     weights_differ: int
     """Pairs whose shared layers did not start from the same weights."""
     batches_differ: int
     """Pairs that did not see the same batches, over the epochs that both trained."""
     interval: Interval | None
-    """The paired t interval; Welch's where not all pairs are proven; None where there is no pair."""
+    """The paired t interval at 95%; Welch's where not all pairs are proven; None where there is no pair."""
     p: float | None = None
-    """The p of the sign-flip test; of Welch's test where not all pairs are proven; None for fewer than two pairs."""
+    """None for fewer than two pairs."""
+    test: str | None = None
+    """The test that gives p: sign-flip, or Welch's where not all pairs are proven."""
     p_adjusted: float | None = None
     """p, adjusted for the number of rows in the table."""
+    tests: int = 1
+    """The number of rows that p is adjusted for."""
+    simultaneous: Interval | None = None
+    """The interval at .05 / `tests`: all rows together cover at 95%. Set with the verdict."""
     dz: float | None = None
     """Cohen's dz. This field and those below are set only where all pairs are proven."""
     improvement: float | None = None
     """The share of pairs in which the arm is better."""
+    robust: Robust | None = None
     verdict: Verdict | None = None
-    """Set where a smallest effect was fixed beforehand."""
+    """Set where the config has a smallest effect."""
+    needed: Needed | None = None
+    """Set where the verdict is UNDECIDED."""
     values: Values | None = field(default=None, compare=False, repr=False)
     """The pairs' differences."""
+
+    @property
+    def shown_interval(self) -> Interval | None:
+        """The interval that has the same adjustment as the verdict."""
+        return self.simultaneous or self.interval
+
+    @property
+    def too_few(self) -> int | None:
+        """The smallest number of pairs with which p could fall below .05, where there are fewer."""
+        fewest = fewest_pairs(self.tests)
+        return fewest if self.paired and self.pairs < fewest else None
 
     @property
     def paired(self) -> bool:
@@ -58,15 +80,21 @@ class Divergence:
     """The p of McNemar's exact test against the baseline; None where the pairs are not proven."""
 
 
+Bound = Literal["exact", "at most", "at least", "unknown"]
+
+
 @dataclass(frozen=True)
 class Time:
-    """How long the target took, and how that differs from the baseline."""
+    """How long the target took, and how that differs from the baseline. T is limited to the horizon."""
 
     mean: float
     """The mean of min(T, horizon)."""
     difference: Interval | None
     ratio: Interval | None
-    """Of geometric means."""
+    """Of the means, with Fieller's interval."""
+    bound: Bound | None = None
+    """How `ratio` bounds the ratio of the times without the horizon. At most: all runs of the arm reached the target,
+    but not all of the baseline. At least: the other way round. Unknown: runs of both did not reach it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +118,7 @@ class ArmRow:
     statuses: Mapping[str, int]
     """How many of the planned runs ended with each status."""
     n: int
-    """Runs with a finite value."""
+    """Seeds with a finite value. Where a row pools several runs of a seed, their mean is the seed's value."""
     mean: float | None
     sd: float | None
     difference: Difference | None
@@ -100,6 +128,12 @@ class ArmRow:
     to_target: ToTarget | None = None
     own_best_lr: Literal["inner", "edge"] | None = None
     """Set where each arm is compared at its own best learning rate. "edge": the grid ends at this learning rate."""
+    lr_counts: Mapping[float, int] = field(default_factory=dict)
+    """Learning rate → how many seeds chose it, where each arm is compared at its own best one."""
+    planned_n: int = 0
+    """Planned seeds."""
+    copied: bool = False
+    """Whether the runs are those of another row: both arms are best at the same learning rate."""
 
     @property
     def ok(self) -> int:
@@ -108,6 +142,11 @@ class ArmRow:
     @property
     def planned(self) -> int:
         return sum(self.statuses.values())
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the row averages several runs of a seed."""
+        return self.planned > self.planned_n > 0
 
     @property
     def block(self) -> tuple[object, ...]:
@@ -160,8 +199,8 @@ class Comparison:
 
     @property
     def adjustment(self) -> str:
-        """How p is adjusted for the number of rows: Holm for an effect that was fixed beforehand."""
-        return "Benjamini–Hochberg" if self.smallest_effect is None else "Holm"
+        """How p is adjusted for the number of rows: Bonferroni where verdicts are given."""
+        return "Benjamini–Hochberg" if self.smallest_effect is None else "Bonferroni"
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -194,25 +233,31 @@ class Comparison:
 
     def _difference_record(self, difference: Difference | None) -> dict[str, Any]:
         found = difference or Difference(0, 0, 0, None)
-        value, low, high = _ends(found.interval)
         record = {
             "pairs": found.pairs,
-            "difference": value,
-            "low": low,
-            "high": high,
-            "interval": None if low is None else "paired t" if found.paired else "Welch",
+            **_interval_record("difference", found.interval, prefix=""),
+            "interval": None
+            if not found.interval or found.interval.low is None
+            else "paired t"
+            if found.paired
+            else "Welch",
             "paired": self.paired_text if found.paired else "no",
             "weights_differ": None if self.stated else found.weights_differ,
             "batches_differ": None if self.stated else found.batches_differ,
             "p": found.p,
+            "test": found.test,
             "p_adjusted": found.p_adjusted,
             "p_adjustment": None if found.p_adjusted is None else self.adjustment,
+            "tests": found.tests,
             "dz": found.dz,
             "probability_of_improvement": found.improvement,
+            **_robust_record(found.robust),
         }
         if self.smallest_effect is not None:
-            word, seeds = astuple(found.verdict) if found.verdict else (None, None)
-            record |= {"verdict": word, "seeds_needed": seeds}
+            needed = found.needed or Needed(None, None, None)
+            record |= _interval_record("simultaneous", found.simultaneous)
+            record |= {"verdict": found.verdict, "seeds_needed": needed.seeds}
+            record |= {"seeds_needed_low": needed.low, "seeds_needed_high": needed.high}
         return record if difference else dict.fromkeys(record)
 
     def _target_record(self, found: ToTarget | None) -> dict[str, Any]:
@@ -223,6 +268,7 @@ class Comparison:
             if self.axis:
                 record |= _interval_record(f"{unit}_difference", time.difference if time else None)
                 record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)
+                record[f"{unit}_ratio_is"] = time.bound if time else None
         return record if found else dict.fromkeys(record)
 
 
@@ -230,5 +276,18 @@ def _ends(interval: Interval | None) -> tuple[float | None, ...]:
     return astuple(interval) if interval else (None, None, None)
 
 
-def _interval_record(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), _ends(interval), strict=True))
+def _interval_record(name: str, interval: Interval | None, prefix: str | None = None) -> dict[str, float | None]:
+    before = f"{name}_" if prefix is None else prefix
+    return dict(zip((name, f"{before}low", f"{before}high"), _ends(interval), strict=True))
+
+
+def _robust_record(found: Robust | None) -> dict[str, float | None]:
+    shares = (found.collapsed, found.collapsed_baseline) if found else (None, None)
+    return {
+        **_interval_record("hodges_lehmann", found.hodges_lehmann if found else None),
+        **_interval_record("trimmed_mean", found.trimmed_mean if found else None),
+        **_interval_record("collapsed_share", shares[0]),
+        **_interval_record("baseline_collapsed_share", shares[1]),
+        "collapsed_p": found.collapse_p if found else None,
+        **_interval_record("without_collapse", found.without_collapse if found else None),
+    }

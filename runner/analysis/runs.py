@@ -17,6 +17,8 @@ class Runs:
     parameters: pd.DataFrame
     facts: pd.DataFrame
     arms: Arms
+    repeat: Codes
+    """The repeat of each run: runs of a repeat have the same seed, so they are not independent."""
     metric: Metric
     target: float | None = None
     curves: Sequence[Curve] = ()
@@ -24,15 +26,21 @@ class Runs:
     best_lr: pd.DataFrame | None = None
     """`lr` and `edge`, where these are the runs of each arm at its own best learning rate."""
 
+    def by_repeat(self, values: pd.Series, code: Codes) -> pd.DataFrame:
+        """One row per repeat of each row of the comparison: `row` and `value`, the mean over the repeat's runs."""
+        table = pd.DataFrame({"row": code, "repeat": self.repeat, "value": values.to_numpy()})
+        return table.groupby(["row", "repeat"])["value"].mean().reset_index()
+
 
 def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.DataFrame]:
     """Each row's pairs, where both runs of a pair have a value. `code` is the row that each run belongs to.
 
-    A row may pool several runs that share one baseline run. Their mean is then its one partner, because several pairs
-    with the same run would not be independent.
+    A row may pool several pairs of a seed, such as those at other learning rates. They are not independent, so their
+    mean is the seed's one pair.
     """
     found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
-    found["row"] = code[found.index.astype(int)]
+    arm_runs = found.index.astype(int)
+    found["row"], found["repeat"] = code[arm_runs], runs.repeat[arm_runs]
     how = {"value": "mean", "value_base": "mean", "weights": "any", "batches": "any"}
-    found = found.groupby(["row", "run_base"]).agg(how).reset_index()
+    found = found.groupby(["row", "repeat"]).agg(how).reset_index()
     return dict(iter(found.groupby("row")))  # type: ignore[arg-type]

@@ -13,8 +13,9 @@ from typing import Any
 from runner.analysis.metrics import of_sweep, read_runs
 from runner.analysis.pairing import Arms, pairs
 from runner.analysis.stats.intervals import Interval
-from runner.analysis.stats.sign_process import Word, decide, median_interval
+from runner.analysis.stats.sign_process import decide, median_interval
 from runner.analysis.stats.values import ALPHA, CONFIDENCE, Values
+from runner.analysis.stats.verdicts import Word
 from runner.storage.results import Results
 
 METRIC = of_sweep("valid_accuracy")

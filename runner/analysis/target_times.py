@@ -8,10 +8,9 @@ import pandas as pd
 
 from runner.analysis.metrics import MEASURED, Curve, reach
 from runner.analysis.pairing import Codes, unproven
-from runner.analysis.records import Time, ToTarget
+from runner.analysis.records import Bound, Time, ToTarget
 from runner.analysis.runs import Runs, pairs_by_row
-from runner.analysis.stats.intervals import Interval, paired_interval, welch_interval
-from runner.analysis.stats.values import Values
+from runner.analysis.stats.intervals import Interval, paired_interval, ratio_interval, welch_interval
 
 
 def to_target(runs: Runs, cell: Codes, code: Codes) -> dict[int, ToTarget]:
@@ -22,8 +21,8 @@ def to_target(runs: Runs, cell: Codes, code: Codes) -> dict[int, ToTarget]:
     if runs.target is None:
         return {}
     steps, reached = _steps(runs, runs.target, cell)
-    seconds = _seconds(runs.curves, cell, steps, reached)
-    by_steps, by_seconds = _time_by_row(runs, code, steps), _time_by_row(runs, code, seconds)
+    seconds = _seconds(runs.curves, steps)
+    by_steps, by_seconds = (_time_by_row(runs, code, times, reached) for times in (steps, seconds))
     counts = reached.groupby(code).agg(["count", "sum"])
     return {
         int(row): ToTarget(int(count), int(number), by_steps.get(row), by_seconds.get(row))
@@ -51,38 +50,37 @@ def _steps(runs: Runs, target: float, cell: Codes) -> tuple[pd.Series, pd.Series
     return table["time"].mask(nobody), table["reached"]
 
 
-def _seconds(curves: Sequence[Curve], cell: Codes, steps: pd.Series, reached: pd.Series) -> pd.Series:
-    """Seconds to the reading at which the target was reached; where it was not, those of the cell's longest run.
-
-    Steps decide whether it was reached, because runs have no common horizon in seconds.
-    """
-    longest = pd.Series([curve.seconds[-1] if len(curve.seconds) else np.nan for curve in curves])
-    seconds = longest.groupby(cell).transform("max").where(steps.notna())
-    for run in np.flatnonzero(reached == 1).tolist():
-        seconds[run] = curves[run].seconds_at(steps[run])
-    return seconds
+def _seconds(curves: Sequence[Curve], steps: pd.Series) -> pd.Series:
+    """The seconds that each run took for its steps: to the target, or to the horizon where it was not reached."""
+    known = np.flatnonzero(steps.notna())
+    seconds = [curves[run].seconds_at(steps[run]) for run in known.tolist()]
+    return pd.Series(seconds, index=known, dtype=float).reindex(steps.index)
 
 
-def _time_by_row(runs: Runs, code: Codes, times: pd.Series) -> dict[int, Time]:
-    paired = pairs_by_row(runs, times, code)
-    means = times.groupby(code).agg(["mean"]).dropna()
-    return {int(row): Time(float(mean), *_intervals(paired.get(row))) for row, mean in means.itertuples()}
+def _time_by_row(runs: Runs, code: Codes, times: pd.Series, reached: pd.Series) -> dict[int, Time]:
+    paired, all_reached = pairs_by_row(runs, times, code), pairs_by_row(runs, reached, code)
+    means = runs.by_repeat(times, code).groupby("row")["value"].agg(["mean"]).dropna()
+    return {
+        int(row): Time(float(mean), *_intervals(paired.get(row)), bound=_bound(all_reached.get(row)))
+        for row, mean in means.itertuples()
+    }
+
+
+def _bound(reached: pd.DataFrame | None) -> Bound | None:
+    """What the ratio of the horizon-limited times says about the ratio of the true times."""
+    if reached is None:
+        return None
+    arm, baseline = (bool((reached[name] == 1).all()) for name in ("value", "value_base"))
+    if arm and baseline:
+        return "exact"
+    return "at most" if arm else "at least" if baseline else "unknown"
 
 
 def _intervals(pairs: pd.DataFrame | None) -> tuple[Interval | None, Interval | None]:
-    """The intervals of the difference, and of the ratio of geometric means."""
+    """The intervals of the difference of the means, and of their ratio (Fieller)."""
     if pairs is None:
         return None, None
     times, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
     paired = not unproven(pairs)
-
-    def interval(a: Values, b: Values) -> Interval:
-        return paired_interval(a - b) if paired else welch_interval(a, b)
-
-    difference = interval(times, baseline)
-    if min(times.min(), baseline.min()) <= 0:
-        return difference, None
-    # The logarithm of the ratio is the difference of the logarithms.
-    ratio = interval(np.log(times), np.log(baseline))
-    low, high = (None if end is None else float(np.exp(end)) for end in (ratio.low, ratio.high))
-    return difference, Interval(float(np.exp(ratio.estimate)), low, high)
+    difference = paired_interval(times - baseline) if paired else welch_interval(times, baseline)
+    return difference, ratio_interval(times, baseline, paired=paired) if baseline.mean() > 0 else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.reporting import notes
-from runner.reporting.formats import NOTHING, difference_text, interval_text, number_format, p_text, shown
+from runner.reporting.formats import NOTHING, difference_text, interval_text, needed_text, number_format, p_text, shown
 from runner.storage.results import Metric
 
 
@@ -32,7 +32,7 @@ def parts(comparison: Comparison) -> list[Part]:
     """The table of differences and, where a target was given, the table of the times to it."""
     found = [Part(notes.title(comparison), columns(comparison), notes.notes(comparison))]
     if comparison.target is not None:
-        found.append(Part(notes.target_title(comparison), target_columns(comparison), []))
+        found.append(Part(notes.target_title(comparison), target_columns(comparison), notes.target_notes(comparison)))
     return found
 
 
@@ -41,7 +41,7 @@ def columns(comparison: Comparison) -> list[Column]:
     rows, metric = comparison.rows, comparison.metric
     table = _identity_columns(comparison)
     table.append(Column("n", lambda row: str(row.n), number=True))
-    if any((row.n, row.ok) != (row.planned, row.planned) for row in rows):
+    if any(row.ok != row.planned or row.n < row.planned_n for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
     percent = " (%)" if metric.share else ""
     table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
@@ -66,9 +66,9 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
     if notes.p_values(comparison):
         add("p", lambda d: p_text(d.p_adjusted))
     if comparison.smallest_effect is not None:
-        add("verdict", lambda d: d.verdict.word if d.verdict else NOTHING)
+        add("verdict", lambda d: d.verdict or NOTHING)
         if notes.needs_more_seeds(comparison):
-            add("needs", lambda d: str(d.verdict.seeds or "") if d.verdict else "", number=True)
+            add("needs", lambda d: needed_text(d.needed) if d.needed else "", number=True)
     paired = f"by {', '.join(comparison.stated.pair_by)}" if comparison.stated else "yes"
     add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})")
     return table
@@ -122,7 +122,12 @@ def _time_mean(time: Time) -> str:
 
 
 def _time_ratio(time: Time) -> str:
-    return interval_text(time.ratio, "{:.2f}".format) if time.ratio else ""
+    if time.ratio is None:
+        return ""
+    if time.bound == "unknown":
+        return NOTHING
+    sign = {"at most": "≤ ", "at least": "≥ "}.get(time.bound or "", "")
+    return sign + interval_text(time.ratio, "{:.2f}".format)
 
 
 def _mean(row: ArmRow, metric: Metric) -> str:

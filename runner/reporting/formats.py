@@ -1,10 +1,12 @@
 """Numbers and parameters as text."""
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Literal
 
 from runner.analysis.records import Difference
 from runner.analysis.stats.intervals import Interval
+from runner.analysis.stats.verdicts import MOST, Needed
 from runner.errors import printable
 from runner.storage.results import Metric
 
@@ -45,9 +47,12 @@ def difference_text(difference: Difference, metric: Metric) -> str:
     >>> difference_text(difference, of_sweep("valid_loss"))
     '+0.0152 [+0.0131, +0.0173]'
     """
-    interval = difference.interval
-    if interval is None:
-        return NOTHING
+    interval = difference.shown_interval
+    return NOTHING if interval is None else effect_text(interval, metric)
+
+
+def effect_text(interval: Interval, metric: Metric) -> str:
+    """A difference in a metric with its interval, its signs and its unit."""
     number = number_format(metric, interval.estimate, interval.low or 0, interval.high or 0, sign="+")
     return interval_text(interval, number) + (" pp" if metric.share else "")
 
@@ -58,6 +63,16 @@ def interval_text(interval: Interval, number: Callable[[float], str]) -> str:
     if interval.low is None or interval.high is None:
         return text
     return f"{text} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def needed_text(needed: Needed) -> str:
+    """How many seeds would give a verdict, with the range that follows from the uncertain SD.
+
+    >>> needed_text(Needed(40, 24, 83)), needed_text(Needed(9, 9, 9)), needed_text(Needed(None, 20_000, None))
+    ('40 (24 to 83)', '9', 'over 100000')
+    """
+    seeds, low, high = (f"over {MOST}" if number is None else str(number) for number in astuple(needed))
+    return seeds if low == high or needed.seeds is None else f"{seeds} ({low} to {high})"
 
 
 def number_format(metric: Metric, *values: float, sign: Literal["", "+"] = "") -> Callable[[float], str]:

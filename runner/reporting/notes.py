@@ -1,10 +1,12 @@
 """The text around a comparison's tables: titles and notes."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from runner.analysis.records import ArmRow, Comparison, Difference
+from runner.analysis.stats.intervals import Interval
 from runner.reporting import sequential_notes
-from runner.reporting.formats import p_text, percent, shown
+from runner.reporting.formats import NOTHING, difference_text, effect_text, p_text, percent, shown
 
 LISTED = (
     *("dataset", "train_samples", "validate_on", "trainset", "augment"),
@@ -15,13 +17,18 @@ LISTED = (
 
 def title(comparison: Comparison) -> str:
     """The metric, the epoch, the axis and the baseline in one sentence."""
-    text = f"{comparison.metric.name}{moment(comparison)}, mean ± SD over runs"
+    over = "seeds (the runs of a seed are averaged)" if any(row.pooled for row in comparison.rows) else "runs"
+    text = f"{comparison.metric.name}{moment(comparison)}, mean ± SD over {over}"
     if comparison.axis:
         text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}"
         text += " with its 95% interval"
-        tested = len(p_values(comparison))
-        if tested:
-            text += f" and p, {comparison.adjustment}-adjusted for {tested} rows" if tested > 1 else " and p"
+        tests = max((d.tests for d in differences(comparison) if d.p is not None), default=0)
+        if tests > 1:
+            together = comparison.smallest_effect is not None
+            text += f" (of all {tests} rows together)" if together else " (of its row alone)"
+            text += f" and p, {comparison.adjustment}-adjusted for {tests} rows"
+        elif tests:
+            text += " and p"
     return text
 
 
@@ -33,12 +40,26 @@ def moment(comparison: Comparison) -> str:
 
 def target_title(comparison: Comparison) -> str:
     """The title of the second table, where a target was given."""
-    ratio = "; ratio to the baseline with its 95% interval" if comparison.axis else ""
+    ratio = "; ratio of the means to the baseline with its 95% interval (Fieller)" if comparison.axis else ""
     better = "or more" if comparison.metric.better > 0 else "or less"
     return (
         f"Steps and seconds to {comparison.metric.name} {comparison.target:.6g} {better}, mean over runs{ratio}; "
         "runs that did not reach it, or diverged, count with the last step that all ok runs of the cell trained"
     )
+
+
+BOUNDS = {
+    "at most": "≤: runs of the baseline did not reach the target, so the true ratio is at most this.",
+    "at least": "≥: runs of the arm did not reach the target, so the true ratio is at least this.",
+    "unknown": f"{NOTHING}: runs of both did not reach the target, so nothing is known of the true ratio.",
+}
+
+
+def target_notes(comparison: Comparison) -> list[str]:
+    """What the signs in the second table mean, where some runs did not reach the target."""
+    reach = [row.to_target for row in comparison.rows if row.to_target and row.difference]
+    bounds = {time.bound for found in reach for time in (found.steps, found.seconds) if time}
+    return [text for bound, text in BOUNDS.items() if bound in bounds]
 
 
 def differences(comparison: Comparison) -> list[Difference]:
@@ -50,7 +71,7 @@ def p_values(comparison: Comparison) -> list[float]:
 
 
 def needs_more_seeds(comparison: Comparison) -> bool:
-    return any(d.verdict and d.verdict.seeds for d in differences(comparison))
+    return any(d.needed for d in differences(comparison))
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -59,8 +80,8 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (sequential_notes.notes, _not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _judgement)
-    found = [note for kind in kinds for note in kind(comparison)]
+    kinds = (_not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _tests, _judgement, _robust)
+    found = [note for kind in (sequential_notes.notes, *kinds) for note in kind(comparison)]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
     constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
@@ -102,11 +123,8 @@ def _diverged(comparison: Comparison) -> Iterator[str]:
     blocks = {row.block for row in comparison.planned_rows if row.statuses.get("diverged")}
     for row in comparison.planned_rows:
         if row.block in blocks and row.divergence:
-            share = row.divergence.share
-            numbers = (share.estimate, share.low, share.high)
-            estimate, *ends = (f"{100 * (number or 0):.0f}" for number in numbers)
             p = "" if row.divergence.p is None else f", p {p_text(row.divergence.p)}"
-            yield f"{row_name(row, comparison)} {estimate}% [{', '.join(ends)}]{p}"
+            yield f"{row_name(row, comparison)} {_percents(row.divergence.share)}{p}"
 
 
 def row_name(row: ArmRow, comparison: Comparison) -> str:
@@ -145,8 +163,16 @@ def why_not_paired(difference: Difference) -> str:
 
 
 def _own_best(comparison: Comparison) -> Iterator[str]:
-    if any(row.own_best_lr for row in comparison.rows):
-        yield "best: each arm at the lr of its highest mean valid_accuracy at the last epoch."
+    best = [row for row in comparison.rows if row.own_best_lr]
+    if best:
+        yield (
+            "best: each arm at its own best lr, that of the highest mean valid_accuracy at the last epoch. "
+            "It is chosen for each seed by the other seeds."
+        )
+        several = [row for row in best if len(row.lr_counts) > 1]
+        for row in several:
+            counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
+            yield f"best lr of {shown(row.arm)}: {counts} runs."
     elif comparison.axis and len({row.cell.get("lr") for row in comparison.rows}) > 1:
         yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
@@ -156,12 +182,74 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         yield f"best!: that lr is on the edge of the grid, and a better one may lie beyond ({arms})."
 
 
+def _tests(comparison: Comparison) -> Iterator[str]:
+    tests = {d.test for d in differences(comparison)}
+    if "sign-flip" in tests:
+        yield (
+            "p: sign-flip test of the pairs; interval: paired t. Near p = .05 they can disagree, "
+            "because only the interval assumes a normal distribution."
+        )
+    if "Welch" in tests:
+        yield "p and interval of rows that are not paired: Welch's t test."
+    few = [d for d in differences(comparison) if d.too_few and d.p is not None]
+    if few:
+        found = sorted({(d.pairs, d.too_few or 0) for d in few})
+        yield "; ".join(f"{n} seeds cannot reach p < .05 here; run {fewest}" for n, fewest in found) + "."
+
+
+WORDS = {
+    "SUPERIOR": "better by {} or more",
+    "BETTER": "better, by an unknown amount",
+    "EQUIVALENT": "less than {} apart",
+    "WORSE": "worse, by an unknown amount",
+    "INFERIOR": "worse by {} or more",
+    "UNDECIDED": "nothing is shown",
+    "WITHHELD": "a few extreme pairs decide the mean",
+}
+
+
 def _judgement(comparison: Comparison) -> Iterator[str]:
-    if any(d.paired and 1 < d.pairs < 6 for d in differences(comparison)):
-        yield "p is of a sign-flip test, which needs 6 pairs or more to fall below .05."
-    if comparison.smallest_effect is not None and comparison.axis:
-        unit = " pp" if comparison.metric.share else ""
-        effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
-        text = f"Verdict: is it better than the baseline by {effect} or more (fixed beforehand)?"
-        needs = " needs: how many seeds would settle it." if needs_more_seeds(comparison) else ""
-        yield text + needs
+    if comparison.smallest_effect is None or not comparison.axis:
+        return
+    unit = " pp" if comparison.metric.share else ""
+    effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
+    found = {d.verdict for d in differences(comparison)}
+    words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
+    if words:
+        yield f"Verdict, with a smallest effect of {effect} (fixed beforehand): {words}."
+    if needs_more_seeds(comparison):
+        yield (
+            "needs: how many seeds would give a verdict with 80% power, if the mean and SD of the differences stay as "
+            "they are (in brackets: for the ends of the SD's 80% interval)."
+        )
+    if comparison.at == "best":
+        yield "Each run's best epoch was chosen by the numbers that are compared here, so the means are too good."
+
+
+def _robust(comparison: Comparison) -> Iterator[str]:
+    """Where a few extreme pairs decide what the mean says: both parts, the pairs with and without a collapsed run."""
+    metric = comparison.metric
+    for row in comparison.rows:
+        found = row.difference and row.difference.robust
+        if not found or not row.difference or not found.disagrees:
+            continue
+        name = row_name(row, comparison)
+        withheld = "; the mean's verdict is withheld" if row.difference.verdict == "WITHHELD" else ""
+        median, trimmed = (effect_text(i, metric) for i in (found.hodges_lehmann, found.trimmed_mean))
+        yield (
+            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {difference_text(row.difference, metric)}; "
+            f"Hodges–Lehmann {median}; 20% trimmed mean {trimmed}."
+        )
+        if found.without_collapse:
+            arms = [(shown(row.arm), found.collapsed), (shown(comparison.baseline), found.collapsed_baseline)]
+            shares = ", ".join(f"{arm} {_percents(share)}" for arm, share in arms)
+            yield (
+                f"{name}: collapsed runs: {shares}; p {p_text(found.collapse_p)} (McNemar, exact). "
+                f"Mean of the pairs without a collapsed run: {effect_text(found.without_collapse, metric)}."
+            )
+
+
+def _percents(share: Interval) -> str:
+    """A share and its interval in whole percent: "17% [5, 45]"."""
+    estimate, low, high = (f"{100 * (number or 0):.0f}" for number in astuple(share))
+    return f"{estimate}% [{low}, {high}]"

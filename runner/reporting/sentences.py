@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
+from runner.reporting import sequential_notes
 from runner.reporting.formats import difference_text, p_text, shown
 
 
@@ -57,6 +58,8 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
     where = ", each at its own best learning rate" if row.own_best_lr else ""
     if difference is None or difference.interval is None:
         return f"{arm} cannot be compared with {baseline}: no pair of runs has ended."
+    if comparison.sequential:
+        return sequential_notes.sentence(row, comparison)
     metric = comparison.metric
     value = f"{where}: {metric.words} {difference_text(difference, metric)}"
     if difference.pairs == 1 or difference.p_adjusted is None:
@@ -68,7 +71,10 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
         kind = f"pairs {comparison.stated.pairing}"
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
-        facts += f" Verdict on the effect fixed beforehand: {difference.verdict.word}."
+        facts += f" Verdict on the effect fixed beforehand: {difference.verdict}."
+    if difference.too_few:
+        few = f"{difference.pairs} seeds cannot reach p < .05 here; run {difference.too_few}"
+        return f"Too few seeds to compare {arm} with {baseline}: {few}{facts}"
     if difference.p_adjusted >= ALPHA:
         return f"No difference is shown between {arm} and {baseline}{facts}"
     return f"{arm} does {_word(difference, comparison)} than {baseline}{facts}"

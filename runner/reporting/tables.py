@@ -95,7 +95,8 @@ def _layouts(comparison: Comparison, columns: list[Column]) -> Iterator[tuple[li
     # The verdict says what p says, and the notes say what is not paired.
     if comparison.smallest_effect is not None:
         few = [column for column in columns if column.heading not in ("p", "paired")]
-        yield from ((few, 2), (few, 1))
+        fewer = [column for column in few if column.heading != "needs"]
+        yield from ((few, 2), (few, 1), (fewer, 1))
 
 
 def _paired(row: ArmRow) -> str:

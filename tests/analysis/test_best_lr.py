@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -27,7 +28,7 @@ def tuned(accuracy: Mapping[tuple[float, str], Sequence[float]], **changes: Any)
 
 
 GRID = {
-    **{(0.01, "none"): [0.5, 0.6], (0.1, "none"): [0.7, 0.8], (1.0, "none"): [0.2, 0.9]},
+    **{(0.01, "none"): [0.5, 0.6], (0.1, "none"): [0.7, 0.8], (1.0, "none"): [0.2, 0.3]},
     **{(0.01, "bn"): [0.5, 0.5], (0.1, "bn"): [0.6, 0.6], (1.0, "bn"): [0.9, 0.7]},
 }
 
@@ -43,6 +44,39 @@ def test_each_arm_is_compared_at_its_own_best_lr() -> None:
     assert interval(bn) == (pytest.approx(0.05), pytest.approx(expected.low), pytest.approx(expected.high))
 
 
+def test_a_seeds_lr_is_chosen_by_the_other_seeds() -> None:
+    """Seed 0 of `none` is lucky at 0.1, and seed 2 at 1.0: luck at a rate must not choose the rate that is reported."""
+    grid = {
+        **{(0.1, "none"): [0.9, 0.5, 0.5], (1.0, "none"): [0.6, 0.6, 0.8]},
+        **{(0.1, "bn"): [0.5, 0.5, 0.5], (1.0, "bn"): [0.4, 0.4, 0.4]},
+    }
+    none, bn = tuned(grid)
+    # Means of the other seeds: seed 0: .5 and .7; seed 1: .7 and .7, so the smaller rate; seed 2: .7 and .6.
+    assert (none.lr_counts, bn.lr_counts) == ({1.0: 1, 0.1: 2}, {0.1: 3})
+    assert none.mean == pytest.approx((0.6 + 0.5 + 0.5) / 3)
+    assert interval(bn)[0] == pytest.approx((-0.1 + 0 + 0) / 3)
+
+
+def test_a_best_row_that_copies_another_is_not_counted_again() -> None:
+    generator = np.random.default_rng(3)
+    grid = {
+        (lr, arm): (0.5 + lr + 0.01 * (arm == "bn") + generator.normal(0, 0.01, 8)).tolist()
+        for lr in (0.1, 0.3)
+        for arm in ("none", "bn")
+    }
+    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
+    rows = [row for row in compare([replace(sweep(runs), smallest_effect=0.005)]).rows if row.difference]
+    assert [(row.cell["lr"], row.own_best_lr, row.copied) for row in rows] == [
+        *((0.1, None, False), (0.3, None, False)),
+        (0.3, "edge", True),
+    ]
+    assert [difference(row).tests for row in rows] == [2, 2, 2]
+    assert difference(rows[1]).p_adjusted == difference(rows[2]).p_adjusted == 2 * (difference(rows[1]).p or 0)
+    assert (difference(rows[1]).p_adjusted or 1) < 1
+    exploring = [row for row in compare([sweep(runs)]).rows if row.difference]
+    assert difference(exploring[1]).p_adjusted == difference(exploring[2]).p_adjusted
+
+
 def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> None:
     runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
     runs[1] = replace(runs[1], status="failed")
@@ -55,7 +89,8 @@ def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> N
 
 def test_a_failed_run_leaves_its_seed_out_at_every_lr_in_the_table_and_in_claims() -> None:
     """At lr 0.01 seed 0 of `none` has failed: lrs are compared on seed 1 alone, where 1.0 is best and not 0.1."""
-    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    grid = {**GRID, (1.0, "none"): [0.2, 0.9]}
+    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
     results = sweep([replace(runs[0], status="failed"), *runs[1:]])
     none, bn = [row for row in compare([results]).rows if row.own_best_lr]
     assert (none.cell["lr"], bn.cell["lr"]) == (1.0, 1.0)

@@ -12,6 +12,8 @@ from runner.analysis.comparison import compare
 from runner.analysis.records import ArmRow, Difference
 from runner.analysis.stats.verdicts import Verdict, seeds_needed
 from runner.errors import UserError
+from runner.reporting.sentences import sentences
+from runner.reporting.tables import render
 from runner.storage.results import Results
 from tests.analysis.planned import NAN, Planned, by_arm, difference, one_epoch, sweep
 
@@ -42,30 +44,56 @@ def test_p_is_the_sign_flip_tests_and_adjusted_over_the_rows() -> None:
     assert difference(rows["bn"]).improvement == np.mean(values > 0)
 
 
-def test_a_smallest_effect_fixed_beforehand_brings_holm_and_verdicts() -> None:
+def test_a_smallest_effect_brings_bonferroni_and_verdicts() -> None:
     arms = {
         "none": [0.5] * 8,
-        "better": [0.52, 0.53] * 4,
-        "worse": [0.48, 0.47] * 4,
+        "superior": [0.52, 0.53] * 4,
+        "better": [0.506, 0.507, 0.506, 0.502] * 2,
+        "inferior": [0.48, 0.47] * 4,
         "same": [0.5, 0.501] * 4,
         "who knows": [0.46, 0.55] * 4,
     }
     comparison = compare([replace(sweep(one_epoch(arms)), smallest_effect=0.005)])
     rows = by_arm(comparison)
-    assert [judged(rows[arm]).word for arm in list(arms)[1:]] == ["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
-    assert judged(rows["who knows"]).seeds == seeds_needed(0.005, float(np.std([-0.04, 0.05] * 4, ddof=1)))
-    # Holm: the two of 2/2^8 count for four; the others' are theirs times two, and no less than that.
+    assert [judged(rows[arm]) for arm in list(arms)[1:]] == [
+        *("SUPERIOR", "BETTER", "INFERIOR", "EQUIVALENT", "UNDECIDED"),
+    ]
+    needed = difference(rows["who knows"]).needed
+    assert needed == seeds_needed(np.array([-0.04, 0.05] * 4), 0.005, tests=5)
+    # Bonferroni: each p counts for five rows.
     assert difference(rows["better"]).p == 2 / 2**8
-    assert difference(rows["better"]).p_adjusted == pytest.approx(4 * 2 / 2**8)
-    record = comparison.records[4]
-    assert (record["verdict"], record["p_adjustment"]) == ("INCONCLUSIVE", "Holm")
-    assert record["seeds_needed"] == judged(rows["who knows"]).seeds
+    assert difference(rows["better"]).p_adjusted == pytest.approx(5 * 2 / 2**8)
+    values = np.array(arms["better"]) - 0.5
+    expected = stats.ttest_1samp(values, 0).confidence_interval(1 - 0.05 / 5)
+    together = difference(rows["better"]).simultaneous
+    assert together
+    assert (together.low, together.high) == pytest.approx((expected.low, expected.high))
+    record = comparison.records[5]
+    assert (record["verdict"], record["p_adjustment"], record["test"]) == ("UNDECIDED", "Bonferroni", "sign-flip")
+    assert needed
+    assert record["seeds_needed"] == needed.seeds
     assert "verdict" not in compare([sweep(one_epoch(arms))]).records[1]
+
+
+def test_a_collapse_withholds_the_means_verdict_and_both_parts_are_shown() -> None:
+    """Two of twelve runs without batch norm collapse: the mean says nothing, though ten pairs agree."""
+    generator = np.random.default_rng(1)
+    none, bn = (generator.normal(mean, 0.001, 12) for mean in (0.97, 0.98))
+    none[[3, 8]] = 0.2
+    comparison = compare([replace(sweep(one_epoch({"none": none.tolist(), "bn": bn.tolist()})), smallest_effect=0.002)])
+    assert judged(by_arm(comparison)["bn"]) == "WITHHELD"
+    text = " ".join(render(comparison, "md").split())
+    kept = np.delete(bn - none, [3, 8])
+    interval = stats.ttest_1samp(kept, 0).confidence_interval()
+    assert "bn: a few extreme pairs decide the mean; the mean's verdict is withheld. Mean +13.8" in text
+    assert "collapsed runs: bn 0% [0, 24], none 17% [5, 45]; p 0.500 (McNemar, exact)." in text
+    shown = f"{100 * kept.mean():+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}] pp".replace("[", "[")
+    assert f"Mean of the pairs without a collapsed run: {shown}." in text
 
 
 def test_a_smallest_effect_is_one_of_accuracy() -> None:
     result = replace(sweep(one_epoch({"none": [0.5] * 6, "bn": [0.7] * 6})), smallest_effect=0.005)
-    assert judged(by_arm(compare([result]))["bn"]).word == "SUPPORTED"
+    assert judged(by_arm(compare([result]))["bn"]) == "SUPERIOR"
     comparison = compare([result], metric="valid_loss")
     assert comparison.smallest_effect is None
     assert difference(by_arm(comparison)["bn"]).verdict is None
@@ -84,15 +112,32 @@ def test_one_pair_has_no_p_and_no_verdict_to_speak_of() -> None:
     result = replace(sweep(one_epoch({"none": [0.5], "bn": [0.75]})), smallest_effect=0.005)
     found = difference(by_arm(compare([result]))["bn"])
     assert (found.p, found.p_adjusted, found.dz, found.improvement) == (None, None, None, 1)
-    assert found.verdict == Verdict("INCONCLUSIVE")
+    assert (found.verdict, found.needed) == ("UNDECIDED", None)
 
 
 def test_no_spread_has_a_p_and_a_verdict() -> None:
     result = replace(sweep(one_epoch({"none": [0.5] * 6, "bn": [0.75] * 6, "same": [0.5] * 6})), smallest_effect=0.005)
     rows = by_arm(compare([result]))
     assert (difference(rows["bn"]).p, difference(rows["bn"]).dz) == (2 / 2**6, None)
-    assert judged(rows["bn"]).word == "INCONCLUSIVE"  # Holm: .0625
-    assert (difference(rows["same"]).p, judged(rows["same"]).word) == (1, "EQUIVALENT")
+    assert judged(rows["bn"]) == "UNDECIDED"  # .03125 times two rows
+    assert (difference(rows["same"]).p, judged(rows["same"])) == (1, "EQUIVALENT")
+
+
+@pytest.mark.parametrize(("arms", "seeds"), [(2, 6), (11, 9)])
+def test_with_too_few_seeds_the_headline_says_how_many_to_run(arms: int, seeds: int) -> None:
+    """A row of −26 pp with four seeds is not "no difference": four seeds can never reach p < .05."""
+    names = ["none", *(f"arm{n}" for n in range(arms - 1))]
+    values = {name: [0.9 - 0.26 * (name != "none") + seed / 100 for seed in range(4)] for name in names}
+    comparison = compare([replace(sweep(one_epoch(values)), smallest_effect=0.005)])
+    headline = sentences(comparison)[0]
+    assert headline.startswith(
+        f"Too few seeds to compare arm0 with none: 4 seeds cannot reach p < .05 here; run {seeds}: validation accuracy "
+        "-26.00"
+    )
+    assert f"4 seeds cannot reach p < .05 here; run {seeds}." in render(comparison, "table")
+    # The observed difference is large, so the fewest pairs that can reject would do.
+    found = [row.difference.needed for row in comparison.rows if row.difference]
+    assert {needed.seeds for needed in found if needed} == {seeds}
 
 
 def test_what_is_not_paired_has_welchs_p_and_no_verdict() -> None:

@@ -97,7 +97,7 @@ def test_the_wide_form_is_the_long_form(write: Write) -> None:
 
 @pytest.mark.parametrize(
     ("better", "effect", "word"),
-    [(None, 0.1, "SUPPORTED"), ("lower", 0.1, "SUPPORTED"), ("higher", 0.1, "REFUTED"), (None, 9.0, "EQUIVALENT")],
+    [(None, 0.1, "SUPERIOR"), ("lower", 0.1, "SUPERIOR"), ("higher", 0.1, "INFERIOR"), (None, 9.0, "EQUIVALENT")],
 )
 def test_the_verdict_knows_which_direction_is_better(
     write: Write, better: str | None, effect: float, word: str

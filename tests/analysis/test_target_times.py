@@ -13,6 +13,7 @@ from scipy import stats
 from runner.analysis.comparison import compare
 from runner.analysis.records import ArmRow
 from runner.errors import UserError
+from runner.reporting.tables import render
 from tests.analysis.planned import NAN, Planned, by_arm, one_epoch, sweep
 
 # Steps and seconds to a target
@@ -49,7 +50,9 @@ def test_steps_to_a_target_by_hand() -> None:
     assert bn.steps.difference.estimate == -90
     assert bn.steps.difference.low == pytest.approx(expected.low)
     assert bn.steps.ratio.estimate == pytest.approx(0.5)
-    assert bn.steps.ratio.high == pytest.approx(0.5)  # both halved
+    assert bn.steps.ratio.high is None  # Two pairs do not exclude that the baseline's mean is 0.
+    # One run of the baseline never got there, so the true ratio may be smaller.
+    assert (bn.steps.bound, bn.seconds.bound) == ("at most", "at most")
     record = compare([sweep([*CURVES["none"], *CURVES["bn"]])], target=0.5).records[1]
     assert (record["target"], record["reached"], record["followed"]) == (0.5, 2, 2)
     assert (record["steps_to_target"], record["steps_difference"]) == (90, -90)
@@ -84,6 +87,69 @@ def test_a_diverged_run_never_reached_and_a_failed_one_does_not_count() -> None:
     assert found is not None
     assert found.steps is not None
     assert (found.n, found.reached, found.steps.mean) == (2, 1, (240 + 60) / 2)
+
+
+@pytest.mark.parametrize(
+    ("none", "bn", "bound", "cell"),
+    [
+        ([0.1, 0.1, 0.9], [0.1, 0.9, 0.9], "exact", "0.67"),
+        ([0.1, 0.1, 0.1], [0.1, 0.9, 0.9], "at most", "≤ 0.67"),
+        ([0.1, 0.9, 0.9], [0.1, 0.1, 0.1], "at least", "≥ 1.50"),
+    ],
+)
+def test_a_ratio_with_runs_that_never_arrive_is_a_bound(
+    none: list[float], bn: list[float], bound: str, cell: str
+) -> None:
+    """An arm whose baseline never reaches the target is faster by an unknown factor: not by 1.00 [1.00, 1.00]."""
+    runs = [curve(arm, seed, values) for arm, values in (("none", none), ("bn", bn)) for seed in range(3)]
+    comparison = compare([sweep(runs)], target=0.5)
+    assert comparison.records[1]["steps_ratio_is"] == bound
+    text = render(comparison, "md")
+    ratio = next(line for line in text.splitlines() if line.startswith("| bn") and "/3 |" in line)
+    assert f"| {cell}" in ratio
+    assert ("runs of the baseline did not reach the target" in text) == (bound == "at most")
+
+
+def test_where_runs_of_both_arms_never_arrive_nothing_is_known_of_the_ratio() -> None:
+    runs = [
+        *(curve("none", seed, [0.1, 0.9 if seed else 0.1]) for seed in range(3)),
+        *(curve("bn", seed, [0.9 if seed < 2 else 0.1] * 2) for seed in range(3)),
+    ]
+    comparison = compare([sweep(runs)], target=0.5)
+    assert comparison.records[1]["steps_ratio_is"] == "unknown"
+    text = render(comparison, "md")
+    assert "–: runs of both did not reach the target" in text
+    assert "| bn | 2/3 | 80 | – |" in text
+
+
+def test_the_same_runs_have_the_same_seconds_in_every_row() -> None:
+    """At its own best lr an arm stands in one cell with other runs. Its seconds are those of its own row."""
+    slow = [(lr, arm, seed) for lr in (0.1, 0.2) for arm in ("none", "bn") for seed in (0, 1)]
+    runs = [Planned({"lr": lr, "network": arm, "seed": seed}, [0.2, 0.3 + lr]) for lr, arm, seed in slow]
+    result = sweep([*runs[:6], *(replace(run, accuracy=[0.2, 0.9]) for run in runs[6:])])
+    longer = result.metrics["run"] <= 2
+    result.metrics.loc[longer, "run_duration"] *= 7
+    rows = compare([result], target=0.8).rows
+    means = [row.to_target.seconds.mean for row in rows if row.to_target and row.to_target.seconds]
+    assert means == [1.0, 1.0, 1.0, 1.0]  # At lr 0.1 nobody arrives.
+
+
+def test_the_ratio_is_fiellers() -> None:
+    """The ends r of Fieller's interval are where a t test of arm − r · baseline is at 5%."""
+    none, bn = [3, 4, 5, 4], [2, 2, 3, 3]
+    runs = [
+        curve(arm, seed, [0.0] * (epoch - 1) + [0.9] * (6 - epoch))
+        for arm, epochs in (("none", none), ("bn", bn))
+        for seed, epoch in enumerate(epochs)
+    ]
+    found = by_arm(compare([sweep(runs)], target=0.5))["bn"].to_target
+    assert found
+    assert found.steps
+    assert found.steps.ratio
+    assert found.steps.ratio.estimate == pytest.approx(10 / 16)
+    for end in (found.steps.ratio.low, found.steps.ratio.high):
+        assert end is not None
+        assert stats.ttest_1samp(np.array(bn) - end * np.array(none), 0).pvalue == pytest.approx(0.05)
 
 
 def test_no_run_that_ended_well_leaves_no_horizon() -> None:

@@ -1,30 +1,18 @@
-"""Effects, power and verdicts against closed forms and simulation."""
+"""Verdicts, the estimates that they judge, and the seeds that they need: against scipy, statsmodels and simulation."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
+from scipy import stats
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from runner.analysis.stats.effects import (
-    Reach,
-    cohens_dz,
-    probability_of_improvement,
-    time_to_target,
-)
-from runner.analysis.stats.intervals import (
-    paired_interval,
-    welch_interval,
-    wilson_interval,
-)
-from runner.analysis.stats.significance import equivalence_p
-from runner.analysis.stats.values import Values
-from runner.analysis.stats.verdicts import Verdict, power, seeds_needed, verdict
-
-NAN, INF = float("nan"), float("inf")
+from runner.analysis.stats.estimates import Estimate, MeanDifference, MedianDifference, RateDifference, RatioOfMeans
+from runner.analysis.stats.intervals import rate_interval, ratio_interval
+from runner.analysis.stats.robust import collapsed, hodges_lehmann, robust, trimmed_mean
+from runner.analysis.stats.values import Events, Values
+from runner.analysis.stats.verdicts import Needed, decide, fewest_pairs, judge, power, seeds_needed
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -32,191 +20,249 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def spaced(mean: float, sd: float, n: int) -> Values:
-    """`n` values of exactly this mean and SD."""
-    values = scipy_stats.norm.ppf((np.arange(n) + 0.5) / n)
+    """`n` values of exactly this mean and SD, symmetric about the mean."""
+    values = stats.norm.ppf((np.arange(n) + 0.5) / n)
     return np.asarray(mean + sd * (values - values.mean()) / values.std(ddof=1))
 
 
-# Effects
-
-
-def test_dz_is_t_over_the_root_of_n() -> None:
-    differences = rng().normal(0.3, 1, 9)
-    expected = scipy_stats.ttest_1samp(differences, 0).statistic / 3
-    assert cohens_dz(differences) == pytest.approx(expected)
-    assert cohens_dz(-differences) == pytest.approx(-expected)
-    assert cohens_dz(differences * 1e-200) == pytest.approx(expected)
-
-
-def test_dz_without_spread_is_none() -> None:
-    assert cohens_dz(np.array([0.9 - 0.8, 0.7 - 0.6, 0.3 - 0.2])) is None  # equal but for the last bits
-    assert cohens_dz(np.zeros(4)) is None
-    assert cohens_dz(np.array([0.5])) is None
-
-
-def test_probability_of_improvement_counts_a_tie_half() -> None:
-    assert probability_of_improvement(np.array([0.1, -0.2, 0.0, 0.3])) == 0.625
-    assert probability_of_improvement(np.zeros(3)) == 0.5
-    assert probability_of_improvement(np.array([-1.0])) == 0
-
-
-def test_the_time_to_a_target_is_the_first_that_reaches_it_by_the_horizon() -> None:
-    steps, values = np.array([10.0, 20, 30, 40]), np.array([0.2, 0.8, 0.5, 0.9])
-    assert time_to_target(steps, values, 0.8, 40) == Reach(20, True)
-    assert time_to_target(steps[::-1], values[::-1], 0.8, 40) == Reach(20, True)
-    assert time_to_target(steps, values, 0.85, 40) == Reach(40, True)
-    assert time_to_target(steps, values, 0.85, 39) == Reach(39, False)
-    assert time_to_target(steps, values, 0.95, 40) == Reach(40, False)
-    assert time_to_target(steps, -values, -0.5, 40) == Reach(10, True)
-
-
-def test_what_is_no_number_never_reaches() -> None:
-    steps = np.array([10.0, 20, 30])
-    assert time_to_target(steps, np.array([NAN, INF, 0.9]), 0.5, 30) == Reach(30, True)
-    assert time_to_target(steps, np.array([NAN, INF, 0.1]), 0.5, 30) == Reach(30, False)
-    assert time_to_target(np.zeros(0), np.zeros(0), 0.5, 30) == Reach(30, False)
-    for target, horizon in ((NAN, 1.0), (0.5, NAN), (0.5, 0.0), (0.5, INF)):
-        with pytest.raises(ValueError, match="finite"):
-            time_to_target(steps, steps, target, horizon)
-    with pytest.raises(ValueError, match="finite"):
-        time_to_target(np.array([NAN]), np.array([1.0]), 0.5, 1)
-    with pytest.raises(ValueError, match="a value per step"):
-        time_to_target(steps, steps[:2], 0.5, 1)
-
-
-# Intervals
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 10), (3, 20), (20, 20), (1, 1)])
-def test_wilson_is_that_of_statsmodels(count: int, n: int) -> None:
-    low, high = proportion_confint(count, n, method="wilson")
-    found = wilson_interval(count, n)
-    assert found.estimate == count / n
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 0), (-1, 5), (6, 5)])
-def test_no_share_is_refused(count: int, n: int) -> None:
-    with pytest.raises(ValueError, match="is not a share"):
-        wilson_interval(count, n)
-
-
-def test_the_paired_interval_covers_the_truth_as_often_as_it_says_at_ten() -> None:
-    generator = rng(7)
-    intervals = [paired_interval(generator.normal(0.3, 2, 10)) for _ in range(2000)]
-    covered = sum(i.low is not None and i.high is not None and i.low <= 0.3 <= i.high for i in intervals)
-    assert 0.93 * 2000 <= covered <= 0.97 * 2000
-
-
-def test_intervals_refuse_what_is_no_number() -> None:
-    for bad in (np.zeros(0), np.array([1.0, NAN]), np.array([INF])):
-        with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            paired_interval(bad)
-        with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            welch_interval(np.array([1.0, 2.0]), bad)
-
-
-# Power
-
-
-@pytest.mark.parametrize(("effect", "n"), [(1.0, 10), (0.5, 20), (0.3, 40), (2.0, 4)])
-def test_power_is_the_share_of_simulated_tests_that_find_the_effect(effect: float, n: int) -> None:
-    draws = 4000
-    values = rng(n).normal(effect, 1, (draws, n))
-    t = values.mean(axis=1) / values.std(axis=1, ddof=1) * math.sqrt(n)
-    found = np.mean(t > scipy_stats.t.ppf(0.975, n - 1))
-    expected = power(effect, n)
-    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
-
-
-def test_power_from_nothing_to_everything() -> None:
-    assert power(0, 10) == pytest.approx(0.025)
-    large = [power(effect, n) for effect in (5.0, 7.3, 50.0, 1e9, INF) for n in (6, 20, 100_000)]
-    assert large == pytest.approx([1.0] * len(large), abs=1e-6)
-    for effect, n in ((-1.0, 10), (NAN, 10), (1.0, 1)):
-        with pytest.raises(ValueError, match="needs an effect of 0 or more"):
-            power(effect, n)
-
-
-@pytest.mark.parametrize(("dz", "expected"), [(1.0, 10), (0.66, 20), (0.53, 30)])
-def test_the_seeds_needed_are_the_first_of_enough_power(dz: float, expected: int) -> None:
-    needed = seeds_needed(0.02 * dz, 0.02)
-    assert needed is not None
-    assert power(dz, needed) >= 0.8 > power(dz, needed - 1)
-    assert abs(needed - expected) <= 1  # the protocol's table, to two digits of d
-
-
-def test_seeds_needed_at_the_ends() -> None:
-    assert seeds_needed(0.1, 0.0) == 6
-    assert seeds_needed(1.0, 1e-12) == 6
-    assert seeds_needed(1e-9, 1.0) is None
-    for effect, sd in ((0.0, 1.0), (-1.0, 1.0), (NAN, 1.0), (INF, 1.0), (1.0, -1.0), (1.0, NAN), (1.0, INF)):
-        with pytest.raises(ValueError, match="must be"):
-            seeds_needed(effect, sd)
-
-
-# Verdicts
+# Decisions
 
 
 @pytest.mark.parametrize(
-    ("mean", "sign", "p", "expected"),
+    ("mean", "sd", "word"),
     [
-        (0.010, 1, 0.01, "SUPPORTED"),
-        (-0.010, -1, 0.01, "SUPPORTED"),
-        (-0.010, 1, 0.01, "REFUTED"),
-        (0.010, -1, 0.01, "REFUTED"),
-        (0.005, 1, 0.01, "SUPPORTED"),  # as large as the smallest effect
-        (0.010, 1, 0.05, "INCONCLUSIVE"),  # p must be below
-        (0.004, 1, 0.01, "INCONCLUSIVE"),  # there, but too small, and not proven to be
-        (0.001, 1, 0.01, "EQUIVALENT"),  # there, and proven too small
-        (0.000, 1, 0.90, "EQUIVALENT"),
+        (0.4, 0.2, "SUPERIOR"),
+        (0.25, 0.2, "BETTER"),
+        (0.05, 0.2, "EQUIVALENT"),
+        (0.1, 0.1, "EQUIVALENT"),  # shown to be better, and by less than the smallest effect
+        (-0.25, 0.2, "WORSE"),
+        (-0.4, 0.2, "INFERIOR"),
+        (0.15, 0.6, "UNDECIDED"),
     ],
 )
-def test_the_rule(mean: float, sign: int, p: float, expected: str) -> None:
-    assert verdict(spaced(mean, 0.004, 12), 0.005, sign, p).word == expected
+def test_six_words(mean: float, sd: float, word: str) -> None:
+    effect = MeanDifference(spaced(mean, sd, 12))
+    assert decide(effect, 0.2, better=1) == word
+    mirrored = {"SUPERIOR": "INFERIOR", "BETTER": "WORSE", "WORSE": "BETTER", "INFERIOR": "SUPERIOR"}
+    assert decide(effect, 0.2, better=-1) == mirrored.get(word, word)
 
 
-def test_rounding_does_not_make_a_large_effect_small() -> None:
-    difference = 0.04 - 0.035
-    assert difference < 0.005
-    assert verdict(np.full(8, difference), 0.005, 1, 0.01).word == "SUPPORTED"
+def test_the_words_are_those_of_t_tests_at_the_margins() -> None:
+    generator = rng(3)
+    for _ in range(200):
+        differences = generator.normal(generator.uniform(-0.5, 0.5), 0.3, 10)
+        word = decide(MeanDifference(differences), 0.2, better=1)
+        above = stats.ttest_1samp(differences, 0.2, alternative="greater").pvalue < 0.025
+        below = stats.ttest_1samp(differences, -0.2, alternative="less").pvalue < 0.025
+        within = max(
+            stats.ttest_1samp(differences, -0.2, alternative="greater").pvalue,
+            stats.ttest_1samp(differences, 0.2, alternative="less").pvalue,
+        )
+        assert (word == "EQUIVALENT") == (within < 0.05)
+        if word in ("SUPERIOR", "INFERIOR"):
+            assert above or below
 
 
-def test_an_open_verdict_says_how_many_seeds_would_find_the_smallest_effect() -> None:
-    found = verdict(spaced(0.002, 0.02, 10), 0.01, 1, 0.7)
-    assert found == Verdict("INCONCLUSIVE", seeds_needed(0.01, 0.02))
-    assert found.seeds == 34
+def test_few_pairs_decide_no_direction_and_a_family_needs_more() -> None:
+    assert decide(MeanDifference(spaced(1, 0.1, 5)), 0.2, better=1) == "UNDECIDED"
+    assert decide(MeanDifference(spaced(1, 0.1, 6)), 0.2, better=1) == "SUPERIOR"
+    assert decide(MeanDifference(spaced(1, 0.1, 8)), 0.2, better=1, tests=10) == "UNDECIDED"
+    assert decide(MeanDifference(spaced(1, 0.1, 9)), 0.2, better=1, tests=10) == "SUPERIOR"
+    assert decide(MeanDifference(np.array([1.0])), 0.2, better=1) == "UNDECIDED"
+    # 2 / 2ⁿ · tests is below .05 for the first time.
+    for tests in (1, 2, 5, 10, 34, 1000):
+        n = fewest_pairs(tests)
+        assert 2 * tests / 2**n < 0.05 <= 2 * tests / 2 ** (n - 1)
 
 
-def test_with_seeds_enough_for_the_effect_it_is_the_margin_that_takes_more() -> None:
-    # SD .01, margin .01: 10 seeds find the effect, 40 are there, and .0095 is neither below nor above it.
-    found = verdict(spaced(0.0095, 0.01, 40), 0.01, 1, 0.001)
-    assert found.word == "INCONCLUSIVE"
-    assert found.seeds is not None
-    # (z.95 + z.80)² (SD / room)² = 6.18 × 400
-    assert found.seeds == pytest.approx(2473, rel=0.01)
-    settled = [rng(seed).normal(0.0095, 0.01, found.seeds) for seed in range(200)]
-    equivalent = np.mean([equivalence_p(values, 0.01) < 0.05 for values in settled])
-    assert equivalent == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 200))
+@pytest.mark.parametrize(("effect", "better", "tests"), [(0.0, 1, 1), (float("nan"), 1, 1), (0.1, 0, 1), (0.1, 1, 0)])
+def test_no_decision_without_a_size_a_sign_and_a_test(effect: float, better: int, tests: int) -> None:
+    with pytest.raises(ValueError, match=r"must be above 0|needs a sign"):
+        decide(MeanDifference(np.ones(6)), effect, better, tests)
 
 
-def test_more_is_always_more_than_there_is() -> None:
-    # Adjusted for many rows, a p can miss where the pairs alone would do.
-    assert verdict(spaced(0.02, 0.01, 20), 0.01, 1, 0.2) == Verdict("INCONCLUSIVE", 21)
+@pytest.mark.parametrize("truth", [-0.2, 0.0, 0.2])
+def test_at_each_boundary_a_wrong_word_is_rare(truth: float) -> None:
+    """Of 2,000 tables, 5% is 100; more than 130 come up once in 500 times."""
+    wrong = {-0.2: ("INFERIOR",), 0.0: ("SUPERIOR", "BETTER", "WORSE", "INFERIOR"), 0.2: ("SUPERIOR",)}[truth]
+    samples = rng(7).normal(truth, 0.2, (2000, 12))
+    words = [decide(MeanDifference(sample), 0.2, better=1) for sample in samples]
+    assert sum(word in wrong for word in words) <= 130
+    assert sum(word == "EQUIVALENT" for word in words) <= (130 if truth else 2000)
 
 
-def test_one_pair_or_no_spread() -> None:
-    assert verdict(np.array([0.3]), 0.01, 1, 1.0) == Verdict("INCONCLUSIVE")
-    assert verdict(np.zeros(3), 0.01, 1, 1.0) == Verdict("EQUIVALENT")
-    assert verdict(np.full(3, 0.02), 0.01, 1, 0.25) == Verdict("INCONCLUSIVE", 6)
-    assert verdict(np.full(6, 0.02), 0.01, 1, 0.03125) == Verdict("SUPPORTED")
+# Estimates
 
 
-def test_a_verdict_on_nothing_is_refused() -> None:
-    good = np.array([0.1, 0.2])
-    for differences in (np.zeros(0), np.array([NAN, 0.1]), np.array([INF, 0.1])):
-        with pytest.raises(ValueError, match=r"needs 1 or more values|not finite"):
-            verdict(differences, 0.01, 1, 0.5)
-    for effect, sign, p in ((0.0, 1, 0.5), (NAN, 1, 0.5), (0.01, 0, 0.5), (0.01, 1, NAN), (0.01, 1, 1.5)):
-        with pytest.raises(ValueError, match=r"must be above 0|needs a sign"):
-            verdict(good, effect, sign, p)
+def test_each_estimate_has_the_p_of_its_test() -> None:
+    generator = rng(2)
+    arm, baseline = generator.normal(5, 1, 9), generator.normal(6, 1, 9)
+    flips = float(
+        stats.permutation_test(
+            (arm - baseline,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True
+        ).pvalue
+    )
+    found: list[tuple[Estimate, str, float]] = [
+        (MeanDifference(arm - baseline), "sign-flip", flips),
+        (RatioOfMeans(arm, baseline), "sign-flip", flips),
+        (MedianDifference(arm - baseline), "signed-rank", float(stats.wilcoxon(arm - baseline).pvalue)),
+        (RateDifference(arm > 5, baseline > 5), "McNemar", _binomial(arm > 5, baseline > 5)),
+    ]
+    for estimate, test, p in found:
+        assert estimate.test == test
+        assert estimate.p == pytest.approx(p)
+        narrow, wide = estimate.interval(0.2), estimate.interval(0.01)
+        assert (narrow.low or 0) > (wide.low or 0)
+
+
+def _binomial(arm: Events, baseline: Events) -> float:
+    only = sum(a and not b for a, b in zip(arm, baseline, strict=True))
+    other = sum(b and not a for a, b in zip(arm, baseline, strict=True))
+    return float(stats.binomtest(only, only + other).pvalue)
+
+
+def test_a_ratio_is_fiellers_paired_or_not() -> None:
+    generator = rng(4)
+    baseline = generator.normal(10, 1, 14)
+    arm = 0.7 * baseline + generator.normal(0, 1, 14)
+    found = ratio_interval(arm, baseline, level=0.1)
+    for end in (found.low, found.high):
+        assert end is not None
+        assert stats.ttest_1samp(arm - end * baseline, 0).pvalue == pytest.approx(0.1)
+    apart = ratio_interval(arm, baseline[:9], paired=False)
+    for end in (apart.low, apart.high):
+        assert end is not None
+        error = np.sqrt(arm.var(ddof=1) / 14 + end**2 * baseline[:9].var(ddof=1) / 9)
+        t = (arm.mean() - end * baseline[:9].mean()) / error
+        assert abs(t) == pytest.approx(stats.t.ppf(0.975, 8))
+    assert ratio_interval(arm, np.array([0.1, 5, 0.2, 9, 0.1, 4, 0, 1, 0.2, 8, 0.3, 3, 0, 30.0])).low is None
+    with pytest.raises(ValueError, match="a mean above 0"):
+        ratio_interval(arm, -baseline)
+
+
+@pytest.mark.parametrize(("only", "other", "n"), [(12, 0, 12), (0, 0, 12), (5, 1, 20), (3, 3, 30)])
+def test_a_rate_difference_is_within_exact_intervals(only: int, other: int, n: int) -> None:
+    arm = np.arange(n) < only
+    baseline = (np.arange(n) >= only) & (np.arange(n) < only + other)
+    found = rate_interval(arm, baseline)
+    low, high = proportion_confint(only, n, alpha=0.025, method="beta")
+    other_low, other_high = proportion_confint(other, n, alpha=0.025, method="beta")
+    assert found.estimate == pytest.approx((only - other) / n)
+    assert found.low == pytest.approx(low - other_high)
+    assert found.high == pytest.approx(high - other_low)
+    assert -1 <= (found.low or 0) < (found.high or 0) <= 1
+
+
+# Robust estimates
+
+
+@pytest.mark.parametrize("n", [6, 12, 30, 50, 80])
+def test_hodges_lehmann_holds_what_the_signed_rank_test_does_not_reject(n: int) -> None:
+    differences = rng(n).normal(0.3, 1, n)
+    found = hodges_lehmann(differences)
+    means = [(a + b) / 2 for i, a in enumerate(differences) for b in differences[i:]]
+    assert found.estimate == pytest.approx(np.median(means))
+    assert found.low is not None
+    assert found.high is not None
+
+    def p(shift: float) -> float:
+        below, above = ((differences - shift) * sign for sign in (-1, 1))
+        ranks = stats.rankdata(np.abs(above))
+        smaller = int(min(ranks[below > 0].sum(), ranks[above > 0].sum()))
+        if n <= 50:
+            return float(stats.wilcoxon(above, method="exact").pvalue)
+        # With many pairs: the normal distribution with a correction for continuity.
+        sd = np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return float(2 * stats.norm.cdf((smaller + 0.5 - n * (n + 1) / 4) / sd))
+
+    for end, outside in ((found.low, -1e-9), (found.high, 1e-9)):
+        assert p(end + outside) <= 0.05 < p(end - outside)
+
+
+def test_five_pairs_have_no_signed_rank_interval() -> None:
+    assert hodges_lehmann(np.arange(5.0)).low is None
+    assert hodges_lehmann(np.arange(6.0)).low == 0
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 31])
+def test_the_trimmed_mean_is_scipys(n: int) -> None:
+    differences = rng(n).standard_t(2, n)
+    found = trimmed_mean(differences)
+    assert found.estimate == pytest.approx(stats.trim_mean(differences, 0.2))
+    for end in (found.low, found.high):
+        assert end is not None
+        # Yuen's test of two samples, where the second has a spread that is far too small to matter.
+        other = end + 1e-9 * rng(1).normal(0, 1, 10_000)
+        test = stats.ttest_ind(differences, other - other.mean() + end, equal_var=False, trim=0.2)
+        assert test.pvalue == pytest.approx(0.05, abs=1e-6)
+
+
+def test_a_collapse_is_far_from_the_bulk_on_the_bad_side() -> None:
+    values = np.array([0.97, 0.98, 0.97, 0.11, 0.96, 0.98])
+    assert collapsed(values, better=1).tolist() == [False, False, False, True, False, False]
+    assert not collapsed(values, better=-1).any()
+    assert not collapsed(rng().normal(0, 1, 10_000), better=1).any()
+    assert not collapsed(np.array([1.0, 1.0, 1.0, 0.0]), better=1).any()  # no spread to judge by
+
+
+def test_a_mixture_with_rare_collapses_is_no_verdict_about_the_mean() -> None:
+    """The pairs gain .3, but 10% of them lose 2.7: the mean is 0."""
+    generator = rng(11)
+    words = []
+    for _ in range(100):
+        fallen = generator.random(12) < 0.1
+        arm = 50 + generator.normal(0.3, 0.05, 12) - 3.0 * fallen
+        baseline = np.full(12, 50.0) + generator.normal(0, 0.01, 12)
+        found = robust(arm, baseline, 1)
+        word = judge(MeanDifference(arm - baseline), found, 0.1, better=1)
+        assert (found.collapsed.estimate > 0) == fallen.any()
+        words.append((bool(fallen.any()), word))
+    # Where a collapse is among the pairs, the mean and the bulk disagree, and nothing is said about the mean.
+    assert {word for fallen, word in words if fallen} == {"WITHHELD"}
+    assert {word for fallen, word in words if not fallen} == {"SUPERIOR"}
+
+
+def test_normal_differences_keep_their_verdict() -> None:
+    samples = rng(5).normal(0.2, 0.3, (500, 12))
+    found = [judge(MeanDifference(sample), robust(sample, np.zeros(12), 1), 0.2, better=1) for sample in samples]
+    assert found.count("WITHHELD") == 0
+
+
+# Power and seeds
+
+
+def test_power_is_that_of_statsmodels() -> None:
+    for effect in (0, 0.1, 0.5, 1, 3):
+        for n in (2, 6, 20, 300):
+            for alpha in (0.05, 0.025, 0.0025):
+                expected = TTestPower().power(effect, n, alpha, alternative="larger")
+                assert power(effect, n, alpha) == pytest.approx(expected, abs=1e-9)
+    assert [power(effect, 100_000, 0.0001) for effect in (1.0, 30.0, 1e6)] == [1, 1, 1]
+    for effect, n in ((-1.0, 10), (float("nan"), 10), (1.0, 1)):
+        with pytest.raises(ValueError, match="needs an effect"):
+            power(effect, n, 0.05)
+
+
+def test_as_many_seeds_as_are_needed_decide_four_times_in_five() -> None:
+    pilot = spaced(0.2, 0.25, 8)
+    needed = seeds_needed(pilot, 0.05).seeds
+    assert needed is not None
+    samples = rng(9).normal(0.2, 0.25, (1000, needed))
+    words = [decide(MeanDifference(sample), 0.05, better=1) for sample in samples]
+    assert 0.75 < sum(word != "UNDECIDED" for word in words) / 1000 < 0.87
+
+
+def test_the_number_needed_is_that_of_the_nearest_verdict() -> None:
+    # A large effect with a small smallest effect: the pairs that can reject at all, not hundreds.
+    assert seeds_needed(np.array([-20, -33, -31, -22.0]), 0.2, tests=10) == Needed(9, 9, 9)
+    # No effect: the pairs that show equivalence.
+    flat = seeds_needed(spaced(0.0, 1.0, 12), 0.5)
+    assert flat.seeds is not None
+    both = 2 * TTestPower().power(0.5, flat.seeds, 0.05, alternative="larger") - 1
+    before = 2 * TTestPower().power(0.5, flat.seeds - 1, 0.05, alternative="larger") - 1
+    assert before < 0.8 <= both
+    assert flat.low is not None
+    assert flat.high is not None
+    assert flat.low < flat.seeds < flat.high
+    assert seeds_needed(spaced(1e-9, 1.0, 12), 1e-6) == Needed(None, None, None)
+    assert seeds_needed(np.full(4, 0.3), 0.1) == Needed(6, 6, 6)

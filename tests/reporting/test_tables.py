@@ -19,7 +19,7 @@ from click.testing import Result
 from runner.analysis.metrics import of_sweep
 from runner.analysis.records import ArmRow, Comparison, Difference, Divergence, Time, ToTarget
 from runner.analysis.stats.intervals import Interval
-from runner.analysis.stats.verdicts import Verdict
+from runner.analysis.stats.verdicts import Needed, Verdict
 from runner.reporting.tables import Format, render
 
 OK = {"ok": 10}
@@ -280,48 +280,68 @@ def test_every_format_ends_in_one_newline_and_says_nothing_of_this_machine() -> 
 # p, verdicts, own best learning rates, times
 
 
-def with_p(p: float | None, adjusted: float | None, verdict: Verdict | None = None) -> Difference:
-    return Difference(10, 0, 0, Interval(0.0152, 0.0131, 0.0173), p, adjusted, verdict=verdict)
+def with_p(
+    p: float | None,
+    adjusted: float | None,
+    verdict: Verdict | None = None,
+    needed: Needed | None = None,
+    tests: int = 1,
+) -> Difference:
+    interval = Interval(0.0152, 0.0131, 0.0173)
+    return Difference(10, 0, 0, interval, p, "sign-flip", adjusted, tests, verdict=verdict, needed=needed)
+
+
+def with_one_test(row: ArmRow) -> ArmRow:
+    assert row.difference
+    return replace(row, difference=replace(row.difference, tests=1))
 
 
 def test_the_adjusted_p_is_shown_and_the_title_says_how() -> None:
-    rows = [replace(BETTER, difference=with_p(p, q)) for p, q in ((1e-5, 0.0004), (0.02, 0.04), (1.0, 1.0))]
+    values = ((1e-5, 0.0004), (0.02, 0.04), (1.0, 1.0))
+    rows = [replace(BETTER, difference=with_p(p, q, tests=3)) for p, q in values]
     text = render(comparison(BASE, *rows), "md")
-    assert "with its 95% interval and p, Benjamini–Hochberg-adjusted for 3 rows\n" in text
+    assert "with its 95% interval (of its row alone) and p, Benjamini–Hochberg-adjusted for 3 rows\n" in text
+    assert "p: sign-flip test of the pairs; interval: paired t." in text
     assert cells(text)[0][-2:] == ["p", "paired"]
     assert [row[-2] for row in cells(text)[2:]] == ["", r"\<0.001", "0.040", "1.000"]
-    assert "with its 95% interval and p\n" in render(comparison(BASE, rows[1]), "md")
-    assert "Holm-adjusted for 3 rows" in render(comparison(BASE, *rows, smallest_effect=0.005), "md")
+    assert "with its 95% interval and p\n" in render(comparison(BASE, with_one_test(rows[1])), "md")
+    judged = render(comparison(BASE, *rows, smallest_effect=0.005), "md")
+    assert "with its 95% interval (of all 3 rows together) and p, Bonferroni-adjusted for 3 rows" in judged
     no_pair = replace(BETTER, difference=Difference(1, 0, 0, Interval(0.1)))
     assert cells(render(comparison(BASE, rows[1], no_pair), "md"))[-1][-2] == "–"
 
 
 def test_few_pairs_are_said_to_be_few() -> None:
-    few = replace(BETTER, difference=Difference(5, 0, 0, Interval(0.1, 0.0, 0.2), 0.0625, 0.0625))
-    assert "needs 6 pairs or more to fall below .05" in render(comparison(BASE, few))
-    assert "6 pairs" not in render(comparison(BASE, replace(BETTER, difference=with_p(0.02, 0.02))))
+    few = replace(BETTER, difference=Difference(5, 0, 0, Interval(0.1, 0.0, 0.2), 0.0625, "sign-flip", 0.0625))
+    assert "5 seeds cannot reach p < .05 here; run 6." in render(comparison(BASE, few))
+    assert "cannot reach" not in render(comparison(BASE, replace(BETTER, difference=with_p(0.02, 0.02))))
 
 
 def test_verdicts_and_the_seeds_they_need_fit_a_terminal() -> None:
-    found = (Verdict("SUPPORTED"), Verdict("INCONCLUSIVE", 34), Verdict("INCONCLUSIVE"), None)
-    rows = [replace(BETTER, difference=with_p(0.02, 0.04, verdict)) for verdict in found]
+    found: tuple[tuple[Verdict | None, Needed | None], ...] = (
+        ("SUPERIOR", None),
+        ("UNDECIDED", Needed(34, 20, 70)),
+        ("UNDECIDED", Needed(9, 9, 9)),
+        (None, None),
+    )
+    rows = [replace(BETTER, difference=with_p(0.02, 0.04, *verdict)) for verdict in found]
     made = comparison(BASE, *rows, smallest_effect=0.005)
     header, _, *body = cells(render(made, "md"))
     assert header[-4:] == ["p", "verdict", "needs", "paired"]
     assert [row[-3:-1] for row in body] == [
         ["", ""],
-        ["SUPPORTED", ""],
-        ["INCONCLUSIVE", "34"],
-        ["INCONCLUSIVE", ""],
+        ["SUPERIOR", ""],
+        ["UNDECIDED", "34 (20 to 70)"],
+        ["UNDECIDED", "9"],
         ["–", ""],
     ]
     wide, narrow = render(made, width=120), render(made, width=80)
-    assert "better than the baseline by 0.5 pp or more" in wide
-    assert "needs: how many seeds would settle it." in wide.replace("\n", " ")
+    assert "SUPERIOR: better by 0.5 pp or more; UNDECIDED: nothing is shown." in wide.replace("\n", " ")
+    assert "needs: how many seeds would give a verdict with 80% power" in wide.replace("\n", " ")
     assert "Not shown" not in wide
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "INCONCLUSIVE    34\n" in narrow
-    assert "Not shown at this width: p, paired." in narrow
+    assert "UNDECIDED\n" in narrow
+    assert "Not shown at this width: p, needs, paired." in narrow
     assert "needs" not in render(comparison(BASE, rows[0], smallest_effect=0.005))
 
 

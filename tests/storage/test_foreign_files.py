@@ -157,7 +157,7 @@ def test_the_largest_numbers_that_are_read_can_be_compared(write: Write) -> None
     assert row.difference
     assert row.difference.interval
     assert row.difference.verdict
-    assert row.difference.verdict.word == "SUPPORTED"
+    assert row.difference.verdict == "SUPERIOR"
     assert (row.difference.interval.low, row.difference.interval.high) == pytest.approx(
         tuple(scipy_stats.t.interval(0.95, 8, 1e150, 2e149 * np.std(range(1, 10), ddof=1) / 3)), rel=1e-9
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner import registry
+from runner.analysis.claims.rule import Verdict
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.values import Values
-from runner.analysis.stats.verdicts import Verdict
 from runner.config import reader
 from runner.config.sweep import Sweep
 from runner.errors import UserError, unknown

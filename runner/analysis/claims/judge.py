@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from runner.analysis.claims.claim import Claim, Finding
+from runner.analysis.claims.rule import Verdict, seeds_needed, verdict
 from runner.analysis.metrics import MEASURED, check, read_runs
 from runner.analysis.pairing import Arms, pairs, unproven
 from runner.analysis.stats.intervals import paired_interval
 from runner.analysis.stats.significance import adjusted, equivalence_p, holm, sign_flip_p
 from runner.analysis.stats.values import ALPHA, Values
-from runner.analysis.stats.verdicts import Verdict, seeds_needed, verdict
 from runner.storage.folder import METRICS, sweep_folder
 from runner.storage.results import load
 

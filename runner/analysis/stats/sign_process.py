@@ -11,15 +11,13 @@ pairs before. So the wealth is a non-negative supermartingale, and the chance th
 from bisect import bisect_left
 from functools import cache
 from math import inf, log
-from typing import Literal
 
 import numpy as np
 from scipy.special import betainc, betaln
 
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.values import ALPHA, Values, finite, positive
-
-Word = Literal["SUPERIOR", "BETTER", "EQUIVALENT", "WORSE", "INFERIOR", "UNDECIDED"]
+from runner.analysis.stats.verdicts import Word
 
 SHAPE = 0.5
 """Both parameters of the beta density."""

@@ -6,9 +6,8 @@ No function here warns. Without spread, p is its limit, 0 or 1. Where p cannot b
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from runner.analysis.stats.values import Values, finite, positive, spread
+from runner.analysis.stats.values import Events, Values, event_arrays, finite, positive, spread
 
 EXACT = 30
 """Up to this number of pairs, all 2^n sign flips are counted."""
@@ -19,8 +18,6 @@ FLIPS = 9_999
 BLOCK = 4_096
 """So many eights of differences are drawn and summed at a time, which takes 50 MB. It is a multiple of 4: numpy takes
 four bytes from each random number, so blocks have the same signs as one draw."""
-
-Events = Sequence[bool] | NDArray[np.bool_]
 
 
 def sign_flip_p(differences: Values, generator: np.random.Generator) -> float:
@@ -127,9 +124,7 @@ def mcnemar_p(events: Events, baseline: Events) -> float:
     """
     from statsmodels.stats.contingency_tables import mcnemar
 
-    arm, other = np.asarray(events, dtype=bool), np.asarray(baseline, dtype=bool)
-    if arm.shape != other.shape or arm.ndim != 1 or not len(arm):
-        raise ValueError(f"needs one pair or more, got {arm.shape} and {other.shape}")
+    arm, other = event_arrays(events, baseline)
     table = [[np.count_nonzero((arm == a) & (other == b)) for b in (True, False)] for a in (True, False)]
     return float(mcnemar(table, exact=True).pvalue)
 

@@ -10,6 +10,9 @@ ALPHA = 0.05
 
 Values = NDArray[np.float64]
 
+Events = Sequence[bool] | NDArray[np.bool_]
+"""Whether something happened, such as a divergence: one entry per pair."""
+
 
 def finite(values: Values | Sequence[float], at_least: int = 1) -> Values:
     """`values` as a one-dimensional array of floats.
@@ -42,3 +45,11 @@ def positive(name: str, value: float) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be above 0 and finite, got {value}")
     return value
+
+
+def event_arrays(events: Events, baseline: Events) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Both arms' events as arrays. Errors: ValueError where there is no pair, or the arms have different lengths."""
+    arm, other = np.asarray(events, dtype=bool), np.asarray(baseline, dtype=bool)
+    if arm.shape != other.shape or arm.ndim != 1 or not len(arm):
+        raise ValueError(f"needs one pair or more, got {arm.shape} and {other.shape}")
+    return arm, other

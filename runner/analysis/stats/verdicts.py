@@ -1,105 +1,151 @@
 """The verdict on an effect whose size was fixed beforehand, and the number of pairs that a verdict needs."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.analysis.stats.significance import equivalence_p
+from scipy.special import gammaincinv, nctdtr, stdtrit
+
+from runner.analysis.stats.estimates import Estimate, MeanDifference, MedianDifference
+from runner.analysis.stats.robust import Robust
 from runner.analysis.stats.values import ALPHA, Values, finite, positive, spread
 
 POWER = 0.8
 
-FEWEST = 6
-"""A sign-flip test of fewer pairs cannot give p < .05."""
-
 MOST = 100_000
 """Nobody plans more seeds than this."""
 
+Word = Literal["SUPERIOR", "BETTER", "EQUIVALENT", "WORSE", "INFERIOR", "UNDECIDED"]
 
-def power(effect: float, n: int, alpha: float = ALPHA / 2) -> float:
-    """The chance that a one-sided paired t test of `n` pairs at `alpha` finds an effect of `effect` SDs.
-
-    By default this is a two-sided test at .05 that also finds the right sign. It is computed by statsmodels'
-    `TTestPower` with one side, because its two-sided power is NaN from about 6 SDs on.
-    Errors: ValueError for an effect that is below 0 or NaN, and for fewer than two pairs.
-    """
-    from statsmodels.stats.power import TTestPower
-
-    if not effect >= 0 or n < 2:
-        raise ValueError(f"needs an effect of 0 or more and 2 or more pairs, got {effect} and {n}")
-    # Above 1,000 SDs statsmodels gives NaN, and the power is 1.
-    return float(TTestPower().power(min(effect, 1e3), n, alpha, alternative="larger"))
+Verdict = Word | Literal["WITHHELD"]
 
 
-def seeds_needed(smallest_effect: float, sd: float) -> int | None:
-    """The number of pairs that finds an effect with 80% power. `sd` is that of the pairs' differences.
+def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int = 1) -> Word:
+    """What is shown about an effect, by tests against −δ, 0 and δ, where δ is the smallest effect of interest.
 
-    It is never below 6, because fewer pairs cannot reject. None means above 100,000.
-    Errors: ValueError for an effect that is not above 0, for an SD below 0, and where either is not finite.
+    SUPERIOR: better by δ or more. BETTER: better; the size is open. EQUIVALENT: within ±δ. WORSE: worse; the size is
+    open. INFERIOR: worse by δ or more. UNDECIDED: nothing is shown.
 
-    >>> seeds_needed(0.01, sd=0.01)
-    10
+    The direction is shown where p · `tests` is below .05, and the size where the interval at level .05 / `tests` lies
+    beyond δ. EQUIVALENT is two one-sided tests (TOST; Schuirmann 1987): the interval at twice that level lies within
+    ±δ. So at each true effect a wrong word comes in at most 5% of the cases (three-sided testing: Goeman, Solari &
+    Stijnen 2010). `tests` is the number of effects that are judged together. One of the words on each effect can
+    always be wrong, so Holm's steps would gain nothing (Shaffer 1986), and each p is multiplied by `tests`
+    (Bonferroni).
+    `better`: 1 where a higher value is better, else −1.
+    Errors: ValueError for an effect that is not above 0, another sign, and fewer than one test.
+
+    >>> import numpy as np
+    >>> from runner.analysis.stats.estimates import MeanDifference
+    >>> differences = np.array([0.02, 0.03, 0.02, 0.03, 0.02, 0.03])
+    >>> decide(MeanDifference(differences), 0.01, better=1), decide(MeanDifference(differences), 0.1, better=1)
+    ('SUPERIOR', 'EQUIVALENT')
     """
     positive("the smallest effect", smallest_effect)
-    if not 0 <= sd < float("inf"):
-        raise ValueError(f"the SD must be 0 or more and finite, got {sd}")
-    effect = smallest_effect / sd if sd else float("inf")
-    return _fewest(lambda n: power(effect, n))
+    if better not in (1, -1) or tests < 1:
+        raise ValueError(f"needs a sign of 1 or -1 and one test or more, got {better} and {tests}")
+    wide, narrow = estimate.interval(ALPHA / tests), estimate.interval(2 * ALPHA / tests)
+    if narrow.low is None or narrow.high is None or estimate.p is None:
+        return "UNDECIDED"
+    if -smallest_effect < narrow.low and narrow.high < smallest_effect:
+        return "EQUIVALENT"
+    if estimate.p * tests >= ALPHA:
+        return "UNDECIDED"
+    above = wide.low is not None and wide.low > smallest_effect
+    below = wide.high is not None and wide.high < -smallest_effect
+    if (estimate.interval().estimate > 0) == (better > 0):
+        return "SUPERIOR" if above or below else "BETTER"
+    return "INFERIOR" if above or below else "WORSE"
 
 
-def _fewest(power_of: Callable[[int], float]) -> int | None:
-    """The smallest number of pairs with a power of .8. The power grows with the number of pairs."""
-    if power_of(MOST) < POWER:
-        return None
-    return FEWEST + bisect_left(range(FEWEST, MOST), True, key=lambda n: power_of(n) >= POWER)
+def judge(effect: MeanDifference, robust: Robust, smallest_effect: float, better: int, tests: int = 1) -> Verdict:
+    """The verdict on a mean difference. It is WITHHELD where a few extreme pairs decide what the mean says.
+
+    This is so where the mean lies outside the interval of a robust estimate, and the pairs' median difference
+    (Hodges–Lehmann) or the pairs without a collapsed run would give another verdict. The other arguments are those of
+    `decide`.
+    """
+    word = decide(effect, smallest_effect, better, tests)
+    if not robust.disagrees:
+        return word
+    parts: list[Estimate] = [MedianDifference(effect.differences)]
+    if len(robust.rest):
+        parts.append(MeanDifference(robust.rest))
+    agreed = all(decide(part, smallest_effect, better, tests) == word for part in parts)
+    return word if agreed else "WITHHELD"
 
 
-Word = Literal["SUPPORTED", "REFUTED", "EQUIVALENT", "INCONCLUSIVE"]
+def fewest_pairs(tests: int = 1) -> int:
+    """The smallest number of pairs with which a sign-flip test can give p · `tests` < .05.
+
+    >>> fewest_pairs(), fewest_pairs(tests=10)
+    (6, 9)
+    """
+    # The smallest p of n pairs is 2 / 2ⁿ.
+    return math.floor(math.log2(2 * tests / ALPHA)) + 1
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One word. `seeds` is how many seeds would settle an INCONCLUSIVE verdict, or None where that is not known."""
+class Needed:
+    """How many pairs would give a verdict. `low` and `high`: the number at the ends of the SD's 80% interval.
 
-    word: Word
-    seeds: int | None = None
-
-
-def verdict(differences: Values, smallest_effect: float, sign: int, adjusted_p: float) -> Verdict:
-    """Judge the pairs' differences by a smallest effect of interest that was fixed beforehand.
-
-    SUPPORTED: adjusted p < .05, and the mean has the claimed `sign` (1 or −1) and at least the size of that effect.
-    REFUTED: the same with the opposite sign. EQUIVALENT: within ± that effect, by TOST at .05. INCONCLUSIVE: none of
-    these; then `seeds` is the number that finds the smallest effect with 80% power. If there are as many seeds already,
-    it is the number that would tell the observed difference from the margin.
-    Errors: ValueError for no difference, one that is not finite, an effect that is not above 0, another sign, and a p
-    that is not a probability.
-
-    >>> verdict([0.02, 0.03, 0.02, 0.03, 0.02, 0.03], smallest_effect=0.01, sign=1, adjusted_p=0.03125)
-    Verdict(word='SUPPORTED', seeds=None)
+    None means more than 100,000.
     """
-    differences = finite(differences)
+
+    seeds: int | None
+    low: int | None
+    high: int | None
+
+
+def seeds_needed(differences: Values, smallest_effect: float, tests: int = 1) -> Needed:
+    """The number of pairs that gives a verdict with 80% power, if the observed mean is the true one.
+
+    The verdict is that of `decide`: a direction, or EQUIVALENT; the smaller number of the two is taken. The SD of a few
+    pairs is uncertain itself, so the numbers for the ends of its 80% interval (chi-squared) are given, too. The power
+    is that of t tests. It is never below `fewest_pairs`.
+    Errors: ValueError for fewer than two differences, one that is not finite, and an effect that is not above 0.
+
+    >>> seeds_needed([0.3, -0.1, 0.4, 0.0, 0.2, 0.1], smallest_effect=0.5)
+    Needed(seeds=6, low=6, high=8)
+    """
+    differences = finite(differences, at_least=2)
     positive("the smallest effect", smallest_effect)
-    if sign not in (1, -1) or not 0 <= adjusted_p <= 1:
-        raise ValueError(f"needs a sign of 1 or -1 and a p between 0 and 1, got {sign} and {adjusted_p}")
-    n = len(differences)
-    if n == 1:
-        return Verdict("INCONCLUSIVE")
-    mean = float(differences.mean())
-    large = abs(mean) >= smallest_effect * (1 - 1e-9)  # Rounding makes .04 − .035 less than .005.
-    if adjusted_p < ALPHA and large:
-        return Verdict("SUPPORTED" if mean * sign > 0 else "REFUTED")
-    if equivalence_p(differences, smallest_effect) < ALPHA:
-        return Verdict("EQUIVALENT")
-    sd = spread(differences)
-    needed = seeds_needed(smallest_effect, sd)
-    if needed is not None and needed <= n:
-        needed = n + 1 if large else _seeds_for_equivalence(abs(mean), smallest_effect, sd)
-    return Verdict("INCONCLUSIVE", needed)
+    mean, sd, freedom = abs(float(differences.mean())), spread(differences), len(differences) - 1
+    # The ends of the interval of the SD: sd · √(freedom / χ²).
+    low, high = (sd * math.sqrt(freedom / (2 * float(gammaincinv(freedom / 2, share)))) for share in (0.9, 0.1))
+    return Needed(*(_pairs(mean, value, smallest_effect, tests) for value in (sd, low, high)))
 
 
-def _seeds_for_equivalence(mean: float, margin: float, sd: float) -> int | None:
-    """The number of pairs that gives TOST 80% power, if `mean` is the true mean. Both of its tests have to reject."""
-    distances = [(margin - mean) / sd, (margin + mean) / sd]
-    return _fewest(lambda n: sum(power(distance, n, ALPHA) for distance in distances) - 1)
+def _pairs(mean: float, sd: float, smallest_effect: float, tests: int) -> int | None:
+    if not sd:
+        return fewest_pairs(tests)
+    direction = _fewest(lambda n: power(mean / sd, n, ALPHA / tests / 2), tests)
+    if mean >= smallest_effect:
+        return direction
+    # Both of the one-sided tests have to reject.
+    distances = [(smallest_effect - mean) / sd, (smallest_effect + mean) / sd]
+    within = _fewest(lambda n: sum(power(distance, n, ALPHA / tests) for distance in distances) - 1, tests)
+    return min((n for n in (direction, within) if n is not None), default=None)
+
+
+def power(effect: float, n: int, alpha: float) -> float:
+    """The chance that a one-sided paired t test of `n` pairs at `alpha` finds an effect of `effect` SDs.
+
+    It is that of statsmodels' `TTestPower`, which takes half a second to import.
+    Errors: ValueError for an effect that is below 0 or NaN, and for fewer than two pairs.
+    """
+    if not effect >= 0 or n < 2:
+        raise ValueError(f"needs an effect of 0 or more and 2 or more pairs, got {effect} and {n}")
+    shift = effect * math.sqrt(n)
+    missed = float(nctdtr(n - 1, shift, stdtrit(n - 1, 1 - alpha)))
+    return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN for some large shifts, where the power is 1.
+
+
+def _fewest(power_of: Callable[[int], float], tests: int) -> int | None:
+    """The smallest number of pairs with a power of .8. The power grows with the number of pairs."""
+    if power_of(MOST) < POWER:
+        return None
+    fewest = fewest_pairs(tests)
+    return fewest + bisect_left(range(fewest, MOST), True, key=lambda n: power_of(n) >= POWER)

@@ -26,9 +26,22 @@ OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "run_id")
 
 OF_RECORDS = (
     *("results", "own_best_lr", "metric", "at", "better", "n", "ok", "planned", "mean", "sd", "pairs", "difference"),
-    *("low", "high", "interval", "paired", "weights_differ", "batches_differ", "p", "p_adjusted", "p_adjustment", "dz"),
-    *("probability_of_improvement", "verdict", "seeds_needed", "diverged", "failed", "oom", "timeout", "interrupted"),
-    *("missing", "diverged_share", "diverged_share_low", "diverged_share_high", "diverged_p"),
+    *("low", "high", "interval", "paired", "weights_differ", "batches_differ", "p", "test", "p_adjusted"),
+    *("p_adjustment", "tests", "dz", "probability_of_improvement", "collapsed_p", "verdict", "seeds_needed"),
+    *("seeds_needed_low", "seeds_needed_high", "diverged", "failed", "oom", "timeout", "interrupted", "missing"),
+    *("diverged_share", "diverged_share_low", "diverged_share_high", "diverged_p"),
+    *(
+        f"{name}{end}"
+        for name in (
+            "hodges_lehmann",
+            "trimmed_mean",
+            "collapsed_share",
+            "baseline_collapsed_share",
+            "without_collapse",
+        )
+        for end in ("", "_low", "_high")
+    ),
+    *("simultaneous", "simultaneous_low", "simultaneous_high"),
 )
 """The columns that a comparison has beside the axis and the pair keys."""
 

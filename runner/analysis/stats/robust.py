@@ -1,0 +1,143 @@
+"""Estimates that a few extreme pairs cannot move, and runs that collapsed.
+
+The mean of the differences says what happens on average over all runs. Rare collapses dominate it, and its t interval
+then covers far too rarely. The estimates here say what happens in most pairs.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from runner.analysis.stats.intervals import Interval, paired_interval, wilson_interval
+from runner.analysis.stats.significance import mcnemar_p
+from runner.analysis.stats.values import ALPHA, Values, finite
+
+TRIM = 0.2
+
+COLLAPSE = 10.0
+"""A normal distribution has a value so many SDs from its median once in 10²³ cases."""
+
+EXACT = 50
+"""Up to this number of pairs, the distribution of the signed-rank statistic is counted."""
+
+
+def hodges_lehmann(differences: Values, level: float = ALPHA) -> Interval:
+    """The median of all means of two differences, with the interval of Wilcoxon's signed-rank test.
+
+    (Hodges & Lehmann 1963; the interval: Hollander, Wolfe & Chicken 2014, section 3.2.) It is exact up to 50 pairs
+    where the differences are symmetric. There are no ends where so few pairs can never reject.
+    Errors: ValueError where there is no difference, or one is not finite.
+
+    >>> hodges_lehmann([1, 2, 3, 4, 5, 60])
+    Interval(estimate=3.5, low=1.0, high=60.0)
+    """
+    differences = finite(differences)
+    n = len(differences)
+    one, two = np.triu_indices(n)
+    means = np.sort((differences[one] + differences[two]) / 2)
+    cut = _signed_rank_quantile(n, level / 2)
+    if cut is None:
+        return Interval(float(np.median(means)))
+    return Interval(float(np.median(means)), float(means[cut]), float(means[-1 - cut]))
+
+
+def _signed_rank_quantile(n: int, level: float) -> int | None:
+    """The largest c with P(W ≤ c) ≤ level, where W is the sum of the positive ranks; None if there is none."""
+    if n > EXACT:
+        mean, variance = n * (n + 1) / 4, n * (n + 1) * (2 * n + 1) / 24
+        return int(np.floor(mean - 0.5 + float(ndtri(level)) * np.sqrt(variance)))
+    chances = np.ones(1)
+    for rank in range(1, n + 1):
+        without, with_rank = np.pad(chances, (0, rank)), np.pad(chances, (rank, 0))
+        chances = (without + with_rank) / 2
+    below = int(np.searchsorted(np.cumsum(chances), level, side="right"))
+    return below - 1 if below else None
+
+
+def trimmed_mean(differences: Values, level: float = ALPHA) -> Interval:
+    """The mean without the lowest and the highest 20%, with its t interval (Tukey & McLaughlin 1963).
+
+    On pairs' differences this is Yuen's procedure (Yuen 1974), as `scipy.stats.ttest_ind(trim=0.2)` computes it for two
+    samples.
+    Errors: ValueError where there is no difference, or one is not finite.
+
+    >>> trimmed_mean([1, 2, 3, 4, 50]).estimate
+    3.0
+    """
+    ordered = np.sort(finite(differences))
+    cut = int(TRIM * len(ordered))
+    kept = ordered[cut : len(ordered) - cut]
+    h, mean = len(kept), float(kept.mean())
+    if h < 2:
+        return Interval(mean)
+    winsorized = np.clip(ordered, kept[0], kept[-1])
+    variance = float(((winsorized - winsorized.mean()) ** 2).sum()) / (h * (h - 1))
+    half = float(stdtrit(h - 1, 1 - level / 2)) * np.sqrt(variance)
+    return Interval(mean, float(mean - half), float(mean + half))
+
+
+def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
+    """Which runs of an arm collapsed: those worse than the arm's median by more than 10 SDs of its bulk.
+
+    The SD of the bulk is 1.4826 times the median distance from the median. Where it is 0, no run is said to collapse.
+    `better`: 1 where a higher value is better, else −1.
+
+    >>> collapsed([0.97, 0.98, 0.97, 0.11, 0.96, 0.98], better=1).tolist()
+    [False, False, False, True, False, False]
+    """
+    values = finite(values)
+    middle = np.median(values)
+    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    return np.asarray((middle - values) * better > COLLAPSE * spread) & (spread > 0)
+
+
+@dataclass(frozen=True)
+class Robust:
+    """What holds for most pairs, beside the mean over all."""
+
+    hodges_lehmann: Interval
+    trimmed_mean: Interval
+    collapsed: Interval
+    """The share of the arm's runs that collapsed, with Wilson's interval."""
+    collapsed_baseline: Interval
+    collapse_p: float
+    """McNemar's exact test of equal shares."""
+    without_collapse: Interval | None
+    """The mean difference of the pairs without a collapsed run; None where no pair is left, or nothing collapsed."""
+    disagrees: bool
+    """Whether the mean lies outside the interval of one of these three estimates."""
+    rest: Values = field(compare=False, repr=False)
+    """The differences of the pairs without a collapsed run."""
+
+
+def robust(values: Values, baseline: Values, better: int) -> Robust:
+    """Robust estimates of the difference of pairs. `values` and `baseline` have one entry per pair.
+
+    Errors: ValueError where there is no pair, or a value is not finite.
+    """
+    values, baseline = finite(values), finite(baseline)
+    differences, n = values - baseline, len(values)
+    arm, other = collapsed(values, better), collapsed(baseline, better)
+    rest = differences[~(arm | other)]
+    mean = float(differences.mean())
+    medians, trimmed = hodges_lehmann(differences), trimmed_mean(differences)
+    without = paired_interval(rest) if 0 < len(rest) < n else None
+    return Robust(
+        medians,
+        trimmed,
+        wilson_interval(int(arm.sum()), n),
+        wilson_interval(int(other.sum()), n),
+        mcnemar_p(arm, other),
+        without,
+        any(_outside(mean, interval) for interval in (medians, trimmed, without)),
+        rest,
+    )
+
+
+def _outside(value: float, interval: Interval | None) -> bool:
+    if interval is None or interval.low is None or interval.high is None:
+        return False
+    rounding = 1e-9 * max(abs(value), abs(interval.low), abs(interval.high))
+    return not interval.low - rounding <= value <= interval.high + rounding
