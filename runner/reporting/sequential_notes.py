@@ -14,9 +14,9 @@ def notes(comparison: Comparison) -> Iterator[str]:
         yield f"Sequential{where}: {found.conclusion}."
     if comparison.sequential:
         yield (
-            "The sequential verdict is that of a sign test of the median of the pairs' differences in validation accuracy "
-            "at the last epoch. It is valid at every look (an e-process, by Ville's inequality). The other intervals "
-            "and p of this table are not valid: they take no account of when the sweep ended."
+            "The sequential verdict is that of a sign test of the median of the pairs' differences in validation "
+            "accuracy at the last epoch. It is valid at every look (an e-process, by Ville's inequality). The other "
+            "intervals and p of this table are not valid: they take no account of when the sweep ended."
         )
 
 
