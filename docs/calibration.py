@@ -142,7 +142,7 @@ def boundaries(counts: pd.DataFrame) -> Iterator[str]:
     )
     skewed = errors[errors["differences"] == "skewed"].set_index(["n", "tests"])[names].stack()
     n, tests, case = skewed.idxmax()  # type: ignore[misc]
-    yield SKEWED.format(worst=percent(float(skewed.max())), where=f"{case}, {n} pairs, tests {tests}")
+    yield SKEWED.format(worst=percent(skewed.to_numpy().max()), where=f"{case}, {n} pairs, tests {tests}")
 
 
 def coverage(counts: pd.DataFrame) -> Iterator[str]:

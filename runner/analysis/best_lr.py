@@ -65,7 +65,7 @@ def at_own_best_lr(runs: Runs, cells: Sequence[str], variants: Sequence[str], ba
     found = [without_own_seed(accuracy[rows], lr[rows], seed[rows]) for rows in of_arm.groups.values()]
     best = pd.concat(found).sort_index()
     edge = (best == of_arm.transform("min")) | (best == of_arm.transform("max"))
-    chosen = np.flatnonzero(lr == best)
+    chosen = np.flatnonzero((lr == best) & (of_arm.transform("nunique") > 1))
     if not (runs.arms.code[chosen] == runs.arms.baseline).any():
         return None
 

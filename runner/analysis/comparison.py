@@ -10,6 +10,7 @@ import pandas as pd
 from runner.analysis import sequential
 from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
 from runner.analysis.differences import difference_of, divergences, judged
+from runner.analysis.interaction import interaction_rows
 from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
 from runner.analysis.pairing import Arms, Codes, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
@@ -27,6 +28,7 @@ def compare(
     group_by: Sequence[str] | None = None,
     sort: str | None = None,
     target: float | None = None,
+    interaction: str | None = None,
 ) -> Comparison:
     """The mean and SD of each arm in each cell, and its difference from the baseline with interval, p and verdict.
 
@@ -36,31 +38,28 @@ def compare(
     other parameters, and pairs still agree in everything but the arm.
     `sort`: a column of `Comparison.records`; `-column` sorts in descending order.
     `target`: a value of the metric. The steps and seconds that it took are then compared as well.
+    `interaction`: a parameter. The rows then say how the differences change from its first value to the others.
     Errors: UserError for tables that cannot be compared, and for an unknown metric, epoch, target or column.
     """
     axis, baseline, smallest_effect = _contrast(results)
     stated = results[0].stated
-    chosen = _metric(stated, metric)
-    smallest_effect = smallest_effect if chosen.share or stated else None  # A sweep's effect is one on accuracy.
-    check(results, chosen.name, at)
-    parameters, facts = read_runs(results, chosen.name, at)
-    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), _repeat(parameters, results[0].repeats), chosen)
-    if target is not None:
-        runs = replace(runs, target=_checked(target, chosen), curves=read_curves(results, chosen.name))
+    runs = _runs(results, axis, baseline, _metric(stated, metric), at, target)
+    if interaction or not (runs.metric.share or stated):
+        smallest_effect = None  # A sweep's effect is that of a difference in accuracy.
     cells, variants = _columns(runs, group_by, results[0].repeats, several=len(results) > 1)
     _check_counted_once(results, cells)
-    rows = _rows(runs, cells, variants)
-    if best := at_own_best_lr(runs, cells, variants, baseline):
-        rows += marked_copies(_rows(best, cells, variants))
+    rows, reference = _asked_rows(runs, cells, variants, baseline, interaction)
     comparison = Comparison(
-        metric=chosen,
-        at=stated.at if stated else at,
-        axis=axis,
-        baseline=baseline,
+        runs.metric,
+        stated.at if stated else at,
+        axis,
+        baseline,
+        planned_baseline=results[0].planned_baseline,
+        interaction=reference,
         cell_columns=cells,
         variant_columns=variants,
-        constant=_constant(parameters),
-        rows=judged(rows, smallest_effect, chosen.better),
+        constant=_constant(runs.parameters),
+        rows=judged(rows, smallest_effect, runs.metric.better),
         smallest_effect=smallest_effect,
         target=target,
         versions=_versions(results, axis),
@@ -69,6 +68,18 @@ def compare(
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(_after_a_stop(comparison), sort)
+
+
+def _runs(
+    results: Sequence[Results], axis: str | None, baseline: object, metric: Metric, at: At, target: float | None
+) -> Runs:
+    check(results, metric.name, at)
+    parameters, facts = read_runs(results, metric.name, at)
+    runs = Runs(parameters, facts, Arms(parameters, axis, baseline), _repeat(parameters, results[0].repeats), metric)
+    if target is None:
+        return runs
+    _check_target(target, metric)
+    return replace(runs, target=target, curves=read_curves(results, metric.name))
 
 
 def _repeat(parameters: pd.DataFrame, repeats: Sequence[str]) -> Codes:
@@ -133,11 +144,10 @@ def _contrast_text(result: Results) -> str:
     return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
 
 
-def _checked(target: float, metric: Metric) -> float:
+def _check_target(target: float, metric: Metric) -> None:
     if not np.isfinite(target) or (metric.share and not 0 < target <= 1):
         rule = "a fraction above 0, such as 0.9" if metric.share else "a finite number"
         raise UserError(f"target: {target} is no {metric.name}; allowed: {rule}")
-    return target
 
 
 def _columns(
@@ -195,6 +205,17 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
         )
         rows.append(row if runs.best_lr is None else at_its_lr(row, runs.best_lr[code == key]))
     return tuple(rows)
+
+
+def _asked_rows(
+    runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...], baseline: object, interaction: str | None
+) -> tuple[tuple[ArmRow, ...], tuple[str, object] | None]:
+    """The rows, and the reference of an interaction."""
+    rows = _rows(runs, cells, variants)
+    if interaction:
+        return interaction_rows(runs, cells, variants, interaction, rows)
+    best = at_own_best_lr(runs, cells, variants, baseline)
+    return (rows + marked_copies(_rows(best, cells, variants)) if best else rows), None
 
 
 def _after_a_stop(comparison: Comparison) -> Comparison:

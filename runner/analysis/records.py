@@ -60,12 +60,6 @@ class Difference:
         return self.simultaneous or self.interval
 
     @property
-    def too_few(self) -> int | None:
-        """The smallest number of pairs with which p could fall below .05, where there are fewer."""
-        fewest = fewest_pairs(self.tests)
-        return fewest if self.paired and self.pairs < fewest else None
-
-    @property
     def paired(self) -> bool:
         return self.pairs > 0 and not self.weights_differ and not self.batches_differ
 
@@ -169,8 +163,12 @@ class Comparison:
     constant: Mapping[str, object]
     """The run parameters that are the same in every run."""
     rows: tuple[ArmRow, ...]
+    planned_baseline: object | None = None
+    """The baseline of the config, where another one was chosen for this table."""
     smallest_effect: float | None = None
     """The smallest effect of this metric, where the config fixed one."""
+    interaction: tuple[str, object] | None = None
+    """A parameter and its reference value, where the rows are differences of differences."""
     target: float | None = None
     versions: Mapping[object, Mapping[str, int]] = field(default_factory=dict)
     """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
@@ -202,6 +200,12 @@ class Comparison:
         """How p is adjusted for the number of rows: Bonferroni where verdicts are given."""
         return "Benjamini–Hochberg" if self.smallest_effect is None else "Bonferroni"
 
+    def too_few(self, difference: Difference) -> int | None:
+        """The smallest number of pairs with which p can fall below .05, where a difference has fewer."""
+        # Benjamini–Hochberg leaves p as it is where all rows reject.
+        fewest = fewest_pairs(1 if self.smallest_effect is None else difference.tests)
+        return fewest if difference.paired and difference.pairs < fewest else None
+
     @property
     def records(self) -> list[dict[str, Any]]:
         """The rows as flat records with full precision: the columns of CSV and JSON, and of `sort`."""
@@ -216,6 +220,8 @@ class Comparison:
         record |= {**row.variant, "metric": self.metric.name, "at": self.at}
         if self.stated:
             record["better"] = "higher" if self.metric.better > 0 else "lower"
+        if self.interaction:
+            record |= {"interaction": self.interaction[0], "reference": self.interaction[1]}
         record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
         if self.axis:
             record |= self._difference_record(row.difference)

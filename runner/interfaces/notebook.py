@@ -13,6 +13,7 @@ import pandas as pd
 from runner import registry
 from runner.analysis import comparison, records
 from runner.analysis.metrics import At
+from runner.analysis.selection import Where, against, only
 from runner.config.reader import from_mapping
 from runner.errors import UserError
 from runner.execution.composition import shortfalls
@@ -27,8 +28,6 @@ from runner.storage.files import write_atomically
 from runner.storage.folder import CONFIG
 from runner.storage.foreign import table as foreign
 from runner.storage.foreign.question import Question
-
-Where = Mapping[str, object] | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,35 +98,43 @@ class Outcome:
         metric: str | None = None,
         at: At = "last",
         *,
+        where: Where | None = None,
+        baseline: object | None = None,
         group_by: Sequence[str] | None = None,
         sort: str | None = None,
         target: float | None = None,
+        interaction: str | None = None,
     ) -> Compared:
-        """Compare the arms, like `bnbench compare`; the arguments are those of `runner.analysis.comparison.compare`."""
-        return Compared(
-            comparison.compare(
-                [self.results],
-                metric=metric,
-                at=at,
-                group_by=group_by,
-                sort=sort,
-                target=target,
-            )
-        )
+        """Compare the arms, like `bnbench compare`; the arguments are those of `runner.analysis.comparison.compare`.
 
-    def plot_curves(self, metric: Literal["accuracy", "loss"] = "accuracy", where: Where = None) -> Picture:
+        `where` keeps only runs with these parameters, and `baseline` is another baseline than that of the config.
+        """
+        found = only(self.results, where or {})
+        found = found if baseline is None else against(found, baseline)
+        options: dict[str, Any] = {"group_by": group_by, "sort": sort, "target": target, "interaction": interaction}
+        return Compared(comparison.compare([found], metric=metric, at=at, **options))
+
+    def plot_curves(self, metric: Literal["accuracy", "loss"] = "accuracy", where: Where | None = None) -> Picture:
         """Draw training and validation against epochs and seconds."""
         return self.plot(metric, where)
 
-    def plot(self, kind: str, where: Where = None, target: float | None = None) -> Picture:
+    def plot(
+        self,
+        kind: str,
+        where: Where | None = None,
+        target: float | None = None,
+        *,
+        metric: str | None = None,
+        at: At = "last",
+    ) -> Picture:
         """Draw one kind of figure, like `bnbench plot`, of the runs that have the parameters `where`."""
         make_study = study.timed_study if kind == "target" else study.study
-        return Picture(kinds.draw(make_study(self.results, where, target), kind))
+        return Picture(kinds.draw(make_study(self.results, where, target, metric=metric, at=at), kind))
 
-    def report(self, path: str | Path | None = None) -> Path:
+    def report(self, path: str | Path | None = None, *, metric: str | None = None, at: At = "last") -> Path:
         """Write the page of `bnbench report`; by default to report.html in the sweep's folder, or beside the table."""
         path = Path(path or output_path(self.results, "report.html"))
-        write_atomically(path, report.report(self.results))
+        write_atomically(path, report.report(self.results, metric=metric, at=at))
         return path
 
     def __str__(self) -> str:

@@ -44,7 +44,8 @@ def columns(comparison: Comparison) -> list[Column]:
     if any(row.ok != row.planned or row.n < row.planned_n for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
     percent = " (%)" if metric.share else ""
-    table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
+    if comparison.interaction is None:
+        table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
     return [*table, *_difference_columns(comparison)] if comparison.axis else table
 
 

@@ -19,8 +19,14 @@ def title(comparison: Comparison) -> str:
     """The metric, the epoch, the axis and the baseline in one sentence."""
     over = "seeds (the runs of a seed are averaged)" if any(row.pooled for row in comparison.rows) else "runs"
     text = f"{comparison.metric.name}{moment(comparison)}, mean ± SD over {over}"
-    if comparison.axis:
+    if comparison.interaction:
+        name, value = comparison.interaction
+        text = f"{comparison.metric.name}{moment(comparison)}, how the difference depends on {name}"
+        text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}, "
+        text += f"minus that at {name} {shown(value)},"
+    elif comparison.axis:
         text += f"; difference of each {comparison.axis} to the baseline {shown(comparison.baseline)}"
+    if comparison.axis:
         text += " with its 95% interval"
         tests = max((d.tests for d in differences(comparison) if d.p is not None), default=0)
         if tests > 1:
@@ -80,8 +86,21 @@ def notes(comparison: Comparison) -> list[str]:
     The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
     verdict, and the parameters that are the same in every run.
     """
-    kinds = (_not_ok, _stated, _versions, _not_paired, _norm_layers, _own_best, _tests, _judgement, _robust)
-    found = [note for kind in (sequential_notes.notes, *kinds) for note in kind(comparison)]
+    kinds = (
+        sequential_notes.notes,
+        _not_ok,
+        _chosen_baseline,
+        _equal_pairs,
+        _stated,
+        _versions,
+        _not_paired,
+        _norm_layers,
+        _own_best,
+        _tests,
+        _judgement,
+        _robust,
+    )
+    found = [note for kind in kinds for note in kind(comparison)]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
     constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
@@ -100,6 +119,19 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
+
+
+def _chosen_baseline(comparison: Comparison) -> Iterator[str]:
+    if comparison.planned_baseline is not None:
+        planned = shown(comparison.planned_baseline)
+        yield f"The baseline {shown(comparison.baseline)} was chosen for this table; that of the config is {planned}."
+
+
+def _equal_pairs(comparison: Comparison) -> Iterator[str]:
+    for row in comparison.rows:
+        found = row.difference
+        if found and found.values is not None and found.pairs > 1 and not found.values.any():
+            yield f"{row_name(row, comparison)}: every pair is exactly equal, so the two arms may compute the same."
 
 
 def _stated(comparison: Comparison) -> Iterator[str]:
@@ -173,7 +205,7 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         for row in several:
             counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
             yield f"best lr of {shown(row.arm)}: {counts} runs."
-    elif comparison.axis and len({row.cell.get("lr") for row in comparison.rows}) > 1:
+    elif comparison.axis and not comparison.interaction and len({row.cell.get("lr") for row in comparison.rows}) > 1:
         yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
@@ -191,9 +223,8 @@ def _tests(comparison: Comparison) -> Iterator[str]:
         )
     if "Welch" in tests:
         yield "p and interval of rows that are not paired: Welch's t test."
-    few = [d for d in differences(comparison) if d.too_few and d.p is not None]
-    if few:
-        found = sorted({(d.pairs, d.too_few or 0) for d in few})
+    too_few = ((d.pairs, comparison.too_few(d)) for d in differences(comparison) if d.p is not None)
+    if found := sorted({(n, fewest) for n, fewest in too_few if fewest}):
         yield "; ".join(f"{n} seeds cannot reach p < .05 here; run {fewest}" for n, fewest in found) + "."
 
 

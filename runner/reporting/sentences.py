@@ -72,8 +72,8 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
         facts += f" Verdict on the effect fixed beforehand: {difference.verdict}."
-    if difference.too_few:
-        few = f"{difference.pairs} seeds cannot reach p < .05 here; run {difference.too_few}"
+    if fewest := comparison.too_few(difference):
+        few = f"{difference.pairs} seeds cannot reach p < .05 here; run {fewest}"
         return f"Too few seeds to compare {arm} with {baseline}: {few}{facts}"
     if difference.p_adjusted >= ALPHA:
         return f"No difference is shown between {arm} and {baseline}{facts}"

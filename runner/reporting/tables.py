@@ -44,7 +44,7 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
         case "csv":
             return csv_text(comparison.records)
         case "json":
-            return json.dumps(comparison.records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            return json_text(comparison.records)
         case "md":
             return markdown(comparison)
         case "latex":
@@ -52,6 +52,23 @@ def render(comparison: Comparison, format: Format = "table", *, width: int | Non
         case "table":
             width = width or terminal_width()
             return "\n".join(_page(comparison, part, width, color) for part in parts(comparison))
+
+
+def render_all(comparisons: Sequence[Comparison], format: Format = "table", *, color: bool = False) -> str:
+    """Several comparisons as one text: one table of all records for `csv`, one list for `json`."""
+    records = [record for comparison in comparisons for record in comparison.records]
+    match format:
+        case "csv":
+            return csv_text(records)
+        case "json":
+            return json_text(records)
+        case _:
+            return "\n".join(render(comparison, format, color=color) for comparison in comparisons)
+
+
+def json_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """The records as JSON, in full precision."""
+    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from runner.config import grid
-from runner.config.run_spec import LATER
+from runner.config.run_spec import LATER, RunSpec
 from runner.config.sweep import UntilDecided
 from runner.errors import UserError
 from runner.storage import files, norm_changes
@@ -32,6 +32,9 @@ ENDED = ("ok", "diverged")
 """The statuses of runs that have all their rows."""
 
 TEST_METRICS = ("test_loss", "test_accuracy")
+
+DEFAULTS = {name: field.default for name, field in RunSpec.model_fields.items() if not field.is_required()}
+"""The defaults of the run parameters."""
 
 TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "layer"), str)
 """Columns that hold texts. A hash such as "12e45678" must not become a number."""
@@ -92,6 +95,8 @@ class Results:
     runs: pd.DataFrame
     smallest_effect: float | None = None
     stated: Stated | None = None
+    planned_baseline: object | None = None
+    """The baseline of the config, where another one was chosen for a table."""
     norm_changes: tuple[str, ...] = ()
     """What run.log says of norm layers that were replaced: a sentence for each network and norm layer."""
     max_seeds: int | None = None
@@ -167,9 +172,11 @@ def readings(results: Results, name: str) -> pd.DataFrame:
 def _with_planned(runs: pd.DataFrame, config: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
     """runs.csv with a row of status "missing" for each planned run that has none.
 
-    Parameters come from the config, which knows their types; in a CSV the text "1" and the number 1 look the same.
+    Parameters come from the config, which knows their types; in a CSV the text "1" and the number 1 look the same. A
+    parameter that only other grids of the config set has its default.
     """
-    planned = [[_value(run, column) for column in columns] for run in grid.expand(config)]
+    defaults = {column: DEFAULTS[column] for column in columns if column in DEFAULTS}
+    planned = [[_value(defaults | run, column) for column in columns] for run in grid.expand(config)]
     table = pd.DataFrame(planned, columns=list(columns), dtype=object).infer_objects()
     table.insert(0, "run", range(1, len(table) + 1))
     table = table.merge(runs[[*RUN_FIELDS, "run_id"]], on="run", how="left")
@@ -182,7 +189,7 @@ def _value(parameters: dict[str, Any], name: str) -> Any:
     if name not in parameters:
         return None
     value = parameters[name]
-    return json.dumps(value) if value is None or isinstance(value, list | dict) else value
+    return json.dumps(value) if value is None or isinstance(value, list | tuple | dict) else value
 
 
 def _metrics(path: Path, whole: bool) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from runner.errors import UserError
 from runner.reporting.sentences import sentences
 from runner.reporting.tables import render
 from runner.storage.results import Results
-from tests.analysis.planned import NAN, Planned, by_arm, difference, one_epoch, sweep
+from tests.analysis.planned import NAN, Planned, by_arm, difference, interval, one_epoch, sweep
 
 # p, effects, verdicts
 
@@ -84,11 +84,46 @@ def test_a_collapse_withholds_the_means_verdict_and_both_parts_are_shown() -> No
     assert judged(by_arm(comparison)["bn"]) == "WITHHELD"
     text = " ".join(render(comparison, "md").split())
     kept = np.delete(bn - none, [3, 8])
-    interval = stats.ttest_1samp(kept, 0).confidence_interval()
+    ends = stats.ttest_1samp(kept, 0).confidence_interval()
     assert "bn: a few extreme pairs decide the mean; the mean's verdict is withheld. Mean +13.8" in text
     assert "collapsed runs: bn 0% [0, 24], none 17% [5, 45]; p 0.500 (McNemar, exact)." in text
-    shown = f"{100 * kept.mean():+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}] pp".replace("[", "[")
+    shown = f"{100 * kept.mean():+.2f} [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}] pp"
     assert f"Mean of the pairs without a collapsed run: {shown}." in text
+
+
+def test_an_interaction_is_a_contrast_of_contrasts_of_each_seed() -> None:
+    generator = np.random.default_rng(6)
+    luck = generator.normal(0, 0.05, 8)
+    accuracies = {
+        (lr, arm): 0.5 + luck + gain + generator.normal(0, 0.001, 8)
+        for lr, arm, gain in ((0.1, "none", 0), (0.1, "bn", 0.01), (1.0, "none", -0.2), (1.0, "bn", 0.0))
+    }
+    runs = [run for (lr, arm), values in accuracies.items() for run in one_epoch({arm: values.tolist()}, lr=lr)]
+    comparison = compare([replace(sweep(runs), smallest_effect=0.005)], interaction="lr")
+    (row,) = comparison.rows
+    values = (accuracies[1.0, "bn"] - accuracies[1.0, "none"]) - (accuracies[0.1, "bn"] - accuracies[0.1, "none"])
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (row.arm, row.cell, row.n) == ("bn", {"lr": 1.0}, 8)
+    assert interval(row) == (pytest.approx(values.mean()), pytest.approx(expected.low), pytest.approx(expected.high))
+    assert difference(row).p == 2 / 2**8
+    assert difference(row).verdict is None
+    record = comparison.records[0]
+    assert (record["interaction"], record["reference"], record["mean"]) == ("lr", 0.1, None)
+    text = render(comparison, "md")
+    assert "difference of each network to the baseline none, minus that at lr 0.1, with its 95% interval" in text
+    assert "No best lr" not in text
+    for parameter, message in (("lrr", "unknown parameter 'lrr'"), ("network", "unknown parameter 'network'")):
+        with pytest.raises(UserError, match=message):
+            compare([sweep(runs)], interaction=parameter)
+    with pytest.raises(UserError, match="needs a contrast"):
+        compare([sweep(runs, axis=None, baseline=None)], interaction="lr")
+
+
+def test_pairs_that_are_exactly_equal_are_named() -> None:
+    runs = one_epoch({"none": [0.5, 0.6, 0.7], "same": [0.5, 0.6, 0.7], "bn": [0.6, 0.6, 0.7]})
+    text = render(compare([sweep(runs)]), "md")
+    assert "same: every pair is exactly equal, so the two arms may compute the same." in text
+    assert "bn: every pair" not in text
 
 
 def test_a_smallest_effect_is_one_of_accuracy() -> None:
@@ -135,6 +170,8 @@ def test_with_too_few_seeds_the_headline_says_how_many_to_run(arms: int, seeds: 
         "-26.00"
     )
     assert f"4 seeds cannot reach p < .05 here; run {seeds}." in render(comparison, "table")
+    # Without verdicts, p of all rows may be adjusted by 1.
+    assert "run 6." in render(compare([sweep(one_epoch(values))]), "table")
     # The observed difference is large, so the fewest pairs that can reject would do.
     found = [row.difference.needed for row in comparison.rows if row.difference]
     assert {needed.seeds for needed in found if needed} == {seeds}

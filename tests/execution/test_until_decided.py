@@ -150,6 +150,15 @@ def test_it_ends_at_the_most_seeds_and_a_resume_may_allow_more(bnbench: Bnbench,
     assert DECIDED.search(more.stderr)
 
 
+def test_a_finished_sweep_can_go_on_until_it_is_decided(
+    bnbench: Bnbench, write: Write, tmp_path: Path, whole: tuple[Result, Path]
+) -> None:
+    config = write("grows.yaml", CONFIG)
+    assert run(bnbench, config, tmp_path, "-q").exit_code == 0
+    run(bnbench, config, tmp_path, "-q", "--resume", "--until-decided", "--max-seeds", 20, "--workers", 1)
+    assert untimed(tmp_path / "grows") == untimed(whole[1])
+
+
 def test_a_plan_shows_it_and_trains_nothing(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     shown = run(bnbench, write("grows.yaml", CONFIG), tmp_path, "--until-decided", "--dry-run").stdout
     assert "seeds are trained one after the other until the verdict is decided, at most 200" in shown

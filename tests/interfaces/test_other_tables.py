@@ -118,9 +118,11 @@ def test_a_pair_line_is_coloured_where_the_lower_error_is_better(runs: Path) -> 
     ("command", "message"),
     [
         ("compare runs.csv", "is a file, and no sweep; a table of another tool needs --axis or --wide"),
-        ("compare runs.csv --baseline ridge", "name the column of the arms (--axis), or a column for each arm"),
+        (
+            "compare runs.csv --baseline ridge",
+            "is a file, and no sweep; a table of another tool needs --axis or --wide",
+        ),
         ("compare runs.csv runs.csv --axis method", "a comparison reads one table of another tool at a time"),
-        ("plot . pairs --metric rmse", "--metric is for a table of another tool, with --axis or --wide"),
         ("report runs.csv --axis methd --baseline a --pair seed --metric rmse", "did you mean 'method'?"),
         (
             "compare runs.csv --axis method --baseline ridge --pair seed --metric rmse",

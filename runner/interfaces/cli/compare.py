@@ -1,52 +1,47 @@
 """`bnbench compare` and `export`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runner.errors import UserError, short, unknown
-from runner.interfaces.cli.options import PATH, format_option, results_argument, whole_number, words
-from runner.interfaces.cli.table import opened, table_options
+from runner.errors import UserError, unknown
+from runner.interfaces.cli.options import PATH, format_option, results_argument, words
+from runner.interfaces.cli.table import at_option, opened, table_options, target_option, where_option
 from runner.monitoring.trackers.registry import tracker
-
-
-def _at(text: str) -> str | int:
-    if text in ("last", "best"):
-        return text
-    if epoch := whole_number(text.removeprefix("epoch=")):
-        return epoch
-    raise click.BadParameter(f"{short(text)}; allowed: last, best, epoch=N")
 
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=PATH)
 @click.option(
     "--metric",
+    multiple=True,
     metavar="COLUMN",
     help="A column of metrics.csv, or test_accuracy (default: valid_accuracy). Table: the column that is compared.",
 )
-@click.option(
-    "--at",
-    default="last",
-    type=_at,
-    metavar="last|best|epoch=N",
-    help="Compare at this epoch.",
-)
+@at_option
+@where_option
 @click.option(
     "--group-by",
     type=lambda text: words(text) or None,
     metavar="A,B",
     help="Compare separately for each value of these parameters (default: all that vary, except the seed).",
 )
-@click.option("--target", type=float, metavar="VALUE", help="Also compare the time to reach this value.")
+@target_option(help="Also compare the time to reach this value.")
+@click.option(
+    "--interaction",
+    metavar="PARAMETER",
+    help="Show how the differences change with this parameter, from its first value to the others.",
+)
 @click.option("--sort", metavar="COLUMN", help="Sort rows by this column (-COLUMN: largest first).")
 @format_option("table", "csv", "json", "md", "latex")
 @table_options
 def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: Any) -> None:
     """Compare the arms of one or more sweeps, or of a table of another tool.
 
+    --metric and --where can be repeated.
     RESULTS are the sweeps' folders. An arm is one value of the setting
     that is compared. A cell is a group of runs that are equal
     in everything except arm and seed. In each cell,
@@ -65,21 +60,33 @@ def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: A
     print_comparison(results, style, question, **selection)
 
 
-def print_comparison(paths: Sequence[Path], style: Any = "table", question: Any = None, **selection: Any) -> None:
-    """Print the comparison of sweeps' folders or, with a question, of a table of another tool.
+def print_comparison(
+    paths: Sequence[Path],
+    style: Any = "table",
+    question: Any = None,
+    metric: Sequence[str] = (),
+    where: Mapping[str, object] | None = None,
+    baseline: str | None = None,
+    **selection: Any,
+) -> None:
+    """Print the comparisons of sweeps' folders or, with a question, of a table of another tool: one for each metric.
 
     `selection` are arguments of `runner.analysis.comparison.compare`.
     """
     from rich.console import Console
 
     from runner.analysis.comparison import compare
-    from runner.reporting.tables import render
+    from runner.reporting.tables import render_all
 
     # The console knows NO_COLOR, FORCE_COLOR, TERM=dumb and pipes.
     console = Console()
     color = style == "table" and console.color_system is not None and not console.no_color
-    comparison = compare([opened(path, question) for path in paths], **selection)
-    click.echo(render(comparison, style, color=color), color=color or None)
+    comparisons = []
+    for name in metric or (None,):
+        asked = question and replace(question, metric=name or "")
+        results = [opened(path, asked, where, baseline) for path in paths]
+        comparisons.append(compare(results, metric=name, **selection))
+    click.echo(render_all(comparisons, style, color=color), color=color or None)
 
 
 @click.command()

@@ -59,8 +59,8 @@ def _draw_pairs(study: Study, line: Series, pairs: pd.DataFrame, difference: Dif
     x = 1.56 + 0.04 * _rank_among_equals(gains)
     axes.plot(x, middle + gains, ".", ms=4, color=line.color, alpha=0.5)
     axes.hlines(middle, 1.35, 2.1, color=INK, linewidth=0.8, linestyle=":")
-    if difference.interval is not None:
-        low, mean, high = _as_shown(difference.interval, study.metric)
+    if difference.shown_interval is not None:
+        low, mean, high = _as_shown(difference.shown_interval, study.metric)
         axes.vlines(1.85, middle + low, middle + high, color=INK, linewidth=2)
         axes.plot([1.85], [middle + mean], "D", ms=5, color=INK)
     axes.set_xlim(-0.25, 2.1)
@@ -129,8 +129,8 @@ def _draw_rows(study: Study, rows: Sequence[tuple[str, str, Difference]], axes: 
             places = y + 0.2 + 0.06 * _rank_among_equals(values)
             many = len(values) > MANY
             axes.plot(factor * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
-        if difference.interval is not None:
-            low, mean, high = _as_shown(difference.interval, study.metric)
+        if difference.shown_interval is not None:
+            low, mean, high = _as_shown(difference.shown_interval, study.metric)
             axes.hlines(y, low, high, color=color, linewidth=2)
             axes.plot([mean], [y], "D", ms=4.5, color=color)
     axes.set_yticks(range(len(rows)), [fill(label, 30) for label, _, _ in rows], fontsize=8)
@@ -203,4 +203,5 @@ def _draw_arm(axes: Axes, line: Series, table: pd.DataFrame) -> None:
     wide = table.assign(number=table.groupby("x").cumcount())
     wide = wide.pivot(index="number", columns="x", values="value")
     x, values = wide.columns.to_numpy(dtype=float), wide.to_numpy(dtype=float)
-    draw_mean(axes, x, values, 0.15, marker=line.marker, ms=5, **line.style(len(table)))
+    # The legend counts the runs of a learning rate, not of all.
+    draw_mean(axes, x, values, 0.15, marker=line.marker, ms=5, **line.style(len(wide)))

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from runner.analysis.metrics import is_share, of_sweep, reach, read_curves
 from runner.analysis.stats.intervals import mean_band
 from runner.analysis.stats.values import Values
-from runner.reporting.figures.study import Study, titled
+from runner.reporting.figures.study import Study, at_own_best_lr, titled
 from runner.reporting.figures.style import Panel, Series, draw_mean
 from runner.reporting.formats import NOTHING
 
@@ -41,6 +41,12 @@ def curves(study: Study, quantity: Literal["accuracy", "loss"]) -> list[Panel]:
         for column, values in tables.items()
         for clock in (None, seconds)
     ]
+
+
+def best_lr_curves(study: Study) -> list[Panel]:
+    """The curves of the accuracy, each arm at its own best learning rate."""
+    best = at_own_best_lr(study)
+    return [] if best is None else curves(best, "accuracy")
 
 
 def _curve_panel(study: Study, cell: int, column: str, values: Values, epochs: Values, seconds: Values | None) -> Panel:

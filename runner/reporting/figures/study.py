@@ -1,7 +1,7 @@
 """A sweep's tables, sorted for drawing: the panel of each run, and its line in the panel."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,17 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from runner.analysis.comparison import compare
-from runner.analysis.metrics import MEASURED, is_share, read_runs
+from runner.analysis.metrics import MEASURED, At, is_share, read_runs
 from runner.analysis.pairing import Arms, group, plain
 from runner.analysis.records import ArmRow, Comparison
-from runner.errors import UserError, unknown
+from runner.analysis.selection import Where, only
 from runner.reporting.figures.style import Series, series
 from runner.reporting.formats import shown
 from runner.storage import results as tables
 from runner.storage.results import Metric, Results
-
-Where = Mapping[str, object] | None
-"""Parameter → the value that the runs must have."""
 
 MOST_SERIES = 10
 """Without a contrast, up to this many settings share a panel. With more settings, each has its own."""
@@ -92,25 +89,77 @@ class Study:
         return None
 
 
-def study(source: Path | Results, where: Where = None, target: float | None = None) -> Study:
+def at_own_best_lr(study: Study) -> Study | None:
+    """The runs of each arm at the learning rate that most of its seeds chose, with a panel for each other cell.
+
+    None where the arms have no best learning rate.
+    """
+    best = [row for row in study.comparison.rows if row.own_best_lr]
+    kept = np.zeros(len(study.parameters), dtype=bool)
+    for row in best:
+        wanted = {**row.cell, **row.variant, str(study.comparison.axis): row.arm}
+        kept |= np.logical_and.reduce([study.parameters[name].map(plain) == value for name, value in wanted.items()])
+    if not kept.any():
+        return None
+    others = [name for name in study.comparison.cell_columns if name != "lr"]
+    parameters = study.parameters[kept].reset_index(drop=True)
+    cell = group(parameters, others)
+    names = [
+        ", ".join([*filter(None, [name]), *_lrs(best, {other: plain(parameters[other].iloc[run]) for other in others})])
+        for name, run in zip(labels(parameters, cell, others), np.unique(cell, return_index=True)[1], strict=True)
+    ]
+    return replace(
+        study,
+        results=replace(study.results, runs=study.results.runs[kept].reset_index(drop=True)),
+        parameters=parameters,
+        facts=study.facts[kept].reset_index(drop=True),
+        cell=cell,
+        cells=tuple(names),
+        line=study.line[kept],
+    )
+
+
+def _lrs(best: Sequence[ArmRow], cell: dict[str, object]) -> list[str]:
+    """The learning rate of each arm in a cell: "none lr 0.1"."""
+    rows = [row for row in best if all(row.cell[name] == value for name, value in cell.items())]
+    return [f"{shown(row.arm)} lr {shown(row.cell['lr'])}" for row in rows]
+
+
+def study(
+    source: Path | Results,
+    where: Where | None = None,
+    target: float | None = None,
+    *,
+    metric: str | None = None,
+    at: At = "last",
+) -> Study:
     """A sweep's folder, or its tables, for drawing. `where` keeps only the runs whose parameters have these values.
 
-    Errors: UserError where there is no sweep, or no run or parameter of `where`.
+    `metric` is the accuracy on the validation set by default, or on the training set where there is no validation.
+    Errors: UserError where there is no sweep, and for an unknown parameter, metric or epoch.
     """
     results = source if isinstance(source, Results) else tables.load(source, whole=False)
-    return _study(_only(results, where or {}), target)
+    results = only(results, where or {})
+    return _study(results, metric or _drawn(results), at, target)
 
 
-def timed_study(source: Path | Results, where: Where = None, target: float | None = None) -> Study:
+def timed_study(
+    source: Path | Results,
+    where: Where | None = None,
+    target: float | None = None,
+    *,
+    metric: str | None = None,
+    at: At = "last",
+) -> Study:
     """A `study` with a target: the one given, or else `default_target`, where there is one."""
-    found = study(source, where, target)
-    default = default_target(found.comparison) if target is None else None
-    return found if default is None else _study(found.results, default)
+    found = study(source, where, target, metric=metric, at=at)
+    default = default_target(found.results, found.comparison) if target is None else None
+    return found if default is None else _study(found.results, found.metric.name, at, default)
 
 
-def _study(results: Results, target: float | None) -> Study:
-    comparison = compare([results], metric=_drawn(results), target=target)
-    parameters, facts = read_runs([results], comparison.metric.name, "last")
+def _study(results: Results, metric: str | None, at: At, target: float | None) -> Study:
+    comparison = compare([results], metric=metric, at=at, target=target)
+    parameters, facts = read_runs([results], comparison.metric.name, at)
     arms = Arms(parameters, comparison.axis, comparison.baseline)
     panels, lines = _panels_and_lines(comparison)
     cell, line = group(parameters, panels), group(parameters, lines)
@@ -137,32 +186,16 @@ def _drawn(results: Results) -> str | None:
     return "train_accuracy"  # The tutorial's loop does not validate.
 
 
-def default_target(comparison: Comparison) -> float | None:
+def default_target(results: Results, comparison: Comparison) -> float | None:
     """An accuracy to time the runs to: the best mean at which the baseline ends, rounded down to a whole percent.
 
-    None for a table of another tool, which has no curves.
+    None where the metric is no accuracy or has no curve, as in a table of another tool.
     """
-    if comparison.stated:
+    if not comparison.metric.share or comparison.metric.name in results.once:
         return None
     means = [row.mean or 0.0 for row in comparison.planned_rows if row.difference is None]
     target = math.floor(100 * max(means, default=0.0) + 1e-9) / 100
     return target if target > 0 else None
-
-
-def _only(results: Results, where: Mapping[str, object]) -> Results:
-    kept = np.ones(len(results.runs), dtype=bool)
-    for name, value in where.items():
-        if name not in results.parameters:
-            raise UserError(f"{results.folder}: {unknown('parameter', name, results.parameters)}")
-        values = results.runs[name].map(plain)
-        texts = values.map(shown)
-        kept &= ((values == value) | (texts == str(value))).to_numpy()
-        if not kept.any():
-            values_there = ", ".join(texts.unique())
-            raise UserError(f"{results.folder}: no run with {name} {value}; there are {values_there}")
-    runs = results.runs[kept].reset_index(drop=True)
-    metrics = results.metrics[results.metrics["run"].isin(runs["run"])]
-    return replace(results, runs=runs, metrics=metrics.reset_index(drop=True))
 
 
 def _panels_and_lines(comparison: Comparison) -> tuple[tuple[str, ...], tuple[str, ...]]:

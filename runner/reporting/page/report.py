@@ -14,10 +14,11 @@ from pandas.api.types import is_numeric_dtype
 import runner
 from runner.analysis.metrics import of_sweep
 from runner.analysis.pairing import names, plain
+from runner.analysis.selection import Where
 from runner.errors import printable
 from runner.reporting.columns import Column, parts
 from runner.reporting.figures.kinds import KINDS
-from runner.reporting.figures.study import Study, Where, timed_study
+from runner.reporting.figures.study import Study, timed_study
 from runner.reporting.figures.style import svg
 from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
@@ -45,6 +46,10 @@ SECTIONS = {
         "Learning rates",
         "A dot is a run, a cross is a run that diverged. The line is the mean with its 95% band.",
     ),
+    "best-lr": (
+        "Learning curves at each arm's own best learning rate",
+        _CURVES + "The learning rate is the one that most seeds of the arm chose.",
+    ),
     "target": (
         "Time to a target",
         "The share of runs that have reached the target. A run that diverged never reaches it.",
@@ -61,10 +66,10 @@ FACTS = ("dataset", "validate_on", "optimizer", "lr", "batch_size", "epochs", "d
 OUTCOMES = ("train_accuracy", "valid_accuracy", "best_valid_accuracy", "test_accuracy", "valid_loss")
 
 
-def report(source: Path | Results, where: Where = None, target: float | None = None) -> str:
-    """The page of a sweep's folder, or of its tables. `where` and `target` are those of `timed_study`.
+def report(source: Path | Results, where: Where | None = None, target: float | None = None, **shown: Any) -> str:
+    """The page of a sweep's folder, or of its tables. The arguments are those of `timed_study`.
 
-    Errors: UserError where there is no sweep, or no run or parameter of `where`.
+    Errors: UserError where there is no sweep, and for an unknown parameter, metric or epoch.
     """
     environment = Environment(
         loader=PackageLoader("runner.reporting.page", "."),
@@ -74,7 +79,7 @@ def report(source: Path | Results, where: Where = None, target: float | None = N
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
-    return printable(template.render(_contents(timed_study(source, where, target))))
+    return printable(template.render(_contents(timed_study(source, where, target, **shown))))
 
 
 def _contents(study: Study) -> dict[str, Any]:
