@@ -61,6 +61,7 @@ docs: $(READY)
 	$(BIN)/python docs/performance.py
 	$(BIN)/python docs/cluster.py
 	$(BIN)/python docs/calibration.py
+	$(BIN)/python -m docs.recompute
 
 simulations: $(READY)
 	$(BIN)/python docs/simulations.py

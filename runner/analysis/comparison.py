@@ -1,7 +1,6 @@
 """Compare the arms of a contrast: tables → the records of `runner.analysis.records`."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +10,13 @@ from runner.analysis import sequential
 from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.interaction import interaction_rows
-from runner.analysis.metrics import FOLDER, MEASURED, At, check, of_sweep, read_curves, read_runs
+from runner.analysis.metrics import FOLDER, At, check, of_sweep, read_curves, read_runs
 from runner.analysis.pairing import Arms, Codes, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
+from runner.storage.result_warnings import warnings_of
 from runner.storage.results import Metric, Results, Stated
 
 
@@ -62,7 +62,8 @@ def compare(
         rows=judged(rows, smallest_effect, runs.metric.better),
         smallest_effect=smallest_effect,
         target=target,
-        versions=_versions(results, axis),
+        warnings=warnings_of(results),
+        fixed=max((result.fixed for result in results), key=("beforehand", "unknown", "changed").index),
         stated=stated,
         sequential=sequential.of(results),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
@@ -76,10 +77,7 @@ def _runs(
     check(results, metric.name, at)
     parameters, facts = read_runs(results, metric.name, at)
     runs = Runs(parameters, facts, Arms(parameters, axis, baseline), _repeat(parameters, results[0].repeats), metric)
-    if target is None:
-        return runs
-    _check_target(target, metric)
-    return replace(runs, target=target, curves=read_curves(results, metric.name))
+    return _with_target(runs, results, target)
 
 
 def _repeat(parameters: pd.DataFrame, repeats: Sequence[str]) -> Codes:
@@ -126,28 +124,19 @@ def _constant(parameters: pd.DataFrame) -> dict[str, object]:
     return {name: value for name, value in constant.items() if value is not None}
 
 
-def _versions(results: Sequence[Results], axis: str | None) -> Mapping[object, Mapping[str, int]]:
-    """Arm → code_hash → how many of the arm's runs this version of the code trained; empty if there is one version."""
-    found: dict[object, Counter[str]] = defaultdict(Counter)
-    for result in results:
-        runs = result.runs[result.runs["status"].isin(MEASURED)]
-        arms = list(runs[axis].map(plain)) if axis else ["all"] * len(runs)
-        versions = list(runs["code_hash"].fillna("")) if "code_hash" in runs else [""] * len(runs)
-        for arm, version in zip(arms, versions, strict=True):
-            found[arm][version] += 1
-    several = len({version for counts in found.values() for version in counts}) > 1
-    return dict(found) if several else {}
-
-
 def _contrast_text(result: Results) -> str:
     effect = "" if result.smallest_effect is None else f", smallest effect {result.smallest_effect}"
     return f"{result.axis} against {result.baseline}{effect}" if result.axis else "no contrast"
 
 
-def _check_target(target: float, metric: Metric) -> None:
+def _with_target(runs: Runs, results: Sequence[Results], target: float | None) -> Runs:
+    if target is None:
+        return runs
+    metric = runs.metric
     if not np.isfinite(target) or (metric.share and not 0 < target <= 1):
         rule = "a fraction above 0, such as 0.9" if metric.share else "a finite number"
         raise UserError(f"target: {target} is no {metric.name}; allowed: {rule}")
+    return replace(runs, target=target, curves=read_curves(results, metric.name))
 
 
 def _columns(

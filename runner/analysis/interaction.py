@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from runner.analysis.differences import difference_of
-from runner.analysis.pairing import group, plain
+from runner.analysis.pairing import DOUBTS, group, plain
 from runner.analysis.records import ArmRow
 from runner.analysis.runs import Runs, pairs_by_row
 from runner.errors import UserError, unknown
@@ -63,12 +63,8 @@ def _key(row: ArmRow, parameter: str) -> tuple[object, ...]:
 def _against(row: ArmRow, pairs: pd.DataFrame, reference: pd.DataFrame, better: int) -> ArmRow:
     """The row with the differences of its pairs minus those at the reference, seed by seed."""
     both = pairs.merge(reference, left_index=True, right_index=True, suffixes=("", "_reference"))
-    table = pd.DataFrame(
-        {
-            "value": both["value"] - both["value_base"],
-            "value_base": both["value_reference"] - both["value_base_reference"],
-            "weights": both["weights"] | both["weights_reference"],
-            "batches": both["batches"] | both["batches_reference"],
-        }
-    )
+    table = both[["code_hash", *DOUBTS]].copy()
+    table[list(DOUBTS)] |= both[[f"{name}_reference" for name in DOUBTS]].to_numpy()
+    table["value"] = both["value"] - both["value_base"]
+    table["value_base"] = both["value_reference"] - both["value_base_reference"]
     return replace(row, n=len(table), mean=None, sd=None, difference=difference_of(table, better), to_target=None)

@@ -110,7 +110,8 @@ def read_runs(results: Sequence[Results], metric: str, at: At) -> tuple[pd.DataF
         numbers = {name: values.where(status.isin(MEASURED)) for name, values in numbers.items()}
         if result.stated:
             numbers["diverged"] = np.nan  # Nobody knows which runs of another tool's table diverged.
-        hashes = {name: runs[name].fillna("").astype(str) for name in ("weights_hash", "batches_hash")}
+        names = ("weights_hash", "batches_hash", "code_hash")
+        hashes = {name: runs[name].fillna("").astype(str) if name in runs else "" for name in names}
         facts.append(pd.DataFrame({"status": status, **numbers, **hashes}))
     return pd.concat(parameters, ignore_index=True), pd.concat(facts, ignore_index=True)
 

@@ -15,6 +15,10 @@ Codes = NDArray[np.int64]
 """One number per run: runs of a group have the same number."""
 
 
+DOUBTS = ("weights", "batches", "code")
+"""What the two runs of a pair must share: starting weights, batches, and the code that trained them."""
+
+
 class Arms:
     """Which run belongs to which arm, and which parameters only some arms have."""
 
@@ -45,12 +49,13 @@ def _baseline_code(column: pd.Series, code: Codes, baseline: object | None) -> i
 def pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """The pairs, indexed by the run that is not the baseline's.
 
-    The columns are `value`, `value_base`, `run_base`, and whether `weights` and `batches` differ or are not known.
+    The columns are `value`, `value_base`, `run_base`, `code_hash`, and whether the `DOUBTS` differ or are not known.
     """
     finite = facts["value"].notna().to_numpy()
     varying = [name for name in names(parameters) if parameters[name].nunique(dropna=False) > 1]
     # A baseline with variants of its own has several runs for one run of the arm. Their mean is its partner.
-    how = {"value": "first", "value_base": "mean", "weights": "any", "batches": "any", "run_base": "first"}
+    how = {"value": "first", "value_base": "mean", "run_base": "first", "code_hash": "first"}
+    how |= dict.fromkeys(DOUBTS, "any")
     found: list[pd.DataFrame] = []
     for arm in sorted(set(arms.code.tolist()) - {arms.baseline}):
         key = group(parameters, arms.must_agree(arm, varying))
@@ -59,15 +64,17 @@ def pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms) -> pd.DataF
         both = of_arm.merge(of_baseline, on="key", suffixes=("", "_base"))
         both["weights"] = (both["weights_hash"] != both["weights_hash_base"]) | (both["weights_hash"] == "")
         both["batches"] = _batches_differ(both)
+        # Two runs of an older bnbench, which recorded no code, are not accused.
+        both["code"] = both["code_hash"] != both["code_hash_base"]
         found.append(both.groupby("run").agg(how))
     if found:
         return pd.concat(found)
-    return facts[:0].assign(value_base=0.0, weights=False, batches=False, run_base=0)
+    return facts[:0].assign(value_base=0.0, run_base=0, **dict.fromkeys(DOUBTS, False))
 
 
 def unproven(pairs: pd.DataFrame) -> int:
     """The number of pairs whose hashes do not prove that they are pairs."""
-    return int((pairs["weights"] | pairs["batches"]).sum())
+    return int(pairs[list(DOUBTS)].any(axis=1).sum())
 
 
 def _batches_differ(pairs: pd.DataFrame) -> pd.Series:

@@ -6,15 +6,16 @@ pair.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.analysis.metrics import At
 from runner.analysis.sequential import Sequential
-from runner.analysis.stats.intervals import Interval
-from runner.analysis.stats.robust import Robust
+from runner.analysis.stats.intervals import Interval, interval_record
+from runner.analysis.stats.robust import Robust, robust_record
 from runner.analysis.stats.values import Values
 from runner.analysis.stats.verdicts import Needed, Verdict, fewest_pairs
+from runner.storage.contrast_history import Fixed
 from runner.storage.results import Metric, Stated
 
 NOT_OK = ("diverged", "failed", "oom", "timeout", "interrupted", "missing")
@@ -53,6 +54,10 @@ class Difference:
     """Set where the verdict is UNDECIDED."""
     values: Values | None = field(default=None, compare=False, repr=False)
     """The pairs' differences."""
+    code_differs: int = 0
+    """Pairs whose two runs were not trained by the same code."""
+    code_versions: int = 1
+    """How many versions of the code trained the pairs."""
 
     @property
     def shown_interval(self) -> Interval | None:
@@ -61,7 +66,7 @@ class Difference:
 
     @property
     def paired(self) -> bool:
-        return self.pairs > 0 and not self.weights_differ and not self.batches_differ
+        return self.pairs > 0 and not (self.weights_differ or self.batches_differ or self.code_differs)
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,10 @@ class Comparison:
     interaction: tuple[str, object] | None = None
     """A parameter and its reference value, where the rows are differences of differences."""
     target: float | None = None
-    versions: Mapping[object, Mapping[str, int]] = field(default_factory=dict)
-    """Arm → code_hash → runs, where several versions of the code trained the runs; empty where one did."""
+    warnings: tuple[str, ...] = ()
+    """What must stand beside the numbers wherever they are shown (`runner.storage.result_warnings`)."""
+    fixed: Fixed = "beforehand"
+    """When the contrast and its smallest effect were fixed."""
     stated: Stated | None = None
     """Set where the table is another tool's."""
     norm_changes: tuple[str, ...] = ()
@@ -232,16 +239,17 @@ class Comparison:
             record |= {"target": self.target, **self._target_record(row.to_target)}
         record |= {status: row.statuses.get(status, 0) for status in NOT_OK}
         divergence = row.divergence
-        record |= _interval_record("diverged_share", divergence.share if divergence else None)
+        record |= interval_record("diverged_share", divergence.share if divergence else None)
         if self.axis:
             record["diverged_p"] = divergence.p if divergence else None
+        record["warnings"] = " ".join(self.warnings) or None
         return record
 
     def _difference_record(self, difference: Difference | None) -> dict[str, Any]:
         found = difference or Difference(0, 0, 0, None)
         record = {
             "pairs": found.pairs,
-            **_interval_record("difference", found.interval, prefix=""),
+            **interval_record("difference", found.interval, prefix=""),
             "interval": None
             if not found.interval or found.interval.low is None
             else "paired t"
@@ -250,6 +258,8 @@ class Comparison:
             "paired": self.paired_text if found.paired else "no",
             "weights_differ": None if self.stated else found.weights_differ,
             "batches_differ": None if self.stated else found.batches_differ,
+            "code_differs": None if self.stated else found.code_differs,
+            "code_versions": None if self.stated else found.code_versions,
             "p": found.p,
             "test": found.test,
             "p_adjusted": found.p_adjusted,
@@ -257,13 +267,14 @@ class Comparison:
             "tests": found.tests,
             "dz": found.dz,
             "probability_of_improvement": found.improvement,
-            **_robust_record(found.robust),
+            **robust_record(found.robust),
         }
         if self.smallest_effect is not None:
             needed = found.needed or Needed(None, None, None)
-            record |= _interval_record("simultaneous", found.simultaneous)
+            record |= interval_record("simultaneous", found.simultaneous)
             record |= {"verdict": found.verdict, "seeds_needed": needed.seeds}
             record |= {"seeds_needed_low": needed.low, "seeds_needed_high": needed.high}
+            record["smallest_effect_fixed"] = self.fixed
         return record if difference else dict.fromkeys(record)
 
     def _target_record(self, found: ToTarget | None) -> dict[str, Any]:
@@ -272,28 +283,7 @@ class Comparison:
         for unit, time in (("steps", reach.steps), ("seconds", reach.seconds)):
             record[f"{unit}_to_target"] = time.mean if time else None
             if self.axis:
-                record |= _interval_record(f"{unit}_difference", time.difference if time else None)
-                record |= _interval_record(f"{unit}_ratio", time.ratio if time else None)
+                record |= interval_record(f"{unit}_difference", time.difference if time else None)
+                record |= interval_record(f"{unit}_ratio", time.ratio if time else None)
                 record[f"{unit}_ratio_is"] = time.bound if time else None
         return record if found else dict.fromkeys(record)
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, ...]:
-    return astuple(interval) if interval else (None, None, None)
-
-
-def _interval_record(name: str, interval: Interval | None, prefix: str | None = None) -> dict[str, float | None]:
-    before = f"{name}_" if prefix is None else prefix
-    return dict(zip((name, f"{before}low", f"{before}high"), _ends(interval), strict=True))
-
-
-def _robust_record(found: Robust | None) -> dict[str, float | None]:
-    shares = (found.collapsed, found.collapsed_baseline) if found else (None, None)
-    return {
-        **_interval_record("hodges_lehmann", found.hodges_lehmann if found else None),
-        **_interval_record("trimmed_mean", found.trimmed_mean if found else None),
-        **_interval_record("collapsed_share", shares[0]),
-        **_interval_record("baseline_collapsed_share", shares[1]),
-        "collapsed_p": found.collapse_p if found else None,
-        **_interval_record("without_collapse", found.without_collapse if found else None),
-    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from runner.analysis.metrics import Curve
-from runner.analysis.pairing import Arms, Codes, pairs
+from runner.analysis.pairing import DOUBTS, Arms, Codes, pairs
 from runner.storage.results import Metric
 
 
@@ -41,6 +41,6 @@ def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.Dat
     found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
     arm_runs = found.index.astype(int)
     found["row"], found["repeat"] = code[arm_runs], runs.repeat[arm_runs]
-    how = {"value": "mean", "value_base": "mean", "weights": "any", "batches": "any"}
+    how = {"value": "mean", "value_base": "mean", **dict.fromkeys(DOUBTS, "any"), "code_hash": "first"}
     found = found.groupby(["row", "repeat"]).agg(how).reset_index()
     return dict(iter(found.groupby("row")))  # type: ignore[arg-type]

@@ -23,10 +23,11 @@ from runner.execution.until_decided import stages, starting
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import Opener, tracked
+from runner.storage import contrast_history, plugin_sources
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
-from runner.storage.rows import FAILED
+from runner.storage.rows import ENDED, FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
 from runner.training import sources
@@ -99,7 +100,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
-    changes = preflight.norm_changes(sweep)
+    changes = [*preflight.norm_changes(sweep), *preflight.small_batches(sweep, data_dir)]
     runs, save_weights = sweep.runs, sweep.save_weights
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
@@ -110,8 +111,11 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
     finished, checkpoints = set[str](), dict[str, Path]()
+    history, ended = list[contrast_history.Entry](), 0
     if options.existing in ("resume", "extend") and exists(folder / CONFIG):
-        retried = [row for row in read_rows(folder / RUNS) if row.get("status") in options.retry]
+        rows, history = read_rows(folder / RUNS), contrast_history.read(folder) or []
+        ended = sum(row["status"] in ENDED for row in rows)
+        retried = [row for row in rows if row["status"] in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
         )
@@ -121,12 +125,11 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
+    contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
     # A sweep that is finished is left as it is. One that grows has been told about.
-    begins = len(finished) < len(runs) and options.existing != "extend"
-    for line in (*changes, *kernels.shortfalls(runs, options, chosen)) if begins else ():
-        store.log(line)
-        if not options.quiet:
-            click.echo(line, err=True)
+    if len(finished) < len(runs) and options.existing != "extend":
+        not_kept = plugin_sources.keep(folder, sources.digests(sweep.plugins))
+        _say([*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)], store, options)
 
     ray = None
     if cluster:
@@ -138,6 +141,14 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     training = replace(training, plugins_digest=sources.digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _say(lines: Sequence[str], store: Store, options: Options) -> None:
+    """Write lines to the log and, unless that is not wanted, to the terminal."""
+    for line in lines:
+        store.log(line)
+        if not options.quiet:
+            click.echo(line, err=True)
 
 
 def _report_waiting(folder: Path, runs: Sequence[str]) -> None:

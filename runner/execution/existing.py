@@ -46,4 +46,4 @@ def _other_files(folder: Path) -> set[str]:
     tables = {names.METRICS, names.RUNS, names.CURVES, names.PROBES} & found
     ours = {name for name in tables if read_header(folder / name)[:1] == ["run"]}
     empty = {name for name in ours if not read_rows(folder / name)}
-    return found - {names.LOCK, names.ENVIRONMENT, names.LOG, names.CHECKPOINTS} - empty
+    return found - {names.LOCK, names.ENVIRONMENT, names.LOG, names.CHECKPOINTS, names.PLUGINS, names.CONTRAST} - empty

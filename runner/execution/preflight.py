@@ -11,6 +11,7 @@ from runner.config.run_spec import SWAP, RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError, described
 from runner.execution import cuda_checks, shape_checks
+from runner.storage import small_batches as small
 from runner.storage.norm_changes import sentence
 from runner.storage.tables import cell
 from runner.training.data.datasets import load
@@ -70,6 +71,13 @@ def norm_changes(sweep: Sweep) -> list[str]:
     if faults:
         raise UserError(*faults)
     return lines
+
+
+def small_batches(sweep: Sweep, root: Path) -> list[str]:
+    """A warning, where the last batch of an epoch is very small. `root` is the data folder."""
+    runs = {(train_size(run, root), run.batch_size) for run in sweep.runs if not run.drop_last}
+    found = {(samples % size, size) for samples, size in runs if small.is_small(samples, size)}
+    return [small.sentence(sorted(found))] if found else []
 
 
 def _faults(sweep: Sweep, key: str, check_value: Callable[[str], Any]) -> list[Fault]:

@@ -14,6 +14,13 @@ LISTED = (
 )
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
 
+FIXED = {
+    "beforehand": "fixed beforehand",
+    "unknown": "it is not known when this was fixed",
+    "changed": "not fixed beforehand",
+}
+"""When the smallest effect was fixed, as a note says it."""
+
 
 def title(comparison: Comparison) -> str:
     """The metric, the epoch, the axis and the baseline in one sentence."""
@@ -83,8 +90,8 @@ def needs_more_seeds(comparison: Comparison) -> bool:
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know beside the numbers.
 
-    The notes name the runs that are not ok, mixed versions of the code, the arms that are not paired, the rules of the
-    verdict, and the parameters that are the same in every run.
+    The notes give the comparison's warnings first. They name the runs that are not ok, the arms that are not paired,
+    the rules of the verdict, and the parameters that are the same in every run.
     """
     kinds = (
         sequential_notes.notes,
@@ -92,15 +99,15 @@ def notes(comparison: Comparison) -> list[str]:
         _chosen_baseline,
         _equal_pairs,
         _stated,
-        _versions,
         _not_paired,
         _norm_layers,
         _own_best,
         _tests,
         _judgement,
         _robust,
+        _seeds,
     )
-    found = [note for kind in kinds for note in kind(comparison)]
+    found = [*comparison.warnings, *(note for kind in kinds for note in kind(comparison))]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
     constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
@@ -141,13 +148,16 @@ def _stated(comparison: Comparison) -> Iterator[str]:
         yield from comparison.stated.notes
 
 
-def _versions(comparison: Comparison) -> Iterator[str]:
-    if comparison.versions:
-        arms = []
-        for arm, counts in comparison.versions.items():
-            runs = [f"{n} by {version[:8] or 'an older bnbench'}" for version, n in counts.items()]
-            arms.append(f"{shown(arm)}: {', '.join(runs)}")
-        yield f"Different versions of the code trained these runs (code_hash in runs.csv): {'; '.join(arms)}."
+def _seeds(comparison: Comparison) -> Iterator[str]:
+    """What the seeds of these runs do not vary, so that the intervals do not show it."""
+    if comparison.constant.get("shuffle") is False and "seed" not in comparison.constant:
+        yield "All seeds share one batch order (shuffle: false), so the interval does not cover other orders."
+    on_test = comparison.metric.name.startswith("test_") or comparison.constant.get("validate_on") == "test"
+    if on_test and comparison.axis and not comparison.stated:
+        yield (
+            "All runs are tested on the same images, so the interval does not cover other test images "
+            "(compare --over seeds,images does; it needs save_predictions: true)."
+        )
 
 
 def _diverged(comparison: Comparison) -> Iterator[str]:
@@ -189,9 +199,12 @@ def why_not_paired(difference: Difference) -> str:
     """Why the runs of an arm and of the baseline are not proven pairs."""
     if not difference.pairs:
         return "no pairs"
-    counts = {"weights": difference.weights_differ, "batches": difference.batches_differ}
-    differ = " and ".join(f"{name} differ in {n}" for name, n in counts.items() if n)
-    return f"{differ} of {difference.pairs} pairs"
+    counts = {
+        "weights differ": difference.weights_differ,
+        "batches differ": difference.batches_differ,
+        "code differs": difference.code_differs,
+    }
+    return f"{' and '.join(f'{what} in {n}' for what, n in counts.items() if n)} of {difference.pairs} pairs"
 
 
 def _own_best(comparison: Comparison) -> Iterator[str]:
@@ -247,7 +260,7 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     found = {d.verdict for d in differences(comparison)}
     words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
     if words:
-        yield f"Verdict, with a smallest effect of {effect} (fixed beforehand): {words}."
+        yield f"Verdict, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
     if needs_more_seeds(comparison):
         yield (
             "needs: how many seeds would give a verdict with 80% power, if the mean and SD of the differences stay as "

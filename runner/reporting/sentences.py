@@ -6,13 +6,14 @@ from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
 from runner.reporting import sequential_notes
 from runner.reporting.formats import difference_text, p_text, shown
+from runner.reporting.notes import FIXED
 
 
 def sentences(comparison: Comparison) -> list[str]:
     """For each arm: whether it does better than the baseline, by how much, and how sure that is.
 
-    The first sentence is the answer. Where the learning rate was varied, the others say how the arms do at all learning
-    rates. Where there is nothing to compare, the only sentence says why.
+    The first sentence is the answer. Where the learning rate was varied, the next ones say how the arms do at all
+    learning rates. The comparison's warnings come last. Where there is nothing to compare, the only sentence says why.
 
     >>> from runner.analysis.metrics import of_sweep
     >>> from runner.analysis.stats.intervals import Interval
@@ -42,7 +43,7 @@ def sentences(comparison: Comparison) -> list[str]:
     if compared[0].own_best_lr:
         everywhere = [row for row in planned if row.difference]
         found += [_several(rows, comparison) for rows in _by_arm(everywhere)]
-    return found
+    return [*found, *comparison.warnings]
 
 
 def _by_arm(rows: Sequence[ArmRow]) -> list[list[ArmRow]]:
@@ -71,7 +72,7 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
         kind = f"pairs {comparison.stated.pairing}"
     facts = f"{value} (95% interval; {difference.pairs} {kind}; {p})."
     if difference.verdict:
-        facts += f" Verdict on the effect fixed beforehand: {difference.verdict}."
+        facts += f" Verdict on the smallest effect ({FIXED[comparison.fixed]}): {difference.verdict}."
     if fewest := comparison.too_few(difference):
         few = f"{difference.pairs} seeds cannot reach p < .05 here; run {fewest}"
         return f"Too few seeds to compare {arm} with {baseline}: {few}{facts}"

@@ -18,7 +18,8 @@ from runner.storage import files
 
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
 CONFIG, ENVIRONMENT, STACKS, LOG = "config.yaml", "environment.json", "stacks.json", "run.log"
-LOCK, CHECKPOINTS, WEIGHTS = ".lock", "checkpoints", "weights"
+CONTRAST = "contrast.json"
+LOCK, CHECKPOINTS, WEIGHTS, PLUGINS = ".lock", "checkpoints", "weights", "plugins"
 
 
 def data_folder(option: str | None) -> Path:

@@ -1,6 +1,7 @@
 """The sentences of run.log about norm layers that were replaced: written before the training, read by a comparison."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import printable
@@ -21,7 +22,12 @@ def sentence(network: str, norm: str, change: str) -> str:
 
 def read(folder: Path) -> tuple[str, ...]:
     """The sentences of a sweep's run.log, each once."""
+    return logged(folder, lambda line: bool(_SENTENCE.fullmatch(line)))
+
+
+def logged(folder: Path, chosen: Callable[[str], bool]) -> tuple[str, ...]:
+    """The lines of a sweep's run.log that are chosen, each once."""
     if not files.exists(folder / LOG):
         return ()
     lines = files.read_bytes(folder / LOG).decode(errors="replace").splitlines()
-    return tuple(dict.fromkeys(printable(line) for line in lines if _SENTENCE.fullmatch(line)))
+    return tuple(dict.fromkeys(printable(line) for line in lines if chosen(line)))

@@ -14,8 +14,9 @@ from runner.config import grid
 from runner.config.run_spec import LATER, RunSpec
 from runner.config.sweep import UntilDecided
 from runner.errors import UserError
-from runner.storage import files, norm_changes
+from runner.storage import contrast_history, files, norm_changes, small_batches
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
+from runner.storage.rows import ENDED
 from runner.storage.tables import (
     ADDED,
     COUNTS,
@@ -28,15 +29,12 @@ from runner.storage.tables import (
     read_header,
 )
 
-ENDED = ("ok", "diverged")
-"""The statuses of runs that have all their rows."""
-
 TEST_METRICS = ("test_loss", "test_accuracy")
 
 DEFAULTS = {name: field.default for name, field in RunSpec.model_fields.items() if not field.is_required()}
 """The defaults of the run parameters."""
 
-TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "layer"), str)
+TEXTS = dict.fromkeys(("run_id", "weights_hash", "batches_hash", "code_hash", "code_digests", "layer"), str)
 """Columns that hold texts. A hash such as "12e45678" must not become a number."""
 
 
@@ -101,6 +99,12 @@ class Results:
     """What run.log says of norm layers that were replaced: a sentence for each network and norm layer."""
     max_seeds: int | None = None
     """The most seeds of a sweep to which seeds were added until its verdict was decided; None for any other."""
+    fixed: contrast_history.Fixed = "beforehand"
+    """When the contrast and its smallest effect were fixed."""
+    contrast_changes: tuple[str, ...] = ()
+    """How the contrast was changed after runs had ended: a sentence for each change."""
+    small_batches: tuple[str, ...] = ()
+    """What run.log says of last batches that are very small."""
 
     @property
     def once(self) -> tuple[str, ...]:
@@ -146,7 +150,16 @@ def load(folder: Path, *, whole: bool = True) -> Results:
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
     smallest_effect = contrast.get("smallest_effect")
     found = Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
-    return replace(found, norm_changes=norm_changes.read(folder), max_seeds=max_seeds)
+    ended = int(runs["status"].isin(ENDED).sum())
+    fixed, changes = contrast_history.judged(contrast_history.read(folder), contrast, ended)
+    return replace(
+        found,
+        norm_changes=norm_changes.read(folder),
+        fixed=fixed,
+        contrast_changes=tuple(changes),
+        small_batches=small_batches.read(folder),
+        max_seeds=max_seeds,
+    )
 
 
 def readings(results: Results, name: str) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """What a resumed sweep keeps of its folder: finished runs, and checkpoints that can be continued."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -141,15 +140,15 @@ def read_environment(folder: Path) -> dict[str, Any] | None:
     content = files.read_bytes(path)
     with suppress(ValueError, RecursionError):
         environment = json.loads(content)
-        if isinstance(environment, dict) and _is_shallow(environment):
+        if isinstance(environment, dict) and is_shallow(environment):
             return environment
     return None
 
 
-def _is_shallow(value: Any, depth: int = 10) -> bool:
+def is_shallow(value: Any, depth: int = 10) -> bool:
     """Whether a value of JSON has at most so many levels: a deeper one could not be written again."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_is_shallow(each, depth - 1) for each in inner)
+    return depth > 0 and all(is_shallow(each, depth - 1) for each in inner)
 
 
 def recorded(folder: Path, entry: str) -> object:
@@ -186,20 +185,6 @@ def changed_environment(folder: Path, now: Mapping[str, Any], *, allowed: bool) 
 def environment_text(environment: Mapping[str, Any]) -> str:
     """The content of environment.json."""
     return json.dumps(environment, indent=2) + "\n"
-
-
-def code_hash(environment: Mapping[str, Any]) -> str:
-    """A digest of the code that decides a run's numbers, plugins included: 16 hex digits; empty where it is not known.
-
-    It does not depend on where the files are.
-
-    >>> code_hash({"code": "a", "plugins": {"mine.py": "b"}})
-    '7e18f737311b2dc3'
-    """
-    if "code" not in environment:
-        return ""
-    parts = [environment["code"], *environment.get("plugins", {}).values()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -18,6 +18,9 @@ Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
 FAILED = ("failed", "oom", "timeout")
 
+ENDED = ("ok", "diverged")
+"""The statuses of runs that have all their rows."""
+
 RETRYABLE = (*FAILED, "diverged")
 
 MEASURES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import printable
-from runner.storage import files, stacks
+from runner.storage import files, plugin_sources, stacks
 from runner.storage.checkpoint_files import CheckpointFiles
-from runner.storage.folder import CHECKPOINTS, CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
+from runner.storage.code_versions import code_digests, code_hash
+from runner.storage.folder import CHECKPOINTS, CONFIG, CONTRAST, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
 from runner.storage.repeated_runs import RepeatedRuns
 from runner.storage.resume import (
     changed_environment,
     check_headers,
-    code_hash,
     continuable,
     environment_text,
     finished_runs,
@@ -59,7 +59,8 @@ class Store:
             self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self.stacks = Stacks()
-        self.code_hash = ""
+        # the cells of runs.csv that say which code trains
+        self._code: dict[str, Any] = {}
         self._repeated = RepeatedRuns(folder)
         # table → lines that wait for their epoch's row
         self._readings: dict[str, list[str]] = {}
@@ -91,9 +92,10 @@ class Store:
         So a folder with this sweep's config has this sweep's tables. After an earlier kill, starting again is safe.
         """
         self.checkpoints.keep_only([])
-        self.code_hash = code_hash(environment)
+        plugin_sources.delete(self.folder)
+        self._code = {"code_hash": code_hash(environment), "code_digests": code_digests(environment)}
         headers = self.headers
-        for name in {CURVES, PROBES, STACKS} - set(headers):
+        for name in {CURVES, PROBES, STACKS, CONTRAST} - set(headers):
             files.delete(self.folder / name)
         texts = {name: csv_text([header]) for name, header in headers.items()}
         texts |= {ENVIRONMENT: environment_text(environment), LOG: ""}
@@ -120,8 +122,9 @@ class Store:
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
-        self.code_hash = code_hash(environment or {})
-        # A log that cannot be written is an error now, before anything is trained.
+        self._code = {"code_hash": code_hash(environment or {}), "code_digests": code_digests(environment or {})}
+        # A log that cannot be written is an error now, before anything is trained, and so are links.
+        plugin_sources.kept(self.folder)
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         headers = self.headers
         check_headers(self.folder, headers)
@@ -236,7 +239,7 @@ class Store:
             **{COUNTS[name]: rows[result.run_id] for name, rows in self._counts.items()},
             "epochs_trained": len(result.rows),
             "parameters": result.parameter_count,
-            "code_hash": self.code_hash,
+            **self._code,
             "error": printable(" ".join(result.error.split()), keep="")[:300],
         }
         self._write(RUNS, self._line(RUNS, record))

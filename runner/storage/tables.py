@@ -19,7 +19,7 @@ from runner.storage.rows import CURVE_FIELDS, EPOCH_FIELDS, MEASURES, PROBE_FIEL
 RUN_FIELDS = (
     *("run", "status", "epochs_trained", "parameters", *MEASURES),
     *("best_epoch", "best_valid_accuracy", "test_loss", "test_accuracy", "weights_hash", "batches_hash"),
-    *("curve_rows", "probe_rows", "trained_as", "code_hash", "error"),
+    *("curve_rows", "probe_rows", "trained_as", "code_hash", "code_digests", "error"),
 )
 
 NUMBERS = (
@@ -40,7 +40,7 @@ FIELDS = {
 COUNTS = {METRICS: "epochs_trained", CURVES: "curve_rows", PROBES: "probe_rows"}
 """The column of `RUNS` that says how many rows a run has in each table."""
 
-ADDED = {"trained_as": "", "curve_rows": None, "probe_rows": None, "code_hash": ""}
+ADDED = {"trained_as": "", "curve_rows": None, "probe_rows": None, "code_hash": "", "code_digests": ""}
 ADDED |= {name: json.dumps(value) if isinstance(value, tuple | dict) else value for name, value in LATER.items()}
 """The columns that older tables lack, with the value that they have there."""
 

@@ -245,7 +245,7 @@ def test_records_are_plain_and_can_be_json() -> None:
         **{"lr": 0.1, "width": 3, "network": "bn", "metric": "valid_accuracy", "at": "last"},
         **{"n": 1, "ok": 2, "planned": 2, "mean": 0.75, "sd": None},
         **{"pairs": 1, "difference": 0.25, "low": None, "high": None, "interval": None},
-        **{"paired": "yes", "weights_differ": 0, "batches_differ": 0},
+        **{"paired": "yes", "weights_differ": 0, "batches_differ": 0, "code_differs": 0, "code_versions": 1},
         **{"p": None, "test": None, "p_adjusted": None, "p_adjustment": None, "tests": 1},
         **{"dz": None, "probability_of_improvement": 1.0},
         **{"hodges_lehmann": 0.25, "hodges_lehmann_low": None, "hodges_lehmann_high": None},
@@ -256,7 +256,7 @@ def test_records_are_plain_and_can_be_json() -> None:
         **{"without_collapse": None, "without_collapse_low": None, "without_collapse_high": None},
         **{"diverged": 0, "failed": 0, "oom": 0, "timeout": 0, "interrupted": 0, "missing": 0},
         **{"diverged_share": 0.0, "diverged_share_low": 0.0, "diverged_share_high": pytest.approx(0.6576, abs=1e-4)},
-        **{"diverged_p": 1.0},
+        **{"diverged_p": 1.0, "warnings": None},
     }
 
 

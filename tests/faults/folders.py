@@ -201,7 +201,7 @@ def change_cells(draw: random.Random, folder: Path) -> Path:
 
 def change_values(draw: random.Random, folder: Path) -> Path:
     """Values of another type, or in another place, in JSON or YAML."""
-    path = folder / draw.choice(["environment.json", "stacks.json", "config.yaml"])
+    path = folder / draw.choice(["environment.json", "stacks.json", "contrast.json", "config.yaml"])
     if not path.is_file():
         raise OSError("an earlier step has put something else there")  # Reading a pipe would not end.
     values = yaml.safe_load(path.read_bytes())
@@ -240,7 +240,17 @@ def replace_file(draw: random.Random, folder: Path) -> Path:
 
 def replace_kind(draw: random.Random, folder: Path) -> Path:
     """A link, a folder, a pipe or nothing in place of a file or a folder."""
-    names = ["checkpoints", "weights", ".lock", "run.log", "report.html", ".runs.csv.partial", *OPEN, *TABLES]
+    names = [
+        "checkpoints",
+        "weights",
+        "plugins",
+        ".lock",
+        "run.log",
+        "report.html",
+        ".runs.csv.partial",
+        *OPEN,
+        *TABLES,
+    ]
     path = draw.choice([any_file(draw, folder), folder / draw.choice(names)])
     there = os.path.lexists(path)
     kind = draw.randrange(9)
@@ -268,7 +278,7 @@ def replace_kind(draw: random.Random, folder: Path) -> Path:
 
 def add_stranger(draw: random.Random, folder: Path) -> Path:
     """A file with a strange name in `checkpoints/` or `weights/`, or one of another kind with a name of bnbench's."""
-    inside = folder / draw.choice(["checkpoints", "weights"])
+    inside = folder / draw.choice(["checkpoints", "weights", "plugins"])
     path = inside / draw.choice([*STRANGERS, *OURS])
     if inside.is_symlink() or (inside.exists() and not inside.is_dir()) or os.path.lexists(path):
         return path

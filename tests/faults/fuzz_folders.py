@@ -180,7 +180,7 @@ def _outside() -> set[tuple[str, int, int, int]]:
 def _strangers(folder: Path) -> set[tuple[str, int, int]]:
     """The files of others in the folders that bnbench deletes files from."""
     found = set()
-    for name in ("checkpoints", "weights"):
+    for name in ("checkpoints", "weights", "plugins"):
         inside = folder / name
         if inside.is_dir() and not inside.is_symlink():
             for path in map(inside.joinpath, STRANGERS):

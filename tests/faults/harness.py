@@ -40,7 +40,11 @@ ENVIRONMENT = {"python": "3", "code": "0" * 64}
 # The driver imports these inside its functions; they would load torch.
 for package, name, module in (
     (execution, "kernels", types.SimpleNamespace(choose=lambda *_: "torch", shortfalls=lambda *_: ())),
-    (execution, "preflight", types.SimpleNamespace(check=lambda sweep, *_: sweep, norm_changes=lambda _: [])),
+    (
+        execution,
+        "preflight",
+        types.SimpleNamespace(check=lambda sweep, *_: sweep, norm_changes=lambda _: [], small_batches=lambda *_: []),
+    ),
     (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):
     sys.modules[f"{package.__name__}.{name}"] = module  # type: ignore[assignment]

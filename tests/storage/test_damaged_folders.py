@@ -88,7 +88,9 @@ def test_a_deep_stacks_json_is_one_line(bnbench: Bnbench, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_time")
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "runs.csv", "curves.csv", "probes.csv", "stacks.json"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.csv", "runs.csv", "curves.csv", "probes.csv", "stacks.json", "contrast.json"]
+)
 def test_a_pipe_in_place_of_a_file_is_one_line(bnbench: Bnbench, folder: Path, name: str) -> None:
     (folder / name).unlink()
     os.mkfifo(folder / name)

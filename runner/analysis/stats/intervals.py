@@ -5,7 +5,7 @@ hypothesis two to three times as often as it should.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
@@ -165,3 +165,14 @@ def mean_band(values: Values) -> tuple[Values, Values, Values]:
     variance = np.divide(squares, (n - 1) * n, out=nothing, where=n > 1)
     half = stdtrit(np.maximum(n - 1, 1), (1 + CONFIDENCE) / 2) * np.sqrt(variance)
     return mean, mean - half, mean + half
+
+
+def interval_record(name: str, interval: Interval | None, prefix: str | None = None) -> dict[str, float | None]:
+    """An estimate and its ends as columns of a table: `name`, `name_low` and `name_high`.
+
+    >>> interval_record("gain", Interval(2.0, 1.0, 3.0))
+    {'gain': 2.0, 'gain_low': 1.0, 'gain_high': 3.0}
+    """
+    before = f"{name}_" if prefix is None else prefix
+    values = astuple(interval) if interval else (None, None, None)
+    return dict(zip((name, f"{before}low", f"{before}high"), values, strict=True))

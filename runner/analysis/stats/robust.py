@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from runner.analysis.stats.intervals import Interval, paired_interval, wilson_interval
+from runner.analysis.stats.intervals import Interval, interval_record, paired_interval, wilson_interval
 from runner.analysis.stats.significance import mcnemar_p
 from runner.analysis.stats.values import ALPHA, Values, finite
 
@@ -141,3 +141,15 @@ def _outside(value: float, interval: Interval | None) -> bool:
         return False
     rounding = 1e-9 * max(abs(value), abs(interval.low), abs(interval.high))
     return not interval.low - rounding <= value <= interval.high + rounding
+
+
+def robust_record(found: Robust | None) -> dict[str, float | None]:
+    """The estimates as columns of a table, all None where there are none."""
+    return {
+        **interval_record("hodges_lehmann", found.hodges_lehmann if found else None),
+        **interval_record("trimmed_mean", found.trimmed_mean if found else None),
+        **interval_record("collapsed_share", found.collapsed if found else None),
+        **interval_record("baseline_collapsed_share", found.collapsed_baseline if found else None),
+        "collapsed_p": found.collapse_p if found else None,
+        **interval_record("without_collapse", found.without_collapse if found else None),
+    }

@@ -114,9 +114,13 @@ def export(results: Path, style: str, output: Path | None) -> None:
     opener = None if style == "tutorial" else tracker[style]()
     from runner.interfaces import tutorial_files
     from runner.monitoring.trackers import replay
+    from runner.storage.result_warnings import warnings_of
     from runner.storage.results import load
 
     loaded = load(results)
+    # The tutorial's files have no place for a text.
+    for line in warnings_of([loaded]):
+        click.echo(line, err=True)
     if opener:
         click.echo(replay.export(loaded, opener, output))
     else:

@@ -111,6 +111,7 @@ def validate(sweep: Sweep, data_dir: str | None) -> None:
     from runner.execution import preflight
 
     checked = preflight.check(sweep, data_folder(data_dir))
-    for line in (*preflight.norm_changes(checked), *_cuda_lines(checked, data_dir)):
+    small = preflight.small_batches(checked, data_folder(data_dir))
+    for line in (*preflight.norm_changes(checked), *small, *_cuda_lines(checked, data_dir)):
         click.echo(printable(line))
     click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from typing import Any
 
+from runner.errors import cut
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
 from runner.storage.files import is_regular
 from runner.storage.folder import CONFIG, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS
@@ -25,7 +26,8 @@ SETTINGS = {
 }
 
 FOLDER, RUN_ID, DIGEST, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.digest", "bnbench.status"
-NUMBER, PARENT = "bnbench.run", "mlflow.parentRunId"
+NUMBER, PARENT, WARNINGS = "bnbench.run", "mlflow.parentRunId", "bnbench.warnings"
+MOST_OF_A_TAG = 5000
 STATUSES = {"interrupted": "KILLED", **dict.fromkeys(FAILED, "FAILED")}
 
 
@@ -103,6 +105,8 @@ class MLflow:
         for name in ARTIFACTS:
             if is_regular(self.sweep.folder / name):
                 self.client.log_artifact(self.parent, str(self.sweep.folder / name))
+        if warnings := self.sweep.warnings():
+            self.client.set_tag(self.parent, WARNINGS, cut(" ".join(warnings), MOST_OF_A_TAG))
         status = "FINISHED" if len(self._ended) == self.sweep.planned else "KILLED"
         self.client.set_terminated(self.parent, status)
 

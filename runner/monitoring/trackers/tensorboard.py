@@ -45,6 +45,7 @@ class TensorBoard:
         self._file = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         self._histograms: dict[str, list[ProbeRow]] = {}
         """Run id → the rows of the histograms of its last reading."""
+        self._ended: list[str] = []
         # The results folder may come from somebody else: nothing in it is reached through a link.
         self._inside = sweep.output or sweep.folder
         for folder in (self.root / name for name in files.names(self.root, self._inside) if _FOLDER.fullmatch(name)):
@@ -72,6 +73,7 @@ class TensorBoard:
         self._write_histograms(result.run_id)
         if result.status == "interrupted":
             return
+        self._ended.append(result.run_id)
         from torch.utils.tensorboard.summary import hparams
 
         outcomes = {f"result/{name}": value for name, value in result.outcomes.items()}
@@ -86,6 +88,11 @@ class TensorBoard:
     def close(self) -> None:
         for run_id in list(self._histograms):
             self._write_histograms(run_id)
+        if warnings := self.sweep.warnings():
+            from torch.utils.tensorboard.summary import text
+
+            for run_id in self._ended:
+                self._write(run_id, 0, text("warnings", "\n\n".join(warnings)).value)
 
     def _write_histograms(self, run_id: str) -> None:
         """Write the histograms of a run's last reading: all of their rows are here."""

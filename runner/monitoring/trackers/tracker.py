@@ -55,6 +55,14 @@ class TrackedSweep:
         parameters = self.runs[run_id].parameters
         return {name: parameters[name] for name in self.grid_keys if name in parameters}
 
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the sweep's tables must know (`runner.storage.result_warnings`)."""
+        # These import pandas.
+        from runner.storage.result_warnings import warnings_of
+        from runner.storage.results import load
+
+        return warnings_of([load(self.folder)])
+
 
 class Tracker(Sink, Protocol):
     """A sink that passes a sweep on to another tool.

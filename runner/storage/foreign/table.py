@@ -21,7 +21,7 @@ STATES = {
     **dict.fromkeys(("running", "pending", "scheduled"), "missing"),
 }
 
-OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "run_id")
+OF_RUNS = ("run", "status", "weights_hash", "batches_hash", "code_hash", "run_id")
 """The columns that `runs` has beside those of the table."""
 
 OF_RECORDS = (
@@ -42,6 +42,7 @@ OF_RECORDS = (
         for end in ("", "_low", "_high")
     ),
     *("simultaneous", "simultaneous_low", "simultaneous_high"),
+    *("code_differs", "code_versions", "smallest_effect_fixed", "warnings"),
 )
 """The columns that a comparison has beside the axis and the pair keys."""
 
