@@ -125,7 +125,8 @@ class Sequential:
             return f"not decided after 0 of at most {self.most} pairs"
         last = self.standings[-1]
         more = len(self.seeds) - last.pairs
-        together = f" ({more} more were trained at the same time)" if more else ""
+        others = "1 other was" if more == 1 else f"{more} others were"
+        together = f" ({others} trained at the same time)" if more else ""
         how = "decided" if last.decided else "not decided"
         return f"{how} after {last.pairs} of at most {self.most} pairs{together}; {self._text(last)}"
 

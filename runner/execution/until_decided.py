@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from runner.analysis.sequential import Sequential
 
 
+STACK = 7
+"""So many seeds or more train as a stack. The first direction can be shown after seven pairs."""
+
+
 def starting(sweep: Sweep) -> str:
     """What is about to be trained, in a few words."""
     if sweep.until_decided:
@@ -76,13 +80,14 @@ def _look(folder: Path) -> "Sequential":
 
 
 def _at_a_time(whole: Sweep, options: Options, cluster: Cluster | None) -> int:
-    """How many seeds can train at the same time: those that the workers have room for, or those of a stack."""
+    """How many seeds train at the same time: for so many the workers have room, or so many the config has (in stacks)."""
     # This module imports torch.
     from runner.training.networks import resolve_device
 
     runs = [run.changed(device=str((cluster.resolve if cluster else resolve_device)(run.device))) for run in whole.runs]
     if stackable(runs[0], options.stack):
         assert whole.until_decided is not None
-        return options.stack if isinstance(options.stack, int) else len(whole.until_decided.first_seeds)
+        seeds = max(STACK, len(whole.until_decided.first_seeds))
+        return options.stack if isinstance(options.stack, int) else seeds
     workers = options.workers or (cluster.slots() if cluster else default_workers(runs))
     return max(1, workers // 2)

@@ -102,7 +102,7 @@ def test_every_table_says_that_it_was_sequential(bnbench: Bnbench, write: Write,
     page = (tmp_path / "page/grows.html").read_text(encoding="utf-8")
     for text in (bnbench("compare", folder, "--format", "md").stdout, bnbench("compare", folder).stdout, page):
         text = " ".join(text.replace("\\", "").split())
-        assert "decided after 7 of at most 20 pairs (1 more were trained at the same time)" in text
+        assert "decided after 7 of at most 20 pairs (1 other was trained at the same time)" in text
         assert "sign test of the median" in text
         assert "p of this table are not valid" in text
     record = json.loads(bnbench("compare", folder, "--format", "json").stdout)[1]
