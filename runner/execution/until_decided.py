@@ -80,7 +80,7 @@ def _look(folder: Path) -> "Sequential":
 
 
 def _at_a_time(whole: Sweep, options: Options, cluster: Cluster | None) -> int:
-    """How many seeds train at the same time: for so many the workers have room, or so many the config has (in stacks)."""
+    """How many seeds train at the same time: as many as the workers have room for, or as a stack has."""
     # This module imports torch.
     from runner.training.networks import resolve_device
 
