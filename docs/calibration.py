@@ -53,6 +53,18 @@ least 95%, and is wider than it needs to be. Wilson's interval promises 95% on a
 counts as covered only if all of its intervals hold the median, after each of the n pairs.
 """
 
+RECORDED = """
+### Differences of real sweeps
+The same with the differences of the {contrasts} in [results/reference/](../results/reference) that have {n} pairs or
+more. The differences of each contrast are shifted and scaled to mean 0 and SD 1, and samples of {n} are drawn from them
+with replacement. Twelve numbers are skewed by chance, too, so the second row shows the same with normal differences in
+place of the real ones.
+"""
+
+RECORDED_NOTES = """
+What the rows have in common comes from the drawing. What they differ in is the shape of the real differences.
+"""
+
 FAMILIES = """
 ### Ten rows in one table
 How many tables have a wrong word in any of their ten rows. Each row has 12 pairs of normal differences. If one baseline
@@ -91,7 +103,7 @@ def page() -> str:
     """The page with its last sections."""
     text, _, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
     counts = pd.read_csv(TABLE, keep_default_na=False)
-    parts = (boundaries, coverage, families, clustering, collapses, sequential)
+    parts = (boundaries, coverage, recorded, families, clustering, collapses, sequential)
     return text + HEADING + INTRODUCTION + "".join(line for part in parts for line in part(counts))
 
 
@@ -154,6 +166,22 @@ def coverage(counts: pd.DataFrame) -> Iterator[str]:
         ([*index, *map(percent, row)] for index, row in zip(shares.index, shares.to_numpy(), strict=True)),
     )
     yield COVERAGE_NOTES
+
+
+def recorded(counts: pd.DataFrame) -> Iterator[str]:
+    rows = counts[counts["table"] == "recorded"]
+    found = []
+    for kind, of_kind in rows.groupby("differences", sort=False):
+        shares = [share(of_kind[of_kind["what"] == "covered"])]
+        for case, words in WRONG.items():
+            of_case = of_kind[of_kind["case"] == case]
+            shares += [share(of_case[of_case["what"].isin(counted)]) for counted in (words, (MORE.get(case),))]
+        del shares[4]  # No word says more than 0.
+        found.append([kind, *map(percent, shares)])
+    yield RECORDED.format(contrasts=found[0][0], n=rows["n"].iloc[0])
+    errors = ("at −δ", "INFERIOR at −δ", "at 0", "at δ", "SUPERIOR at δ")
+    yield from table(["differences", "t interval holds the mean", *errors], found)
+    yield RECORDED_NOTES
 
 
 def families(counts: pd.DataFrame) -> Iterator[str]:

@@ -26,7 +26,7 @@ from runner.analysis.stats.robust import hodges_lehmann, robust, trimmed_mean
 from runner.analysis.stats.significance import sign_flip_p
 from runner.analysis.stats.values import ALPHA, Values
 from runner.analysis.stats.verdicts import decide, judge
-from runner.storage.results import Results
+from runner.storage.results import Results, load
 
 TABLE = Path(__file__).parent.parent / "results/reference/calibration/simulations.csv"
 
@@ -148,6 +148,43 @@ def _covered(truth: float, found: Iterator[Interval]) -> int:
         (each.low is None or each.low <= truth + edge) and (each.high is None or truth - edge <= each.high)
         for each in found
     )
+
+
+SWEEPS = Path(__file__).parent.parent / "results/reference"
+
+
+def recorded() -> Iterator[Count]:
+    """The boundaries and the t interval with the differences of real sweeps, which are drawn with replacement.
+
+    The differences of each contrast are shifted and scaled to mean 0 and SD 1, and are then all that there is. Twelve
+    differences are skewed by chance, too. So the same is done with as many contrasts of normal differences.
+    """
+    n, drawn = 12, 100
+    real = list(_real_differences(n))
+    normal = list(generator("recorded, normal").normal(size=(len(real), n)))
+    for kind, contrasts in ((f"{len(real)} contrasts", real), ("normal", normal)):
+        words = {case: Counter[str]() for case in BOUNDARIES}
+        covered, trials = 0, drawn * len(contrasts)
+        for number, values in enumerate(contrasts):
+            random, population = generator("recorded", kind, number), (values - values.mean()) / values.std()
+            for differences in population[random.integers(len(population), size=(drawn, n))]:
+                covered += _covered(0.0, iter([paired_interval(differences)]))
+                for case, (truth, smallest) in BOUNDARIES.items():
+                    words[case][decide(MeanDifference(differences + truth), smallest, 1)] += 1
+        yield Count("recorded", "paired t", kind, n, 1, 0.0, "covered", covered, trials)
+        for case, counts in words.items():
+            for word, count in sorted(counts.items()):
+                yield Count("recorded", case, kind, n, 1, BOUNDARIES[case][0], word, count, trials)
+
+
+def _real_differences(at_least: int) -> Iterator[Values]:
+    """The pairs' differences of each contrast in the committed sweeps that has so many pairs."""
+    for config in sorted(SWEEPS.glob("**/config.yaml")):
+        results = load(config.parent)
+        for row in compare([results]).planned_rows if results.axis else ():
+            values = row.difference.values if row.difference else None
+            if values is not None and len(values) >= at_least and values.std() > 0:
+                yield values
 
 
 def families() -> Iterator[Count]:
@@ -285,7 +322,7 @@ def _repeated_t_test() -> Count:
     return Count("sequential", case, "normal", looks, 1, 0.0, "a wrong word at any look", wrong, trials)
 
 
-TABLES = (boundaries, coverage, families, clustering, collapses, sequential)
+TABLES = (boundaries, coverage, recorded, families, clustering, collapses, sequential)
 
 
 def main() -> None:

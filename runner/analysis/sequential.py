@@ -140,6 +140,8 @@ def read(results: Results) -> Sequential | None:
     """The pairs of a sweep to which seeds are added until its verdict is decided; None for any other sweep."""
     if results.max_seeds is None or results.axis is None or results.smallest_effect is None:
         return None
+    if "seed" not in results.parameters:  # Somebody has changed the tables.
+        return None
     parameters, facts = read_runs([results], METRIC.name, "last")
     open_seeds = parameters.loc[facts["status"].isin(["missing", "interrupted"]), "seed"]
     found = pairs(parameters, facts, Arms(parameters, results.axis, results.baseline))
