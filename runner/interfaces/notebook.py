@@ -50,6 +50,7 @@ class Compared:
         parts += [f"<p>{html.escape(note)}</p>" for note in notes.notes(shown)]
         if shown.target is not None:
             parts.append(self._table(notes.target_title(shown), columns.target_columns(shown)))
+            parts += [f"<p>{html.escape(note)}</p>" for note in notes.target_notes(shown)]
         return "".join(parts)
 
     def _table(self, caption: str, shown: Sequence[columns.Column]) -> str:

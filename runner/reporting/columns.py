@@ -5,8 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
+from runner.analysis.stats.robust import Robust
 from runner.reporting import notes
-from runner.reporting.formats import NOTHING, difference_text, interval_text, needed_text, number_format, p_text, shown
+from runner.reporting.formats import (
+    NOTHING,
+    difference_text,
+    effect_text,
+    interval_text,
+    needed_text,
+    number_format,
+    p_text,
+    percents_text,
+    shown,
+)
 from runner.storage.results import Metric
 
 
@@ -34,6 +45,30 @@ def parts(comparison: Comparison) -> list[Part]:
     if comparison.target is not None:
         found.append(Part(notes.target_title(comparison), target_columns(comparison), notes.target_notes(comparison)))
     return found
+
+
+def robust_part(comparison: Comparison) -> Part | None:
+    """The mean differences beside estimates that a few extreme pairs cannot move; None where there are no pairs."""
+    metric = comparison.metric
+
+    def add(heading: str, text: Callable[[Robust], str]) -> None:
+        def cell(row: ArmRow) -> str:
+            return text(row.difference.robust) if row.difference and row.difference.robust else ""
+
+        table.append(Column(heading, cell))
+
+    if not any(row.difference and row.difference.robust for row in comparison.rows):
+        return None
+    table = _identity_columns(comparison)
+    add("mean", lambda found: effect_text(found.mean, metric))
+    add("Hodges–Lehmann", lambda found: effect_text(found.hodges_lehmann, metric))
+    add("20% trimmed mean", lambda found: effect_text(found.trimmed_mean, metric))
+    add("collapsed", lambda found: percents_text(found.collapsed))
+    add("collapsed, baseline", lambda found: percents_text(found.collapsed_baseline))
+    add("without collapsed", lambda f: effect_text(f.without_collapse, metric) if f.without_collapse else NOTHING)
+    title = "The mean difference beside estimates that a few extreme pairs cannot move"
+    note = "collapsed: runs that are worse than their arm's median by more than 10 SDs of the arm's bulk."
+    return Part(title, table, [note])
 
 
 def columns(comparison: Comparison) -> list[Column]:

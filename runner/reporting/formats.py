@@ -75,6 +75,12 @@ def needed_text(needed: Needed) -> str:
     return seeds if low == high or needed.seeds is None else f"{seeds} ({low} to {high})"
 
 
+def percents_text(share: Interval) -> str:
+    """A share and its interval in whole percent: "17% [5, 45]"."""
+    estimate, low, high = (f"{100 * (number or 0):.0f}" for number in astuple(share))
+    return f"{estimate}% [{low}, {high}]"
+
+
 def number_format(metric: Metric, *values: float, sign: Literal["", "+"] = "") -> Callable[[float], str]:
     """How to write the numbers of one table cell. All of them get the same number of decimals."""
     if metric.share:

@@ -1,12 +1,15 @@
 """The text around a comparison's tables: titles and notes."""
 
 from collections.abc import Iterator
-from dataclasses import astuple
 
 from runner.analysis.records import ArmRow, Comparison, Difference
+<<<<<<< HEAD
 from runner.analysis.stats.intervals import Interval
 from runner.reporting import sequential_notes
 from runner.reporting.formats import NOTHING, difference_text, effect_text, p_text, percent, shown
+=======
+from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
+>>>>>>> main
 
 LISTED = (
     *("dataset", "train_samples", "validate_on", "trainset", "augment"),
@@ -166,7 +169,7 @@ def _diverged(comparison: Comparison) -> Iterator[str]:
     for row in comparison.planned_rows:
         if row.block in blocks and row.divergence:
             p = "" if row.divergence.p is None else f", p {p_text(row.divergence.p)}"
-            yield f"{row_name(row, comparison)} {_percents(row.divergence.share)}{p}"
+            yield f"{row_name(row, comparison)} {percents_text(row.divergence.share)}{p}"
 
 
 def row_name(row: ArmRow, comparison: Comparison) -> str:
@@ -279,21 +282,17 @@ def _robust(comparison: Comparison) -> Iterator[str]:
             continue
         name = row_name(row, comparison)
         withheld = "; the mean's verdict is withheld" if row.difference.verdict == "WITHHELD" else ""
-        median, trimmed = (effect_text(i, metric) for i in (found.hodges_lehmann, found.trimmed_mean))
+        mean, median, trimmed = (
+            effect_text(interval, metric) for interval in (found.mean, found.hodges_lehmann, found.trimmed_mean)
+        )
         yield (
-            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {difference_text(row.difference, metric)}; "
+            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {mean}; "
             f"Hodges–Lehmann {median}; 20% trimmed mean {trimmed}."
         )
         if found.without_collapse:
             arms = [(shown(row.arm), found.collapsed), (shown(comparison.baseline), found.collapsed_baseline)]
-            shares = ", ".join(f"{arm} {_percents(share)}" for arm, share in arms)
+            shares = ", ".join(f"{arm} {percents_text(share)}" for arm, share in arms)
             yield (
                 f"{name}: collapsed runs: {shares}; p {p_text(found.collapse_p)} (McNemar, exact). "
                 f"Mean of the pairs without a collapsed run: {effect_text(found.without_collapse, metric)}."
             )
-
-
-def _percents(share: Interval) -> str:
-    """A share and its interval in whole percent: "17% [5, 45]"."""
-    estimate, low, high = (f"{100 * (number or 0):.0f}" for number in astuple(share))
-    return f"{estimate}% [{low}, {high}]"

@@ -75,7 +75,7 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
         facts += f" Verdict on the smallest effect ({FIXED[comparison.fixed]}): {difference.verdict}."
     if fewest := comparison.too_few(difference):
         few = f"{difference.pairs} seeds cannot reach p < .05 here; run {fewest}"
-        return f"Too few seeds to compare {arm} with {baseline}: {few}{facts}"
+        return f"Too few seeds to compare {arm} with {baseline} ({few}){facts}"
     if difference.p_adjusted >= ALPHA:
         return f"No difference is shown between {arm} and {baseline}{facts}"
     return f"{arm} does {_word(difference, comparison)} than {baseline}{facts}"
@@ -88,6 +88,8 @@ def _several(rows: Sequence[ArmRow], comparison: Comparison) -> str:
         if difference and p is not None and p < ALPHA:
             words.append(_word(difference, comparison))
     arm, baseline = shown(rows[0].arm), shown(comparison.baseline)
+    if all(row.difference and comparison.too_few(row.difference) for row in rows):
+        return f"{arm} against {baseline} in {len(rows)} settings: too few seeds for p below .05 in any of them."
     counts = f"better in {words.count('better')}, worse in {words.count('worse')}"
     counts += f", no clear difference in {len(rows) - len(words)}"
     how = f"{comparison.adjustment}-adjusted p below .05"

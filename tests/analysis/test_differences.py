@@ -166,8 +166,8 @@ def test_with_too_few_seeds_the_headline_says_how_many_to_run(arms: int, seeds: 
     comparison = compare([replace(sweep(one_epoch(values)), smallest_effect=0.005)])
     headline = sentences(comparison)[0]
     assert headline.startswith(
-        f"Too few seeds to compare arm0 with none: 4 seeds cannot reach p < .05 here; run {seeds}: validation accuracy "
-        "-26.00"
+        f"Too few seeds to compare arm0 with none (4 seeds cannot reach p < .05 here; run {seeds}): validation "
+        "accuracy -26.00"
     )
     assert f"4 seeds cannot reach p < .05 here; run {seeds}." in render(comparison, "table")
     # Without verdicts, p of all rows may be adjusted by 1.

@@ -179,6 +179,16 @@ def test_hodges_lehmann_holds_what_the_signed_rank_test_does_not_reject(n: int) 
         assert p(end + outside) <= 0.05 < p(end - outside)
 
 
+def test_many_pairs_give_the_same_without_a_list_of_all_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    for differences in (rng(1).normal(0.3, 1, 300), np.round(rng(2).normal(0, 1, 300), 1), np.full(20, 1e-300)):
+        listed = hodges_lehmann(differences)
+        with monkeypatch.context() as patch:
+            patch.setattr("runner.analysis.stats.robust.LISTED", 0)
+            found = hodges_lehmann(differences)
+        for name in ("estimate", "low", "high"):
+            assert getattr(found, name) == pytest.approx(getattr(listed, name), rel=1e-12, abs=1e-15)
+
+
 def test_five_pairs_have_no_signed_rank_interval() -> None:
     assert hodges_lehmann(np.arange(5.0)).low is None
     assert hodges_lehmann(np.arange(6.0)).low == 0

@@ -79,6 +79,7 @@ def test_the_page_shows_the_metric_and_the_epoch_that_are_asked_for(
     assert "test_accuracy at the last epoch" in text
     assert "that of the highest mean valid_accuracy at the last epoch" in text
     assert "Test accuracy at the last epoch by learning rate" in text
+    assert "Hodges–Lehmann" in text
     assert bnbench("report", rates, "--at", "epoch=1", "-o", page).exit_code == 0
     assert "valid_accuracy at epoch 1" in page.read_text(encoding="utf-8")
     refused = bnbench("plot", rates, "differences", "--metric", "test_acuracy")

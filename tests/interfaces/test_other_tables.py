@@ -68,7 +68,7 @@ def test_the_page_of_a_table(bnbench: Bnbench, runs: Path) -> None:
     assert (done.exit_code, done.stdout) == (0, f"{runs.with_name('runs-report.html')}\n"), done.stderr
     page = runs.with_name("runs-report.html").read_text(encoding="utf-8")
     for text in (
-        "Too few seeds to compare forest with ridge: 4 seeds cannot reach p &lt; .05 here; run 6: rmse -0.",
+        "Too few seeds to compare forest with ridge (4 seeds cannot reach p &lt; .05 here; run 6): rmse -0.",
         "Paired by seed, data; equal starting points not proven. Pairs: forest 4.",
         "bnbench report runs.csv --axis method --baseline ridge --pair seed,data --metric rmse --smallest-effect 0.1",
         "Another tool wrote the table.",

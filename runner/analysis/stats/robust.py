@@ -4,6 +4,7 @@ The mean of the differences says what happens on average over all runs. Rare col
 then covers far too rarely. The estimates here say what happens in most pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,9 @@ TRIM = 0.2
 COLLAPSE = 10.0
 """A normal distribution has a value so many SDs from its median once in 10²³ cases."""
 
+LISTED = 1_000
+"""Up to this number of pairs, the means of two differences are listed."""
+
 EXACT = 50
 """Up to this number of pairs, the distribution of the signed-rank statistic is counted."""
 
@@ -33,14 +37,36 @@ def hodges_lehmann(differences: Values, level: float = ALPHA) -> Interval:
     >>> hodges_lehmann([1, 2, 3, 4, 5, 60])
     Interval(estimate=3.5, low=1.0, high=60.0)
     """
-    differences = finite(differences)
-    n = len(differences)
-    one, two = np.triu_indices(n)
-    means = np.sort((differences[one] + differences[two]) / 2)
+    ordered = np.sort(finite(differences))
+    n = len(ordered)
+    count = n * (n + 1) // 2
     cut = _signed_rank_quantile(n, level / 2)
-    if cut is None:
-        return Interval(float(np.median(means)))
-    return Interval(float(np.median(means)), float(means[cut]), float(means[-1 - cut]))
+    middle = ((count - 1) // 2, count // 2)
+    ranks = [*middle, *([] if cut is None else (cut, count - 1 - cut))]
+    one, two, *ends = _means_of_two(ordered, ranks)
+    return Interval((one + two) / 2, *ends)
+
+
+def _means_of_two(ordered: Values, ranks: Sequence[int]) -> list[float]:
+    """The means of two values with these ranks (from 0) among all n (n + 1) / 2 of them."""
+    n = len(ordered)
+    if n <= LISTED:
+        one, two = np.triu_indices(n)
+        means = np.sort((ordered[one] + ordered[two]) / 2)
+        return [float(means[rank]) for rank in ranks]
+
+    # A list would not fit into memory, so each mean is found by halving the range.
+    return [_mean_of_two(ordered, rank) for rank in ranks]
+
+
+def _mean_of_two(ordered: Values, rank: int) -> float:
+    low, high = float(ordered[0]), float(ordered[-1])
+    while low < (middle := (low + high) / 2) < high:
+        pairs = int(np.searchsorted(ordered, 2 * middle - ordered, side="right").sum())
+        # `pairs` has each mean of two twice, and each single value once.
+        not_above = (pairs + int(np.searchsorted(ordered, middle, side="right"))) // 2
+        low, high = (low, middle) if not_above > rank else (middle, high)
+    return high
 
 
 def _signed_rank_quantile(n: int, level: float) -> int | None:
@@ -97,6 +123,7 @@ def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
 class Robust:
     """What holds for most pairs, beside the mean over all."""
 
+    mean: Interval
     hodges_lehmann: Interval
     trimmed_mean: Interval
     collapsed: Interval
@@ -121,17 +148,18 @@ def robust(values: Values, baseline: Values, better: int) -> Robust:
     differences, n = values - baseline, len(values)
     arm, other = collapsed(values, better), collapsed(baseline, better)
     rest = differences[~(arm | other)]
-    mean = float(differences.mean())
+    mean = paired_interval(differences)
     medians, trimmed = hodges_lehmann(differences), trimmed_mean(differences)
     without = paired_interval(rest) if 0 < len(rest) < n else None
     return Robust(
+        mean,
         medians,
         trimmed,
         wilson_interval(int(arm.sum()), n),
         wilson_interval(int(other.sum()), n),
         mcnemar_p(arm, other),
         without,
-        any(_outside(mean, interval) for interval in (medians, trimmed, without)),
+        any(_outside(mean.estimate, interval) for interval in (medians, trimmed, without)),
         rest,
     )
 

@@ -16,7 +16,7 @@ from runner.analysis.metrics import of_sweep
 from runner.analysis.pairing import names, plain
 from runner.analysis.selection import Where
 from runner.errors import printable
-from runner.reporting.columns import Column, parts
+from runner.reporting.columns import Column, parts, robust_part
 from runner.reporting.figures.kinds import KINDS
 from runner.reporting.figures.study import Study, timed_study
 from runner.reporting.figures.style import svg
@@ -93,6 +93,7 @@ def _contents(study: Study) -> dict[str, Any]:
         "sentences": sentences(comparison),
         "facts": _facts(study),
         "parts": parts(comparison),
+        "robust": robust_part(comparison),
         "rows": comparison.rows,
         "sections": list(_sections(study)),
         "failed": [] if results.stated else runs[runs["status"].isin(FAILED)].fillna({"error": ""}).to_dict("records"),
