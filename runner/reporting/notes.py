@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
-<<<<<<< HEAD
-from runner.analysis.stats.intervals import Interval
 from runner.reporting import sequential_notes
-from runner.reporting.formats import NOTHING, difference_text, effect_text, p_text, percent, shown
-=======
 from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
->>>>>>> main
 
 LISTED = (
     *("dataset", "train_samples", "validate_on", "trainset", "augment"),
