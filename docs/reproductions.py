@@ -33,7 +33,8 @@ INTRODUCTION = """\
 
 A published number comes from one run. Our number is a distribution over seeds: the mean ± SD of *n* runs of the same
 set-up. The 95% prediction interval is mean ± t(n−1, 0.975) · SD · √(1 + 1/n). If the results of runs are normally
-distributed, one more such run falls into this interval with 95% probability. So about one published number in twenty is
+distributed, one more such run falls into this interval with 95% probability. An accuracy is never above 1, so its
+interval ends there. So about one published number in twenty is
 outside its interval by chance. The numbers of one run are correlated: if one of them is outside, others often are, too.
 
 The notebook computes its numbers in another way than bnbench. It averages the accuracies and losses of batches, and its
@@ -53,6 +54,8 @@ def place(published: pd.DataFrame, metrics: pd.DataFrame, axis: str) -> pd.DataF
         n, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
         half = float(stats.t.ppf(0.975, n - 1)) * sd * math.sqrt(1 + 1 / n)
         low, high = mean - half, mean + half
+        if row["metric"].endswith("accuracy"):
+            low, high = max(low, 0.0), min(high, 1.0)
         inside = low <= row["value"] <= high
         placed.append({**row, "n": n, "mean": mean, "sd": sd, "low": low, "high": high, "inside": inside})
     return pd.DataFrame(placed)

@@ -116,8 +116,11 @@ def test_the_calibration_page_is_its_table() -> None:
             assert f"| {row['check']} | {row['expected']} | {row['measured']} | {row['verdict']} |" in page
 
 
-LONG = ("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/small")
-"""Commands of minutes and hours, whose tests are test_calibration.py and test_claims.py.
+LONG = (
+    *("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/full"),
+    *("bnbench run configs/variance.yaml", "bnbench variance results/variance"),
+)
+"""Commands of minutes and hours, whose tests are test_calibration.py, test_claims.py and test_variance.py.
 
 (Those of a cluster are test_executors.py's.)
 """

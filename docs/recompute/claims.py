@@ -155,8 +155,10 @@ def claim_section(name: str, text: str, tests: int, results: Path) -> Iterator[S
         yield "p", p[2], p_text(own)
         yield "adjusted p", p[4], p_text(min(1.0, own * (0.05 / level if level < 0.05 / tests else tests)))
     if robust := re.search(r"Hodges–Lehmann (\S+), 20% trimmed mean (\S+)\.", text):
-        yield "Hodges–Lehmann estimate", robust[1], hodges_lehmann(differences)
-        yield "trimmed mean", robust[2], float(stats.trim_mean(differences, 0.2))
+        # In the unit of the effect: a ratio's are in % of the baseline's mean.
+        unit = effect.baseline.mean() / 100 if kind == "ratio" else 1.0
+        yield "Hodges–Lehmann estimate", robust[1], hodges_lehmann(differences / unit)
+        yield "trimmed mean", robust[2], float(stats.trim_mean(differences / unit, 0.2))
     seeds = re.search(r"Arm minus baseline by seed: (.*?)\.(?:\n|$)", text)
     assert seeds, name
     for seed, (said_one, found) in enumerate(zip(seeds[1].split(", "), part.arm - part.baseline, strict=True)):

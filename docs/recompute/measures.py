@@ -125,7 +125,7 @@ def nothing(sweep: Sweep) -> list[Measured]:
 
 
 def largest_lr(sweep: Sweep) -> list[Measured]:
-    values, rates = accuracy(sweep), sorted(sweep.runs["lr"].unique())
+    values, rates = accuracy(sweep, 3), sorted(sweep.runs["lr"].unique())
     sides = []
     for norm in ("batch", "none"):
         runs = sweep.chosen(network__norm=norm)

@@ -36,7 +36,10 @@ def reproductions(root: Path, results: Path) -> Iterator[str]:
                 whole = whole[(whole["epoch"] == int(epoch)) & (whole["metric"] == metric)]["value"].iloc[0]
                 inside.append(mean - half <= whole <= mean + half)
                 found = [f"{rows.loc[rows['seed'] == 50, metric].iloc[0]:.4f}"] if own else []
-                found += [f"{mean:.4f} ± {sd:.4f} ({n})", f"{mean - half:.4f} … {mean + half:.4f}"]
+                low, high = mean - half, mean + half
+                if metric.endswith("accuracy"):  # A share lies between 0 and 1.
+                    low, high = max(low, 0), min(high, 1)
+                found += [f"{mean:.4f} ± {sd:.4f} ({n})", f"{low:.4f} … {high:.4f}"]
                 found.append("yes" if inside[-1] else "**no**")
                 if [said, *own, ours, interval, verdict] != [f"{whole:.4f}", *found]:
                     yield f"docs/reproductions.md: {sweep} {arm}: the page says {line}, the tables give {found}"

@@ -5,17 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from experiments.claims.sweeps import claims, declare, norm_arm
+from experiments.claims.sweeps import MNIST, SELECTION_SEEDS, claims, declare, norm_arm
 from runner.registry import claim
 
 if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
-TIME: dict[str, Any] = {"unit": "%", "smallest_effect": 20, "claimed": -1}
-"""A time to a target, as a difference in % of the mean without batch norm."""
+TIME: dict[str, Any] = {"unit": "%", "smallest_effect": 20, "claimed": -1, "effect": "ratio"}
+"""A time to a target, as a difference in % of the mean time without batch norm."""
 
-RELATIVE = "The difference is in % of the baseline's mean"
-LATE = f"If a run never reaches it, the number of steps of the full training is used. {RELATIVE}"
+FIFTH = "A fifth of the steps is the least that one notices while waiting for a network"
+TARGET = "Both arms passed the target well before their last epoch on seeds that are not tested here"
+
+CENSORED = (
+    "A run that never reaches it counts with all steps of the training. Then the true effect is larger or smaller than "
+    "the number, and the table says so"
+)
+STEPS = f"The metric is the ratio of the two arms' mean steps, minus 1. {CENSORED}"
 NOTEBOOK = 'the notebook: "with batch normalization it converges faster"'
 
 FASTER = {
@@ -39,7 +45,7 @@ FASTER = {
         'the title of the paper, which the tutorial names; the unit-order notes: "Convergence is faster"',
     ),
 }
-"""Claim → (sweep, target validation accuracy, network, source)."""
+"""Claim → (sweep, target accuracy, network, source)."""
 
 
 @claims(FASTER)
@@ -52,10 +58,13 @@ def faster(name: str) -> Claim:
         sweep,
         sentence=f"Batch norm converges faster: {network}.",
         source=source,
-        metric=f"optimizer steps until the validation accuracy is {100 * target:g}%. {LATE}",
+        metric=(
+            f"optimizer steps until the accuracy on the test images is {100 * target:g}%, read ten times an epoch. "
+            f"{STEPS}"
+        ),
+        reason=f"{FIFTH}. {TARGET}",
         **TIME,
         measure=partial(steps_to_target, arm=norm_arm(sweep), target=target),
-        table="curves.csv",
     )
 
 
@@ -71,14 +80,21 @@ def faster_in_seconds(name: str) -> Claim:
         ),
         source=NOTEBOOK,
         metric=(
-            "seconds of training until the validation accuracy is 95%, measured on the machine that trained the run. "
-            "If a run does not reach it within the duration of the shortest complete run, this duration is used. "
-            f"{RELATIVE}"
+            "seconds of training until the accuracy on the test images is 95%, on the machine that trained the run. A "
+            "run that does not reach it within the duration of the shortest complete run counts with this duration. "
+            "The metric is the ratio of the two arms' mean seconds, minus 1"
         ),
+        reason=f"{FIFTH}. {TARGET}",
         **TIME,
         measure=partial(seconds_to_target, arm="batch", target=0.95),
-        table="curves.csv",
     )
+
+
+CHOICE = (
+    "An arm's learning rate is the one of 0.01, 0.03, 0.1, 0.3 and 1 with the highest validation accuracy in the last "
+    "epoch (the median of its readings), mean over ten seeds that are not tested. A rate that the tested seeds chose "
+    "themselves would flatter them"
+)
 
 
 @claim("faster_at_own_best_lr")
@@ -90,12 +106,10 @@ def faster_at_own_best(name: str) -> Claim:
         sentence=(
             "Batch norm converges faster if each arm uses its own best learning rate: the notebook's MLP on MNIST."
         ),
-        metric=(
-            f"optimizer steps until the validation accuracy is 90%. {LATE}. The best of the learning rates 0.01, 0.03, "
-            "0.1, 0.3 and 1 is the one with the arm's highest mean validation accuracy at the end"
-        ),
+        metric=(f"optimizer steps until the validation accuracy is 95%. {STEPS}. {CHOICE}"),
+        reason=f"{FIFTH}. The target is that of faster_notebook_mlp",
         **TIME,
-        measure=partial(steps_at_best_lr, arm="batch", target=0.9),
+        measure=partial(steps_at_best_lr, arm="batch", target=0.95, selection_seeds=SELECTION_SEEDS),
     )
 
 
@@ -109,10 +123,13 @@ def larger_area_at_own_best(name: str) -> Claim:
             "Batch norm has the higher mean accuracy during training if each arm uses its own best learning rate: the "
             "notebook's MLP on MNIST."
         ),
-        metric="mean validation accuracy over all readings, ten per epoch (the area under the validation curve)",
+        metric=(
+            f"mean validation accuracy over all readings, ten per epoch (the area under the validation curve). {CHOICE}"
+        ),
         smallest_effect=0.2,
+        reason=MNIST,
         claimed=1,
-        measure=partial(area_at_best_lr, arm="batch"),
+        measure=partial(area_at_best_lr, arm="batch", selection_seeds=SELECTION_SEEDS),
     )
 
 
@@ -124,7 +141,6 @@ def _at_own_best(name: str, **fields: Any) -> Claim:
         name,
         "own_best_lr",
         source='all documents; the unit-order notes: "Convergence is faster"',
-        remarks=partial(best_lrs, arm="batch"),
-        table="curves.csv",
+        remarks=partial(best_lrs, arm="batch", selection_seeds=SELECTION_SEEDS),
         **fields,
     )

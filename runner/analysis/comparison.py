@@ -14,6 +14,7 @@ from runner.analysis.metrics import FOLDER, At, check, of_sweep, read_curves, re
 from runner.analysis.pairing import Arms, Codes, group, names, plain
 from runner.analysis.records import ArmRow, Comparison
 from runner.analysis.runs import Runs, pairs_by_row
+from runner.analysis.streams import shared_seeds
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
 from runner.storage.result_warnings import warnings_of
@@ -66,6 +67,7 @@ def compare(
         fixed=max((result.fixed for result in results), key=("beforehand", "unknown", "changed").index),
         stated=stated,
         sequential=sequential.of(results),
+        shared_seeds=shared_seeds(runs.parameters),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(_after_a_stop(comparison), sort)

@@ -54,6 +54,8 @@ class Difference:
     """Set where the verdict is UNDECIDED."""
     values: Values | None = field(default=None, compare=False, repr=False)
     """The pairs' differences."""
+    over_images: Interval | None = None
+    """The interval for new test images, too (`images.over_images`), with the adjustment of `shown_interval`."""
     code_differs: int = 0
     """Pairs whose two runs were not trained by the same code."""
     code_versions: int = 1
@@ -181,6 +183,8 @@ class Comparison:
     """When the contrast and its smallest effect were fixed."""
     stated: Stated | None = None
     """Set where the table is another tool's."""
+    shared_seeds: str = ""
+    """Says that pairs with different seeds share the seed of a stream; empty where they do not."""
     norm_changes: tuple[str, ...] = ()
     """What was done to the networks' norm layers: a sentence for each network and norm layer."""
     sequential: Mapping[str, Sequential] = field(default_factory=dict)
@@ -269,6 +273,8 @@ class Comparison:
             "probability_of_improvement": found.improvement,
             **robust_record(found.robust),
         }
+        if any(row.difference and row.difference.over_images for row in self.rows):
+            record |= interval_record("difference_over_images", found.over_images)
         if self.smallest_effect is not None:
             needed = found.needed or Needed(None, None, None)
             record |= interval_record("simultaneous", found.simultaneous)

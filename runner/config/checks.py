@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from runner import factories, registry
 from runner.config import grid as grids
 from runner.config.faults import Faults, refusal
-from runner.config.run_spec import PARAMETERS, SWAP, RunSpec
+from runner.config.run_spec import PARAMETERS, SEEDS, SWAP, RunSpec
 from runner.config.sweep import NAME_RULE, Config, Contrast, Resources
 from runner.config.yaml_source import Path
 from runner.errors import printable, short, unknown
@@ -162,8 +162,8 @@ def check_contrast(config: Config, listed: Sequence[tuple[grids.Grid, Path]], fa
     fault, key = None, "axis"
     if axis == grids.ZIP:
         fault = "name one of the keys below zip"
-    elif axis == "seed":
-        fault = "runs are paired by seed, so seed cannot be the axis"
+    elif axis in SEEDS:
+        fault = f"runs are paired by seed, so {axis} cannot be the axis"
     elif not arms and axis not in (config.grid or {}):
         # An axis that is in the grid, but has no arms, has a fault already.
         fault = unknown("grid key", axis, [key for grid, _ in listed for key in grids.keys(grid)])

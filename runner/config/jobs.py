@@ -69,7 +69,10 @@ Task = Job | Trial
 StackMode = Literal["auto", "on", "off"] | int
 """Which runs train as stacks. A number is the most runs in a stack."""
 
-STACKABLE = ("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma")
+STACKABLE = (
+    *("seed", "lr", "momentum", "weight_decay", "lr_schedule", "lr_step", "lr_gamma"),
+    *("seed_weights", "seed_batches", "seed_dropout", "seed_split", "seed_subset"),
+)
 """The parameters in which the runs of one stack may differ: the optimizer and the random streams have one per run."""
 
 

@@ -128,6 +128,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
         until_decided=until_decided,
         plugins=tuple(plugins),
         save_weights=config.save_weights,
+        save_predictions=config.save_predictions,
         resources=config.resources or Resources(),
         checkpoint_dir=config.checkpoint_dir,
         resolved=_resolved(config, fixed, grid_keys, until_decided),
@@ -207,6 +208,7 @@ def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str], unti
         "exclude": config.exclude,
         "until_decided": until_decided and until_decided.model_dump(mode="json"),
         "save_weights": config.save_weights,
+        "save_predictions": config.save_predictions,
         "resources": config.resources and config.resources.model_dump(exclude_unset=True),
         "checkpoint_dir": config.checkpoint_dir,
     }

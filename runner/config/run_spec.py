@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -17,6 +17,14 @@ ProbeName = Literal[
 ]
 
 AugmentName = Literal["flip", "crop"]
+
+Stream = Literal["weights", "batches", "dropout", "split", "subset"]
+"""What is random in a run. Each stream can have a seed of its own: `seed_weights` and so on."""
+
+SEEDS = ("seed", *(f"seed_{stream}" for stream in get_args(Stream)))
+"""The run parameters that are seeds."""
+
+StreamSeed = Annotated[int | None, Field(ge=0, lt=2**63)]
 
 MOST = 10**9
 """The most samples or epochs that a run parameter can name: more would be too large for torch."""
@@ -73,7 +81,7 @@ class RunSpec(Strict, frozen=True):
     validate_on: Literal["held_out", "test"] = "held_out"
     """held_out: a sixth of the training set (the test set is read once, at the end); test: the test set."""
     train_samples: int | None = Field(None, gt=0, le=MOST)
-    """Train on the first n of the training samples that are not held out; null: on all."""
+    """Train on n of the training samples that are not held out (see subset); null: on all."""
     lr: float = Field(0.01, gt=0, allow_inf_nan=False)
     """Learning rate."""
     batch_size: int = Field(1000, gt=0, le=MOST)
@@ -116,8 +124,32 @@ class RunSpec(Strict, frozen=True):
     """Refuse operations that are not deterministic on CUDA; false: allow them, results may differ from run to run."""
     share_batches: bool = False
     """Every seed uses seed 0's batch order: faster in a stack, but seeds are not independent."""
+    split: Literal["fixed", "drawn"] = "fixed"
+    """Which samples are held out. fixed: the same ones in every run; drawn: by the run's seed."""
+    subset: Literal["first", "drawn"] = "first"
+    """Which samples train_samples takes. first: the first ones; drawn: by the run's seed."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Seed of starting weights, batch order and dropout."""
+    """Seed of each random stream that has no seed of its own below."""
+    seed_weights: StreamSeed = None
+    """Seed of the starting weights; null: seed."""
+    seed_batches: StreamSeed = None
+    """Seed of the batch order and of augment's changes; null: seed."""
+    seed_dropout: StreamSeed = None
+    """Seed of dropout; null: seed."""
+    seed_split: StreamSeed = None
+    """Seed of which samples are held out, with split 'drawn'; null: seed."""
+    seed_subset: StreamSeed = None
+    """Seed of which samples train_samples takes, with subset 'drawn'; null: seed."""
+
+    def seed_of(self, stream: Stream) -> int:
+        """The seed of one stream: its own one, or else `seed`.
+
+        >>> run = RunSpec(network="lenet", seed=3, seed_weights=7)
+        >>> run.seed_of("weights"), run.seed_of("batches")
+        (7, 3)
+        """
+        own: int | None = getattr(self, f"seed_{stream}")
+        return self.seed if own is None else own
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -168,7 +200,9 @@ _canonical = json.JSONEncoder(sort_keys=True, default=list).encode
 SWAP = ("swap_norm", "swap_norm_args", "swap_norm_bias", "insert_norm")
 """The parameters that change the norm layers of a finished network."""
 
-LATER = {name: RunSpec.model_fields[name].default for name in ("deterministic", *SWAP, "augment", "crop_padding")}
+_LATER = ("deterministic", *SWAP, "augment", "crop_padding", "split", "subset", *SEEDS[1:])
+
+LATER = {name: RunSpec.model_fields[name].default for name in _LATER}
 """Run parameters that were added after sweeps were published, with their defaults.
 
 A run's id leaves them out where they have their default, so a parameter that is added here changes no old id. In an
@@ -189,5 +223,15 @@ def conflicts(run: RunSpec) -> Iterator[tuple[str, str]]:
         yield "augment", "augment: write each once, in this order: [flip, crop]"
     if run.augment and run.num_workers:
         yield "num_workers", "augment changes images on the device; a DataLoader (num_workers above 0) does not; use 0"
+    if run.split == "drawn" and run.validate_on != "held_out":
+        yield "split", "split 'drawn' belongs to validate_on 'held_out'; this run holds out no samples"
+    if run.subset == "drawn" and run.train_samples is None:
+        yield "subset", "subset 'drawn' needs train_samples: how many samples are drawn"
+    if run.seed_split is not None and run.split != "drawn":
+        yield "seed_split", "seed_split belongs to split 'drawn'; this run has split 'fixed'"
+    if run.seed_subset is not None and run.subset != "drawn":
+        yield "seed_subset", "seed_subset belongs to subset 'drawn'; this run has subset 'first'"
+    if run.seed_batches is not None and run.share_batches:
+        yield "seed_batches", "with share_batches, every run uses seed 0's batch order; remove seed_batches"
     if run.trainset == "imagenet" and (channels := registry.dataset.shape(run.dataset).channels) != 3:
         yield "trainset", f"trainset 'imagenet' needs images of 3 channels; data set '{run.dataset}' has {channels}"

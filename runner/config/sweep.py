@@ -66,6 +66,8 @@ class Config(Strict):
     """Add seeds until the verdict is decided; `bnbench run --until-decided` sets it."""
     save_weights: bool = False
     """Keep each run's final weights, for `bnbench inspect`."""
+    save_predictions: bool = False
+    """Keep which test images each run classifies correctly, for `bnbench compare --over seeds,images`."""
     resources: Resources | None = None
     """What a job needs on a cluster (--executor ray)."""
     checkpoint_dir: str | None = Field(None, min_length=1)
@@ -92,6 +94,7 @@ class Sweep:
     until_decided: UntilDecided | None = None
     plugins: tuple[str, ...] = ()
     save_weights: bool = False
+    save_predictions: bool = False
     resources: Resources = field(default_factory=Resources)
     checkpoint_dir: str | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict)

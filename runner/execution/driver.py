@@ -23,7 +23,7 @@ from runner.execution.until_decided import stages, starting
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import Opener, tracked
-from runner.storage import contrast_history, plugin_sources
+from runner.storage import contrast_history, plugin_sources, run_files
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
@@ -101,7 +101,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
     changes = [*preflight.norm_changes(sweep), *preflight.small_batches(sweep, data_dir)]
-    runs, save_weights = sweep.runs, sweep.save_weights
+    runs = sweep.runs
+    wanted = run_files.wanted(weights=sweep.save_weights, predictions=sweep.save_predictions)
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
     shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
@@ -117,7 +118,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         ended = sum(row["status"] in ENDED for row in rows)
         retried = [row for row in rows if row["status"] in options.retry]
         finished, checkpoints = store.resume(
-            config, described, retry=options.retry, allow_changed=options.allow_changed, save_weights=save_weights
+            config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
         )
         _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
         if options.existing == "resume" and not options.quiet:
@@ -136,9 +137,9 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         versions = environment.versions(datasets, data_dir, chosen)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    training = replace(options.training, plugins=sweep.plugins, save_weights=save_weights, kernels=chosen)
+    training = replace(options.training, plugins=sweep.plugins, kernels=chosen, save_weights=sweep.save_weights)
     # A worker that starts later must find the code that is in environment.json.
-    training = replace(training, plugins_digest=sources.digest(sweep.plugins))
+    training = replace(training, save_predictions=sweep.save_predictions, plugins_digest=sources.digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 

@@ -7,6 +7,7 @@ from typing import Any
 from runner.analysis.records import ArmRow, Comparison, Difference, Time
 from runner.analysis.stats.robust import Robust
 from runner.reporting import notes
+from runner.reporting.error_notes import has_images
 from runner.reporting.formats import (
     NOTHING,
     difference_text,
@@ -92,6 +93,11 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number))
 
     add("difference", lambda d: difference_text(d, comparison.metric))
+    if has_images(comparison):
+        add(
+            "over seeds and images",
+            lambda d: effect_text(d.over_images, comparison.metric) if d.over_images else NOTHING,
+        )
     baseline = {tuple(row.cell.items()): row.n for row in comparison.rows if row.difference is None}
     if not all(
         row.difference.pairs == row.n == baseline.get(tuple(row.cell.items()), row.n)

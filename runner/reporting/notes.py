@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting import sequential_notes
+from runner.reporting.error_notes import over_images, shared_seeds
 from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
 
 LISTED = (
-    *("dataset", "train_samples", "validate_on", "trainset", "augment"),
+    *("dataset", "train_samples", "subset", "split", "validate_on", "trainset", "augment"),
     *("network", "optimizer", "lr", "batch_size", "epochs"),
 )
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
@@ -98,6 +99,8 @@ def notes(comparison: Comparison) -> list[str]:
         _equal_pairs,
         _stated,
         _not_paired,
+        shared_seeds,
+        over_images,
         _norm_layers,
         _own_best,
         _tests,
@@ -109,7 +112,7 @@ def notes(comparison: Comparison) -> list[str]:
     arguments = [name for name in comparison.constant if name.startswith("network.")]
     at = LISTED.index("network") + 1
     constant = {name: comparison.constant.get(name) for name in (*LISTED[:at], *arguments, *LISTED[at:])}
-    defaults = (None, "null", "held_out", "[]")
+    defaults = (None, "null", "held_out", "fixed", "first", "[]")
     same = [f"{name} {shown(value)}" for name, value in constant.items() if value not in defaults]
     return [*found, f"Every run: {', '.join(same)}."] if same else found
 

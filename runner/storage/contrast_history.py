@@ -55,11 +55,16 @@ class Entry:
         return [name for name in WORDS if getattr(self, name) != getattr(new, name)]
 
 
+def now() -> str:
+    """The time of a record."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def record(folder: Path, history: Sequence[Entry], contrast: Mapping[str, Any], runs_ended: int) -> None:
     """Add a contrast to the folder's history, if it is another one than the last."""
-    now = Entry.of(contrast, datetime.now(UTC).isoformat(timespec="seconds"), runs_ended)
-    if not history or history[-1].changes(now):
-        entries = [json.dumps(asdict(entry)) for entry in (*history, now)]
+    new = Entry.of(contrast, now(), runs_ended)
+    if not history or history[-1].changes(new):
+        entries = [json.dumps(asdict(entry)) for entry in (*history, new)]
         files.write_atomically(folder / CONTRAST, "[\n" + ",\n".join(entries) + "\n]\n")
 
 
@@ -94,8 +99,8 @@ def judged(history: Sequence[Entry] | None, contrast: Mapping[str, Any], runs_en
     """
     if not history:
         return "unknown", []
-    now = Entry.of(contrast, "", runs_ended)
-    entries = [*history, now] if history[-1].changes(now) else list(history)
+    here = Entry.of(contrast, "", runs_ended)
+    entries = [*history, here] if history[-1].changes(here) else list(history)
     # What was replaced before any run had ended decided nothing.
     entries = [entry for entry, later in pairwise(entries) if later.runs_ended] + entries[-1:]
     found = [_sentence(old, new, name) for old, new in pairwise(entries) for name in old.changes(new)]

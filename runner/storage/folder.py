@@ -19,7 +19,7 @@ from runner.storage import files
 METRICS, RUNS, CURVES, PROBES = "metrics.csv", "runs.csv", "curves.csv", "probes.csv"
 CONFIG, ENVIRONMENT, STACKS, LOG = "config.yaml", "environment.json", "stacks.json", "run.log"
 CONTRAST = "contrast.json"
-LOCK, CHECKPOINTS, WEIGHTS, PLUGINS = ".lock", "checkpoints", "weights", "plugins"
+LOCK, CHECKPOINTS, WEIGHTS, PREDICTIONS, PLUGINS = ".lock", "checkpoints", "weights", "predictions", "plugins"
 
 
 def data_folder(option: str | None) -> Path:

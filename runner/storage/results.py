@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from runner.config import grid
-from runner.config.run_spec import LATER, RunSpec
+from runner.config.run_spec import LATER, SEEDS, RunSpec
 from runner.config.sweep import UntilDecided
 from runner.errors import UserError
 from runner.storage import contrast_history, files, norm_changes, small_batches
@@ -114,7 +114,7 @@ class Results:
     @property
     def repeats(self) -> tuple[str, ...]:
         """The parameters whose values repeat a measurement, so that they make no cell."""
-        return self.stated.pair_by if self.stated else ("seed",)
+        return self.stated.pair_by if self.stated else SEEDS
 
 
 def load(folder: Path, *, whole: bool = True) -> Results:

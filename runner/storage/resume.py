@@ -12,8 +12,8 @@ from runner.storage import files
 from runner.storage.checkpoints import Found
 from runner.storage.folder import CURVES, ENVIRONMENT, METRICS, PROBES, RUNS
 from runner.storage.rows import FAILED
+from runner.storage.run_files import RUN_FILES, RunFiles
 from runner.storage.tables import ADDED, COUNTS, check_status, number_in, read_header, read_rows, rows_per_run
-from runner.storage.weights import saved as saved_weights
 
 SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "kernels", "gpus", "plugins", "code", "data")
 """The entries of environment.json that must be the same on a resume: each can change a run's numbers."""
@@ -37,14 +37,14 @@ def finished_runs(
     folder: Path,
     planned: Collection[str],
     retry: Collection[str],
-    save_weights: bool,
+    wanted: Collection[RunFiles],
     stacks: Collection[Stack],
     log: Callable[[str], None],
 ) -> set[str]:
     """The ids of the runs that need no more training.
 
-    A run whose status is in `retry` is not finished, once all runs of its stack have ended. With `save_weights`, a run
-    without its weights is not finished. A run is not finished, either, where a table lacks rows of it; `log` says so.
+    A run whose status is in `retry` is not finished, once all runs of its stack have ended. A run without one of the
+    `wanted` files is not finished. A run is not finished, either, where a table lacks rows of it; `log` says so.
     Errors: UserError where a finished run is not planned, or a table is damaged.
     """
     ended = {row["run_id"]: row for row in read_rows(folder / RUNS) if row["status"] != "interrupted"}
@@ -57,9 +57,10 @@ def finished_runs(
             again = f"{len(lost)} finished runs, which train again (the first is run {first})"
             log(f"{name} and {RUNS} disagree on {again}")
         ended = {run_id: row for run_id, row in ended.items() if run_id not in lost}
-    if save_weights:
-        saved = saved_weights(folder)
-        ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
+    # All are looked at: what cannot be read is an error now, before anything is changed.
+    for kind, saved in [(kind, kind.saved(folder)) for kind in RUN_FILES]:
+        if kind in wanted:
+            ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
     open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack) & set(planned))
     waiting = {run_id for stack in open_stacks for run_id in stack}
     finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}

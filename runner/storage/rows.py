@@ -106,7 +106,7 @@ class RunResult:
     `parameter_count` counts trainable numbers. `weights_hash` is a digest of the starting weights outside normalization
     layers, `batches_hash` has one digest of the batch order per epoch. Runs that agree in both are paired.
     `trained_as` says whether the run trained alone or in a stack. `weights` is a file that `torch.load` reads; it is
-    None where weights are not saved.
+    None where weights are not saved. `predictions` is a file that `storage.predictions` reads, or None likewise.
 
     >>> result = RunResult("a", "failed", error="ValueError: no such layer")
     >>> result.last is None, result.outcomes
@@ -125,6 +125,7 @@ class RunResult:
     traceback: str = ""
     trained_as: str = ""
     weights: bytes | None = field(default=None, repr=False)
+    predictions: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _make_printable(self, "error", "traceback", "trained_as")

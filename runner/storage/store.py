@@ -3,7 +3,7 @@ the end of the block `together`.
 
 `results/<name>/` holds `metrics.csv` (a row per run per epoch), `runs.csv` (a row per run), `config.yaml` (resolved,
 can be run again), `environment.json` and `run.log`. Where a config asks for them, it also holds `curves.csv` (readings
-within an epoch), `probes.csv` (a row per measure) and `weights/<run_id>.pt` (each run's final weights). The driver's
+within an epoch), `probes.csv` (a row per measure), and files that each run has one of (`run_files.py`). The driver's
 sweeps also have `stacks.json` (which runs train together).
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import printable
-from runner.storage import files, plugin_sources, stacks
+from runner.storage import files, plugin_sources, run_files, stacks
 from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.code_versions import code_digests, code_hash
 from runner.storage.folder import CHECKPOINTS, CONFIG, CONTRAST, CURVES, ENVIRONMENT, LOG, METRICS, PROBES, RUNS, STACKS
@@ -30,9 +30,9 @@ from runner.storage.resume import (
     was_changed,
 )
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
+from runner.storage.run_files import PREDICTIONS, WEIGHTS, RunFiles
 from runner.storage.stacks import Stacks
 from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, distinct, number_in, read_rows
-from runner.storage.weights import delete_weights, write_weights
 
 Parameters = Mapping[str, Mapping[str, Any]]
 """Run id → the run's parameters by name."""
@@ -103,7 +103,7 @@ class Store:
             texts[CONFIG] = config
         for name, text in texts.items():
             files.write_atomically(self.folder / name, text)
-        delete_weights(self.folder)
+        run_files.keep_only(self.folder)
 
     def resume(
         self,
@@ -112,13 +112,13 @@ class Store:
         *,
         retry: Collection[str] = (),
         allow_changed: bool = False,
-        save_weights: bool = False,
+        wanted: Collection[RunFiles] = (),
     ) -> tuple[set[str], dict[str, Path]]:
         """Keep what a resumed sweep needs: (the ids of finished runs, run id → the checkpoint that the run continues).
 
         Rows of finished runs are kept, and rows of other runs up to their checkpoint. They get this plan's run numbers.
-        All other rows are dropped. A run whose status is in `retry` is trained again, once its stack has ended. With
-        `save_weights`, so is a run without its weights. Tables and config of an older folder get what was added since.
+        All other rows are dropped. A run whose status is in `retry` is trained again, once its stack has ended. So is a
+        run without one of the `wanted` files. Tables and config of an older folder get what was added since.
         Errors: UserError where a finished run is not in this plan, where a table has other columns, or where the
         environment has changed and `allow_changed` is not set.
         """
@@ -130,7 +130,7 @@ class Store:
         check_headers(self.folder, headers)
         self.stacks = self._recorded_stacks()
         together = [job.runs for job in self.stacks.jobs]
-        finished = finished_runs(self.folder, self.number, retry, save_weights, together, self.log)
+        finished = finished_runs(self.folder, self.number, retry, wanted, together, self.log)
         if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
             # The checkpoints come from the other environment. Delete them before the change is recorded: after a kill
             # between the two, the next resume must not continue them.
@@ -150,8 +150,8 @@ class Store:
             if name in self._counts:
                 self._counts[name] = Counter(row["run_id"] for row in rows)
             self._rewrite(name, header, rows)
-        # Weights are deleted after the rows: a run with a row has its weights.
-        delete_weights(self.folder, except_of=finished)
+        # They are deleted after the rows: a run with a row has its files.
+        run_files.keep_only(self.folder, finished)
         files.write_if_changed(self.folder / CONFIG, config)
         self.checkpoints.keep_only(continued.values(), finished)
         return finished, {run_id: found.path for run_id, found in continued.items()}
@@ -229,9 +229,10 @@ class Store:
         self._readings.setdefault(name, []).append(self._line(name, vars(row)))
 
     def on_result(self, result: RunResult) -> None:
-        """Write a run's weights, then its row. Delete the checkpoints that no run needs any more."""
-        if result.weights is not None:
-            write_weights(self.folder, result.run_id, result.weights)
+        """Write a run's files, then its row. Delete the checkpoints that no run needs any more."""
+        for kind, content in ((WEIGHTS, result.weights), (PREDICTIONS, result.predictions)):
+            if content is not None:
+                kind.write(self.folder, result.run_id, content)
         self._write_readings()
         record = {
             **vars(result),

@@ -3,10 +3,10 @@
 (Wu & Johnson 2021, section 3.2; the semantics of torch.optim.swa_utils.update_bn.)
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from runner.training.data.datasets import Split
 from runner.training.evaluation import BATCH, in_batches
@@ -30,16 +30,13 @@ def start(layers: Iterable[Any]) -> None:
         layer.momentum = None
 
 
-def batches(train: Split) -> Iterator[Tensor]:
-    """The images to average over, [N, C, H, W] each: the first samples of the training set.
+def averaged(samples: int) -> int:
+    """Over how many of a run's training samples to average, in batches of `BATCH`: the first ones.
 
     A last batch of one sample is left out, because its statistics can have no variance.
     """
-    samples = min(SAMPLES, len(train))
-    if samples > 1 and samples % BATCH == 1:
-        samples -= 1
-    for images, _ in in_batches(train[:samples], BATCH):
-        yield images
+    samples = min(SAMPLES, samples)
+    return samples - 1 if samples > 1 and samples % BATCH == 1 else samples
 
 
 def reestimate(network: nn.Module, layers: Iterable[nn.Module], train: Split) -> None:
@@ -47,5 +44,5 @@ def reestimate(network: nn.Module, layers: Iterable[nn.Module], train: Split) ->
     start(layers)
     # Gradients stay enabled, because some hand-written layers take that as the sign of training.
     network.train().requires_grad_(False)
-    for images in batches(train):
+    for images, _ in in_batches(train[: averaged(len(train))], BATCH):
         network(images)

@@ -14,8 +14,9 @@ from runner.config import reader
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError, text_of
-from runner.storage import resume, rows, tables, weights
+from runner.storage import resume, rows, tables
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
+from runner.storage.run_files import WEIGHTS
 from runner.training import environment, networks
 from runner.training.data import batches, preprocessing
 from runner.training.data.augmentation import Augmentation
@@ -93,9 +94,8 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     network = _network(folder, spec, number)
     batch: Tensor | None = None
     try:
-        kept = spec.trainset, spec.validate_on, spec.train_samples
-        data = preprocessing.prepare(spec.dataset, root, *kept, CPU)
-        index = batches.batch_order(spec, len(data.train), 1)[: spec.batch_size]
+        data = preprocessing.data_of([spec], root, CPU)
+        index = data.positions(0, batches.batch_order(spec, data.samples, 1))[: spec.batch_size]
         augment = Augmentation([spec], data)
         augment.begin_epoch(1)
         batch = augment(data.train.images[index].unsqueeze(1), index.unsqueeze(0)).squeeze(1)
@@ -142,7 +142,7 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
 
 def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
     """The run's network with its saved weights. Errors: UserError where there is none, or the weights do not fit."""
-    if spec.run_id not in weights.saved(folder):
+    if spec.run_id not in WEIGHTS.saved(folder):
         options = f"--out {folder.resolve().parent} --resume --set save_weights=true"
         command = f"bnbench run {folder / CONFIG} {options}"
         raise UserError(f"{folder}: run {run} has no saved weights; this trains it again:\n  {command}")
@@ -151,13 +151,13 @@ def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
     except Exception as error:
         raise UserError(f"network '{spec.network}' cannot be built: {type(error).__name__}: {error}") from None
     try:
-        content = io.BytesIO(weights.read_weights(folder, spec.run_id))
+        content = io.BytesIO(WEIGHTS.read(folder, spec.run_id))
         network.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
     except Exception as error:
         # torch raises many kinds of errors for a damaged file.
         reason = " ".join(text_of(error).split())[:300]
         fault = f"damaged, or not the weights of this network as it is now ({reason})"
-        path = weights.weights_file(folder, spec.run_id)
+        path = WEIGHTS.path(folder, spec.run_id)
         raise UserError(f"{path}: {fault}; delete it, and bnbench resume {folder} trains run {run} again") from None
     return network
 

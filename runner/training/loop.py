@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.storage import checkpoints
+from runner.storage.predictions import pack
 from runner.storage.rows import CurveRow, EpochRow, Note, ProbeRow, RunEvent, RunResult, Shortfall, Status
 from runner.training.data.batches import Batches, batch_order
-from runner.training.data.preprocessing import check_unchanged, data_of
+from runner.training.data.preprocessing import RunData, check_unchanged, data_of
 from runner.training.data.seeding import seed_generators
 from runner.training.evaluation import means
 from runner.training.learners.cuda_graph import on_device
@@ -49,7 +50,7 @@ class TrainingLoop:
         self.job, self.runs, self.options = job, job.runs, options
         self.run = run = job.runs[0]
         self.device = resolve_device(run.device)
-        self.data = data_of(run, options.data_dir, self.device)
+        self.data = data_of(self.runs, options.data_dir, self.device)
         warm_up(self.device)
         # The clock starts now: the data are read, and torch is prepared, once for all runs of a process.
         self.began = perf_counter()
@@ -101,12 +102,12 @@ class TrainingLoop:
 
     def _train_epoch(self) -> Iterator[LoopEvent]:
         """Take an optimizer step per batch. Evaluate after some of the steps, always after the last one."""
-        seed_generators(self.run.seed, "dropout", self.epoch)
+        seed_generators(self.run.seed_of("dropout"), "dropout", self.epoch)
         # A network that has entered autocast, and not left it, would go on with the weights of an earlier epoch.
         torch.clear_autocast_cache()
         self.learner.begin_epoch(self.epoch)
         orders = self._batch_orders()
-        steps = self.batches.count(len(self.data.train))
+        steps = self.batches.count(self.data.samples)
         evaluated = reading_steps(steps, self.run.evaluations_per_epoch)
         self.sums = torch.zeros(len(self.runs), 3, dtype=torch.float64)
         trained_before, resumed = self.trained, perf_counter()
@@ -131,7 +132,7 @@ class TrainingLoop:
         The thread draws from generators of its own, so the numbers are the same as without it.
         """
         if epoch <= self.run.epochs:
-            self.orders = self.background.submit(batch_orders, self.runs, len(self.data.train), epoch)
+            self.orders = self.background.submit(batch_orders, self.runs, self.data, epoch)
 
     def _batch_orders(self) -> Tensor:
         """The order [R, N] in which each run visits the training samples; [1, N] where they share it."""
@@ -145,7 +146,7 @@ class TrainingLoop:
         self.sums += sums
         # Once for each reading: the test set is evaluated at the same weights.
         self.learner.reestimate()
-        self.valid = self.learner.evaluate(self.data.valid)
+        self.valid = self.learner.evaluate(self.data.valid, self.data.own_valid)
         if self.run.evaluations_per_epoch > 1:
             for number, run in self.live.items():
                 readings = *means(sums[number]), *self.valid[number]
@@ -156,7 +157,7 @@ class TrainingLoop:
         """Look inside the networks of the runs that ask for probes."""
         for number, run in self.live.items():
             if run.probes:
-                look = Look(self.data, learning_rate(run, max(1, math.ceil(epoch))))
+                look = Look(self.data.of(number), learning_rate(run, max(1, math.ceil(epoch))))
                 values = probe_values(self.learner.member(number), look, run.probes)
                 for (layer, name), value in values.items():
                     yield ProbeRow(run.run_id, epoch, self.step, layer, name, value)
@@ -178,6 +179,7 @@ class TrainingLoop:
         tested = self.learner.evaluate(test) if test else [(None, None)] * len(self.runs)
         if ended:
             check_unchanged(self.data)
+            predictions = self._predictions()
         for number, status in ended.items():
             yield RunResult(
                 run_id=self.live.pop(number).run_id,
@@ -189,7 +191,15 @@ class TrainingLoop:
                 batches_hash=" ".join(self.batch_digests[number]),
                 trained_as=": ".join(filter(None, (self.learner.how, self.job.note))),
                 weights=self._packed_weights(number),
+                predictions=predictions[number],
             )
+
+    def _predictions(self) -> Sequence[bytes | None]:
+        """Which images of the test set each run classifies correctly, as bytes; None where this is not saved."""
+        if not self.options.save_predictions:
+            return [None] * len(self.runs)
+        test = self.data.valid if self.data.test is None else self.data.test
+        return [pack(hits) for hits in self.learner.hits(test).cpu().numpy()]
 
     def _packed_weights(self, number: int) -> bytes | None:
         """The `state_dict` of a run's network, on the CPU, as bytes; None where weights are not saved."""
@@ -243,8 +253,8 @@ def reading_steps(steps: int, readings: int) -> set[int]:
     return {math.ceil(steps * reading / readings) for reading in range(1, readings + 1)}
 
 
-def batch_orders(runs: Sequence[RunSpec], samples: int, epoch: int) -> tuple[Tensor, list[str]]:
+def batch_orders(runs: Sequence[RunSpec], data: RunData, epoch: int) -> tuple[Tensor, list[str]]:
     """The orders [R, N] in which the runs visit the training samples, and a digest of each; one where they share it."""
-    own = runs[:1] if runs[0].share_batches else runs
-    orders = [batch_order(run, samples, epoch) for run in own]
+    own = runs[:1] if runs[0].share_batches and data.own_train is None else runs
+    orders = [data.positions(number, batch_order(run, data.samples, epoch)) for number, run in enumerate(own)]
     return torch.stack(orders), [hashlib.sha256(order.numpy().tobytes()).hexdigest()[:8] for order in orders]

@@ -50,7 +50,7 @@ def raise_if_lost(run: RunSpec) -> None:
 
 
 def build_network(run: RunSpec) -> nn.Module:
-    """The run's network on the CPU, with starting weights from torch's generator, seeded with the run's seed.
+    """The run's network on the CPU, with starting weights from torch's generator, seeded with the seed of its weights.
 
     The tutorial does the same: after `torch.manual_seed(50)` it has the weights that seed 50 has here. The data set's
     shape is filled in where the factory asks for it (`factories.FILLED_IN`).
@@ -88,9 +88,10 @@ def change_norms(run: RunSpec) -> Change:
 
 
 def _build(run: RunSpec) -> tuple[nn.Module, Change]:
-    seed_generators(run.seed, "weights")
+    seed = run.seed_of("weights")
+    seed_generators(seed, "weights")
     # As in the tutorial: torch's generator starts from the plain seed.
-    torch.manual_seed(run.seed)
+    torch.manual_seed(seed)
     factory = registry.network[run.network]
     asked = factories.filled_in(factory)
     shape = registry.dataset.shape(run.dataset)

@@ -16,9 +16,10 @@ class TrainingOptions:
 
     `data_dir` is the data folder. `plugins` are Python files to import before training. `checkpoint_every` says how
     often a job yields a checkpoint. `run_timeout` is the time that a run may take, in seconds; a stack of R runs may
-    take R times as long. With `save_weights`, a run's result carries its final weights. `kernels` are for runs
-    that train alone on a CPU. `plugins_digest` is the digest of the plugins' source files (`training.sources`). A
-    worker that finds other files trains nothing. It is empty where that is not checked.
+    take R times as long. With `save_weights`, a run's result carries its final weights, and with `save_predictions`
+    which test images it classifies correctly. `kernels` are for runs that train alone on a CPU. `plugins_digest` is the
+    digest of the plugins' source files (`training.sources`). A worker that finds other files trains nothing. It is
+    empty where that is not checked.
 
     >>> options = TrainingOptions(checkpoint_every=Every(epochs=5), save_weights=True)
     >>> options.run_timeout is None
@@ -30,5 +31,6 @@ class TrainingOptions:
     checkpoint_every: Every = NEVER
     run_timeout: float | None = None
     save_weights: bool = False
+    save_predictions: bool = False
     kernels: Kernels = "auto"
     plugins_digest: str = ""

@@ -116,7 +116,7 @@ class _Training:
         run = part.runs[0]
         # The network may have changed the data before it failed. Then this reads them anew.
         with suppress(ChangedDataError, UserError):
-            check_unchanged(data_of(run, self.options.data_dir, resolve_device(run.device)))
+            check_unchanged(data_of(part.runs, self.options.data_dir, resolve_device(run.device)))
         try:
             raise_if_lost(run)
             raise_if_spoiled()

@@ -41,9 +41,13 @@ def try_stack(trial: Trial, options: TrainingOptions) -> Iterator[StackPlan]:
 
 
 def _other_networks(trial: Trial) -> Iterator[nn.Module]:
-    """The networks of the runs with other seeds than the first run. A run whose network cannot be built fails later."""
-    seeds = {run.seed: run for run in trial.runs if run.seed != trial.runs[0].seed}
-    for run in seeds.values():
+    """The networks of the runs whose weights have other seeds than the first run's.
+
+    A run whose network cannot be built fails later.
+    """
+    others = {run.seed_of("weights"): run for run in trial.runs}
+    del others[trial.runs[0].seed_of("weights")]
+    for run in others.values():
         with suppress(Exception, SystemExit):
             yield build_network(run)
 
@@ -51,7 +55,7 @@ def _other_networks(trial: Trial) -> Iterator[nn.Module]:
 def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     run = trial.runs[0]
     device = resolve_device(run.device)
-    data = data_of(run, options.data_dir, device)
+    data = data_of(trial.runs, options.data_dir, device)
     try:
         network = build_network(run)
     except (Exception, SystemExit) as error:
@@ -67,6 +71,9 @@ def _plan(trial: Trial, options: TrainingOptions) -> StackPlan:
     # An evaluation keeps nothing for a backward pass, so its batch counts for less.
     samples = max(run.batch_size, BATCH // 3)
     each = bytes_per_run(network, images, samples) + batch_bytes(run, images)
+    if data.own_train is not None:
+        # Then a stack is also evaluated on images of each run.
+        each += BATCH * images[0].nbytes
     fit = max(1, free_memory(device) // trial.sharing // each)
     choice = tune(trial.runs, data, device, trial.workers, min(trial.most, fit), fixed=trial.fixed)
     seconds = {f"{timing.form} x {timing.size}": timing.seconds or timing.error for timing in choice.timings}

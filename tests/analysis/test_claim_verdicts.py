@@ -1,40 +1,45 @@
-"""How claims are judged, on differences and tables written by hand; and that nothing is dropped in silence."""
+"""How claims are judged, on values and tables written by hand; and that nothing is dropped in silence."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
-from click.testing import Result
-from statsmodels.stats.multitest import multipletests
+from scipy import stats
 
 from runner import registry
-from runner.analysis.claims.claim import Claim, Finding, chosen_claims, sweeps_of
-from runner.analysis.claims.convergence import steps_to_target
-from runner.analysis.claims.judge import evaluate, finding, judge
-from runner.analysis.stats.values import Values
-from runner.errors import UserError
+from runner.analysis.claims.claim import Claim, family
+from runner.analysis.claims.compared import Compared, Effect
+from runner.analysis.claims.finding import Finding
+from runner.analysis.claims.judge import evaluate, judge
+from runner.analysis.claims.rule import within_bound, word_of
+from runner.analysis.stats.estimates import MeanDifference, RatioOfMeans
 from runner.reporting.claim_table import render
 from runner.storage.results import Results
 
+REFERENCE = Path(__file__).parents[2] / "results/reference/claims"
 NAN = float("nan")
 CLEAR = [-3.0, -3.2, -2.9, -3.1, -3.0, -2.8, -3.3, -3.0, -3.1, -2.9]
+WILD = [-9.0, 8.0, -7.0, 6.0, -5.0, 9.0, -3.0, 2.0]
 
 
-def nothing(_: Results) -> Values:
+def nothing(_: Results) -> Compared:
     raise AssertionError("not measured")
 
 
 def a_claim(
-    claimed: Literal[1, -1, "equivalence"] = -1, *, effect: float = 1.0, measure: Any = nothing, path: str = "s.yaml"
+    claimed: Literal[1, -1, "equivalence"] = -1,
+    *,
+    margin: float = 1.0,
+    measure: Any = nothing,
+    path: str = "s.yaml",
+    effect: Effect = "difference",
 ) -> Claim:
     return Claim(
         name="mine",
@@ -43,15 +48,17 @@ def a_claim(
         config=Path(path),
         metric="a difference",
         unit="pp",
-        smallest_effect=effect,
+        smallest_effect=margin,
         claimed=claimed,
         measure=measure,
         budgets={},
+        effect=effect,
     )
 
 
-def judged(claim: Claim, differences: Sequence[Any], *others: Finding) -> Finding:
-    return judge([finding(claim, np.array(differences)), *others])[0]
+def judged(claim: Claim, differences: Sequence[Any], tests: int = 1) -> Finding:
+    values = np.array(differences, dtype=float)
+    return judge(claim, Compared(values, np.zeros_like(values)), tests)
 
 
 @pytest.mark.parametrize(
@@ -61,64 +68,138 @@ def judged(claim: Claim, differences: Sequence[Any], *others: Finding) -> Findin
         (1, CLEAR, "REFUTED"),
         ("equivalence", CLEAR, "REFUTED"),
         ("equivalence", [-d for d in CLEAR], "REFUTED"),
-        ("equivalence", [d / 100 for d in CLEAR], "EQUIVALENT"),
-        (-1, [d / 100 for d in CLEAR], "EQUIVALENT"),
-        (-1, [0.0] * 10, "EQUIVALENT"),
-        (-1, [-9.0, 8.0, -7.0, 6.0, -5.0, 9.0, -3.0, 2.0], "INCONCLUSIVE"),
-        ("equivalence", [-9.0, 8.0, -7.0, 6.0, -5.0, 9.0, -3.0, 2.0], "INCONCLUSIVE"),
-        (-1, CLEAR[:5], "INCONCLUSIVE"),  # five pairs can never reject
-        (-1, CLEAR[:1], "INCONCLUSIVE"),
+        ("equivalence", [d / 100 for d in CLEAR], "SUPPORTED"),
+        (-1, [d / 3 for d in CLEAR], "SUPPORTED, SIZE OPEN"),
+        (-1, [d / 100 for d in CLEAR], "REFUTED"),  # it is less, but not by the smallest effect
+        (-1, [0.0] * 10, "REFUTED"),
+        (-1, WILD, "UNDECIDED"),
+        ("equivalence", WILD, "UNDECIDED"),
+        (-1, CLEAR[:5], "UNDECIDED"),  # five pairs can never show a sign
+        (-1, CLEAR[:1], "UNDECIDED"),
+        (1, CLEAR[:1], "UNDECIDED"),
     ],
 )
 def test_the_verdict_follows_the_rule(claimed: Any, differences: list[float], word: str) -> None:
     assert judged(a_claim(claimed), differences).word == word
 
 
-def test_p_is_adjusted_over_the_claims_evaluated_together() -> None:
-    generator = np.random.default_rng(3)
-    samples = [generator.normal(shift, 1, 10) for shift in (0.2, 0.8, 1.0, 1.2, 3.0)]
-    findings = judge([finding(a_claim(1), sample) for sample in samples])
-    raw = [f.p for f in findings]
-    assert [f.p_adjusted for f in findings] == pytest.approx(multipletests(raw, method="holm")[1].tolist())
-    alone = judge([finding(a_claim(1), samples[2])])[0]
-    assert alone.p_adjusted == alone.p
-    assert findings[2].p_adjusted is not None
-    assert alone.p is not None
-    assert findings[2].p_adjusted > alone.p
+@pytest.mark.parametrize(
+    ("claimed", "true", "wrong"),
+    [
+        (1, 1.0, ("REFUTED",)),
+        (1, 0.999, ("SUPPORTED",)),
+        (1, 0.0, ("SUPPORTED", "SUPPORTED, SIZE OPEN")),
+        ("equivalence", 1.0, ("SUPPORTED",)),
+        ("equivalence", 0.999, ("REFUTED",)),
+        ("equivalence", -1.0, ("SUPPORTED",)),
+    ],
+)
+def test_a_wrong_word_comes_in_at_most_one_of_twenty_cases(claimed: Any, true: float, wrong: Sequence[str]) -> None:
+    generator = np.random.default_rng(18)
+    count, simulated = 0, 800
+    for differences in generator.normal(true, 1, (simulated, 12)):
+        count += word_of(MeanDifference(differences), 1.0, claimed) in wrong
+    assert stats.binomtest(count, simulated, 0.05, alternative="greater").pvalue > 0.001, count / simulated
 
 
-def test_what_was_not_run_does_not_count_in_the_family() -> None:
-    absent = Finding(a_claim())
-    both = judge([finding(a_claim(), np.array(CLEAR)), absent])
-    assert both[0].p_adjusted == both[0].p
-    assert both[1].word == "NOT RUN"
+def test_a_ratio_at_the_smallest_effect_is_rarely_refuted_and_rarely_supported() -> None:
+    generator = np.random.default_rng(20)
+    simulated, words = 800, []
+    for _ in range(simulated):
+        baseline = generator.normal(100, 20, 12)
+        arm = 0.8 * baseline + generator.normal(0, 10, 12)
+        words.append(word_of(RatioOfMeans(arm, baseline), 0.2, -1))
+    for wrong in ("REFUTED", "SUPPORTED"):
+        count = words.count(wrong)
+        assert stats.binomtest(count, simulated, 0.05, alternative="greater").pvalue > 0.001, (wrong, count)
 
 
-def test_equivalence_is_judged_after_holm() -> None:
-    margin = a_claim("equivalence", effect=1.0)
-    near = np.random.default_rng(0).normal(size=12)
-    near = 0.515 + 0.8 * (near - near.mean()) / near.std(ddof=1)
-    alone = judged(margin, near)
-    assert alone.p_equivalence is not None
-    assert 0.0125 < alone.p_equivalence < 0.05
-    assert alone.word == "EQUIVALENT"
-    among = judged(margin, near, *(finding(margin, near + shift) for shift in (0.001, 0.002, 0.003)))
-    assert among.word == "INCONCLUSIVE"
-    assert among.verdict is not None
-    assert among.verdict.seeds is not None
-    assert among.verdict.seeds > 12
+def test_a_family_of_tests_widens_the_interval_and_multiplies_p() -> None:
+    alone, among = judged(a_claim(), CLEAR), judged(a_claim(), CLEAR, tests=20)
+    assert (alone.p, among.p) == (2 / 2**10, 2 / 2**10)
+    assert among.p_adjusted == 20 * 2 / 2**10
+    # The interval of a row pays for the same number of tests as its p.
+    oracle = stats.t.interval(1 - 0.05 / 20, 9, np.mean(CLEAR), stats.sem(CLEAR))
+    assert among.decisive is not None
+    assert (among.decisive.low, among.decisive.high) == pytest.approx(oracle)
+    assert judged(a_claim(), CLEAR, tests=40).word == "UNDECIDED"  # 40 · 2/2^10 > .05
+    assert alone.interval == among.interval  # the 95% interval of the effect alone
 
 
 def test_the_worst_of_several_decides() -> None:
     small, large = np.array(CLEAR) / 100, np.array(CLEAR)
-    assert judged(a_claim("equivalence"), [small, small]).word == "EQUIVALENT"
+    assert judged(a_claim("equivalence"), [small, small]).word == "SUPPORTED"
     both = judged(a_claim("equivalence"), [small, large])
     assert both.word == "REFUTED"
     assert both.interval is not None
     assert both.interval.estimate == pytest.approx(-3.03)
-    assert both.p == pytest.approx(2 * 2 / 2**10)  # two were looked at
+    assert both.p_adjusted == pytest.approx(2 * 2 / 2**10)  # two were looked at
+    undecided = judged(a_claim("equivalence"), [small[:8], np.array(WILD)])
+    assert (undecided.word, undecided.differences) == ("UNDECIDED", tuple(WILD))
     with pytest.raises(ValueError, match="only one can decide"):
-        finding(a_claim(), np.array([small, large]))
+        judged(a_claim(), [small, large])
+
+
+def test_a_ratio_has_fiellers_interval() -> None:
+    generator = np.random.default_rng(1)
+    baseline = generator.normal(100, 10, 20)
+    arm = 0.5 * baseline + generator.normal(0, 3, 20)
+    claim = a_claim(-1, margin=20, effect="ratio")
+    found = judge(claim, Compared(arm, baseline))
+    assert found.word == "SUPPORTED"
+    assert found.decisive is not None
+    trimmed = stats.trim_mean(arm - baseline, 0.2)
+    assert found.record["trimmed_mean"] == pytest.approx(100 * trimmed / baseline.mean())  # in %, as the effect
+    for end in (found.decisive.low, found.decisive.high):
+        assert end is not None
+        # Fieller's end is the ratio at which a t test of arm − ratio · baseline has p = .05.
+        assert stats.ttest_1samp(arm - (1 + end / 100) * baseline, 0).pvalue == pytest.approx(0.05)
+
+
+def test_a_censored_side_gives_a_bound_and_no_ratio() -> None:
+    arm, baseline = np.full(12, 40.0) + np.linspace(0, 11, 12), np.full(12, 100.0)
+    claim = a_claim(-1, margin=20, effect="ratio")
+    found = judge(claim, Compared(arm, baseline, censored=(0, 12)))
+    assert (found.word, found.bound) == ("SUPPORTED", "at most")
+    shown = render([found], "table")
+    assert "at most -54.5 [–, -52.2]" in shown
+    assert "12 of 12 runs of the baseline did not reach the target" in shown
+    # The baseline was cut off: its true time may be longer, so a small effect refutes nothing.
+    small = judge(claim, Compared(baseline - 5 + np.linspace(0, 1, 12), baseline, censored=(0, 1)))
+    assert small.word == "UNDECIDED"
+    both = judge(claim, Compared(arm, baseline, censored=(1, 1)))
+    assert both.word == "UNDECIDED"
+    assert "open: runs of both did not reach the target" in render([both], "table")
+
+
+def test_what_follows_from_a_bound() -> None:
+    assert within_bound("SUPPORTED, SIZE OPEN", -1, "at most") == "SUPPORTED, SIZE OPEN"
+    assert within_bound("SUPPORTED", -1, "at least") == "UNDECIDED"
+    assert within_bound("REFUTED", -1, "at least") == "REFUTED"
+    assert within_bound("REFUTED", 1, "at most") == "REFUTED"
+    assert within_bound("SUPPORTED", 1, "at least") == "SUPPORTED"
+
+
+def test_a_rate_is_never_known_exactly() -> None:
+    found = judge(a_claim(-1, margin=0.1, effect="rate"), Compared(np.zeros(12), np.ones(12)))
+    assert found.interval is not None
+    assert found.interval.estimate == -1
+    assert found.interval.high is not None
+    assert -0.8 < found.interval.high < -0.1  # 12 of 12 do not show that it is always so
+    assert (found.word, found.test, found.p) == ("SUPPORTED", "McNemar", 2 / 2**12)
+
+
+def test_the_verdict_is_withheld_where_few_seeds_decide_the_mean() -> None:
+    generator = np.random.default_rng(2)
+    baseline = generator.normal(97, 0.1, 30)
+    arm = baseline + generator.normal(0.5, 0.1, 30)
+    arm[3] = 10.0  # one run collapsed
+    found = judge(a_claim(1, margin=0.2), Compared(arm, baseline))
+    assert found.word == "WITHHELD"
+    shown = render([found], "table")
+    assert "collapsed runs: 3% of the arm, 0% of the baseline; pairs without a collapse: +0.5" in shown
+    assert "Hodges-Lehmann +0.5" in shown
+    assert found.record["trimmed_mean"] == pytest.approx(stats.trim_mean(arm - baseline, 0.2))
 
 
 def test_a_missing_seed_is_counted_as_missing() -> None:
@@ -128,19 +209,17 @@ def test_a_missing_seed_is_counted_as_missing() -> None:
     assert json.loads(found.record["differences"])[-1] is None
 
 
-def test_no_seed_at_all_is_inconclusive_not_equivalent() -> None:
+def test_no_seed_at_all_is_undecided_not_equivalent() -> None:
     for claimed in (1, -1, "equivalence"):
         found = judged(a_claim(claimed), [NAN] * 4)
-        assert (found.word, found.n, found.planned) == ("INCONCLUSIVE", 0, 4)
+        assert (found.word, found.n, found.planned) == ("UNDECIDED", 0, 4)
         assert found.p is None
 
 
 def test_every_format_shows_every_finding() -> None:
-    findings = judge(
-        [finding(a_claim(), np.array(CLEAR)), finding(a_claim("equivalence"), np.full(4, NAN)), Finding(a_claim())]
-    )
+    findings = [judged(a_claim(), CLEAR), judged(a_claim("equivalence"), [NAN] * 4), Finding(a_claim())]
     rows = list(csv.DictReader(io.StringIO(render(findings, "csv"))))
-    assert [row["verdict"] for row in rows] == ["SUPPORTED", "INCONCLUSIVE", "NOT RUN"]
+    assert [row["verdict"] for row in rows] == ["SUPPORTED", "UNDECIDED", "NOT RUN"]
     assert [row["claimed"] for row in rows] == ["-", "=", "-"]
     assert [row["n"] for row in rows] == ["10", "0", "0"]
     assert [row["verdict"] for row in json.loads(render(findings, "json"))] == [row["verdict"] for row in rows]
@@ -150,132 +229,16 @@ def test_every_format_shows_every_finding() -> None:
         assert "0/4" in text
 
 
-# Through the real pipeline
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Path]:
-    """A claim of a person's own, in one file, with its config; only this one is registered."""
-    (tmp_path / "own.yaml").write_text(
-        "name: own\ncontrast: {axis: network.norm, baseline: none}\n"
-        "fixed: {network: notebook_mlp, dataset: digits, epochs: 2, lr: 0.1, optimizer: sgd, train_samples: 200}\n"
-        "grid: {network.norm: [none, batch], seed: {range: 12}}\n"
-    )
+def test_the_family_does_not_depend_on_the_claims_that_are_named(tmp_path: Path) -> None:
+    registry.load_plugins()
+    built_in = family("faster_notebook_mlp")
+    assert built_in == family("eps_matters_little")
+    # One claim is judged with as many tests as all of them.
+    (alone,) = evaluate([registry.claim["eps_matters_little"]("eps_matters_little")], REFERENCE)
+    assert alone.tests == len(built_in) > 30
     file = tmp_path / "own.py"
-    file.write_text(
-        "from functools import partial\nfrom pathlib import Path\n"
-        "from runner import Claim, claim\nfrom runner.analysis.claims.accuracy import final\n"
-        "@claim('own_claim')\n"
-        "def own_claim(name):\n"
-        "    return Claim(name, 'It is higher.', 'me', Path(__file__).parent / 'own.yaml', 'accuracy', 'pp', 1, 1,\n"
-        "        partial(final, arm='batch'), {'smoke': ['grid.seed={range: 2}', 'fixed.epochs=1']})\n"
-    )
+    file.write_text("from runner import claim\n@claim('own_one')\n@claim('own_two')\ndef own(name): ...\n")
     with registry.claim.temporary():
-        registry.claim.clear()
-        yield file
-
-
-Bnbench = Callable[..., Result]
-
-
-def test_a_claim_in_one_file_is_listed_run_resumed_and_shown(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    own = ("claims", "--plugin", plugin)
-    assert "It is higher." in bnbench(*own).stdout
-    command = (*own, "run", "own_claim", "--out", tmp_path / "out", "--executor", "inline", "-q")
-    done = bnbench(*command)
-    assert done.exit_code == 0, done.stderr
-    assert "own_claim  2/2" in done.stdout
-    table = tmp_path / "out/smoke/own/metrics.csv"
-    before = table.read_bytes()
-    assert bnbench(*command).stdout == done.stdout
-    assert table.read_bytes() == before  # timings and all: nothing was trained again
-    shown = bnbench(*own, "show", tmp_path / "out", "--format", "json")
-    (record,) = json.loads(shown.stdout)
-    assert (record["n"], record["planned"], record["sweep"]) == (2, 2, "own")
-
-
-def test_failed_and_missing_runs_are_in_the_verdict(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q").exit_code == 0
-    (claim,) = chosen_claims()
-    runs = out / "smoke/own/runs.csv"
-    lines = runs.read_text().splitlines()
-    runs.write_text("\n".join([lines[0], lines[1].replace(",ok,", ",failed,", 1), *lines[2:4], ""]))
-    (found,) = evaluate([claim], out / "smoke")
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")
-    assert set(found.notes) == {"1 of 4 runs failed", "1 of 4 runs missing"}
-    assert "1 of 4 runs failed" in render([found], "table")
-    runs.write_text("\n".join([lines[0], *(line.replace(",ok,", ",failed,", 1) for line in lines[1:]), ""]))
-    (found,) = evaluate([claim], out / "smoke")
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")
-
-
-def test_pairs_that_are_not_proven_give_no_verdict(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("--out", out, "--budget", "full", "--executor", "inline", "-q")
-    assert bnbench("claims", "--plugin", plugin, "run", *arguments).exit_code == 0
-    (claim,) = chosen_claims()
-    claim = replace(claim, smallest_effect=0.001)
-    (found,) = evaluate([claim], out / "full")
-    assert found.word in ("SUPPORTED", "REFUTED")
-    runs = out / "full/own/runs.csv"
-    *others, last = runs.read_text().splitlines()
-    (digest,) = {row["weights_hash"] for row in list(csv.DictReader(io.StringIO(runs.read_text())))[-1:]}
-    runs.write_text("\n".join([*others, last.replace(digest, "0123"), ""]))
-    (found,) = evaluate([claim], out / "full")
-    assert found.word == "INCONCLUSIVE"
-    assert any(note.startswith("not proven") for note in found.notes)
-
-
-def test_all_diverged_is_counted_with_what_it_ended_in(plugin: Path, bnbench: Bnbench, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    text = (
-        (tmp_path / "own.yaml")
-        .read_text()
-        .replace("lr: 0.1", "batch_size: 20, lr: 1.0e+30")
-        .replace("epochs: 2", "epochs: 1")
-    )
-    (tmp_path / "own.yaml").write_text(text)
-    done = bnbench("claims", "--plugin", plugin, "run", "--out", out, "--executor", "inline", "-q")
-    assert done.exit_code == 0
-    (found,) = evaluate(chosen_claims(), out / "smoke")
-    assert (found.n, found.planned) == (2, 2)
-    assert "4 of 4 runs diverged" in found.notes
-
-
-def test_two_claims_cannot_want_different_runs_of_one_sweep(plugin: Path, tmp_path: Path) -> None:
-    registry.load_plugins((str(plugin),))
-    (claim,) = chosen_claims()
-    other = replace(claim, name="other", budgets={"smoke": ["grid.seed={range: 3}"]})
-    with pytest.raises(UserError, match="another sweep 'own'"):
-        sweeps_of([claim, other], "smoke")
-    assert not (tmp_path / "own").exists()
-
-
-def test_an_unknown_name_says_what_there_is(bnbench: Bnbench) -> None:
-    done = bnbench("claims", "run", "faster_notebook_mpl")
-    assert done.exit_code == 2
-    assert "did you mean 'faster_notebook_mlp'" in done.stderr
-
-
-def test_an_empty_folder_has_nothing_to_show(bnbench: Bnbench, tmp_path: Path) -> None:
-    assert bnbench("claims", "show", tmp_path / "no").exit_code == 2
-    done = bnbench("claims", "show", tmp_path)
-    assert done.exit_code == 0
-    assert "SUPPORTED" not in done.stdout
-    assert done.stdout.count("NOT RUN") == len(registry.claim)
-
-
-def test_a_target_nobody_reaches_is_no_verdict(
-    bnbench: Bnbench, write: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    path = write(
-        "target.yaml",
-        "contrast: {axis: network.norm, baseline: none}\n"
-        "fixed: {network: notebook_mlp, dataset: digits, epochs: 1, evaluations_per_epoch: 2, train_samples: 100}\n"
-        "grid: {network.norm: [none, batch], seed: {range: 2}}\n",
-    )
-    assert bnbench("run", path, "--out", tmp_path, "--executor", "inline", "-q").exit_code == 0
-    claim = a_claim(measure=partial(steps_to_target, arm="batch", target=1.0), path="target.yaml")
-    (found,) = evaluate([claim], tmp_path)
-    assert (found.n, found.planned, found.word) == (0, 2, "INCONCLUSIVE")
+        registry.load_plugins((str(file),))
+        assert family("own_one") == ("own_two", "own_one")
+        assert family("faster_notebook_mlp") == built_in

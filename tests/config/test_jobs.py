@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from runner.config.jobs import STACKABLE, expected_stacks
-from runner.config.run_spec import RunSpec
+from runner.config.run_spec import SEEDS, RunSpec
 
 BASE = RunSpec(network="batch_norm", dataset="digits", device="cpu")
 DIFFERENT = {
-    "seed": 7,
+    **dict.fromkeys(SEEDS, 7),
     "lr": 0.5,
     "momentum": 0.9,
     "weight_decay": 0.1,
@@ -19,7 +19,8 @@ DIFFERENT = {
 
 def test_runs_that_differ_in_what_a_stack_can_hold_are_one_stack() -> None:
     assert set(DIFFERENT) == set(STACKABLE)
-    runs = [BASE, *(BASE.changed(**{name: value}) for name, value in DIFFERENT.items())]
+    base = BASE.changed(split="drawn", subset="drawn", train_samples=100)
+    runs = [base, *(base.changed(**{name: value}) for name, value in DIFFERENT.items())]
     assert expected_stacks(runs, "on", workers=1) == [tuple(runs)]
 
 
@@ -30,6 +31,7 @@ def test_anything_else_parts_them() -> None:
         {"batch_size": 7},
         {"optimizer": "sgd"},
         {"epochs": 3},
+        {"split": "drawn"},
         {"precision": "bf16"},
     ):
         assert len(expected_stacks([BASE, BASE.changed(**change)], "on", workers=1)) == 2, change

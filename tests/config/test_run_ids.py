@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.config.reader import load
-from runner.config.run_spec import LATER, SWAP, RunSpec
+from runner.config.run_spec import LATER, SEEDS, SWAP, RunSpec
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
@@ -24,11 +24,21 @@ BEFORE = {
 }
 
 
+THEN = {
+    "quickstart": ("fixed.dataset=digits",),
+    "claims/learning_rates": (
+        "fixed.drop_last=false",
+        "fixed.train_samples=null",
+        "grid.seed={range: 20}",
+    ),
+    "claims/gradients": ("fixed.drop_last=false", "fixed.validate_on=held_out", "grid.seed={range: 20}"),
+}
+"""Config → what it said then."""
+
+
 @pytest.mark.parametrize("name", BEFORE)
 def test_ids_are_those_of_before(name: str) -> None:
-    # The quickstart had another data set then.
-    then = ["fixed.dataset=digits"] if name == "quickstart" else []
-    ids = [run.run_id for run in load(CONFIGS / f"{name}.yaml", then).runs]
+    ids = [run.run_id for run in load(CONFIGS / f"{name}.yaml", THEN.get(name, ())).runs]
     assert (ids[0], hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]) == BEFORE[name]
 
 
@@ -40,7 +50,7 @@ def test_a_later_parameter_is_part_of_the_id_where_it_is_not_at_its_default() ->
 
 
 def test_only_later_parameters_are_left_out() -> None:
-    assert set(LATER) == {"deterministic", *SWAP, "augment", "crop_padding"}
+    assert set(LATER) == {"deterministic", *SWAP, "augment", "crop_padding", "split", "subset", *SEEDS[1:]}
     run = RunSpec(network="lenet")
     for name, value in {"epochs": 11, "shuffle": False, "share_batches": True, "precision": "bf16"}.items():
         assert run.changed(**{name: value}).run_id != run.run_id

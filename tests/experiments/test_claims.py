@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from runner import registry
-from runner.analysis.claims.claim import BUDGETS, Claim, chosen_claims, sweeps_of
+from runner.analysis.claims.claim import BUDGETS, Claim, chosen_claims, family, sweeps_of
 from runner.analysis.claims.judge import evaluate
+from runner.analysis.claims.trained import config_values
+from runner.analysis.stats.verdicts import fewest_pairs
 from runner.config import reader as config
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
@@ -41,7 +43,7 @@ def test_a_claim_can_be_planned_on_every_budget(name: str) -> None:
     claim = built(name)
     assert claim.name == name
     assert claim.smallest_effect > 0
-    assert all((claim.sentence, claim.source, claim.metric, claim.unit))
+    assert all((claim.sentence, claim.source, claim.metric, claim.unit, claim.reason, claim.document.parameters))
     runs = {}
     for budget in BUDGETS:
         sweep = claim.sweep(budget)
@@ -50,9 +52,17 @@ def test_a_claim_can_be_planned_on_every_budget(name: str) -> None:
         assert sweep.baseline is not None
         runs[budget] = len(sweep.runs)
         seeds = {run.seed for run in sweep.runs}
-        assert len(seeds) >= {"smoke": 2, "small": 10, "full": 20}[budget]
+        assert len(seeds - set(claim.selection_seeds)) >= {"smoke": 2, "small": 10, "full": 20}[budget]
+        assert bool(seeds & set(claim.selection_seeds)) == bool(claim.selection_seeds)
     assert runs["smoke"] < runs["small"] < runs["full"]
     assert {run.dataset for run in claim.sweep("smoke").runs} == {"digits"}  # needs no download
+
+
+def test_a_claim_trains_as_its_document_did_and_without_a_ragged_batch(name: str) -> None:
+    claim = built(name)
+    values = config_values(claim.sweep("full").resolved)
+    assert {key: values[key] for key in claim.document.parameters} == claim.document.parameters
+    assert values["drop_last"]
 
 
 def test_claims_that_share_a_config_share_its_runs() -> None:
@@ -65,7 +75,7 @@ def test_claims_that_share_a_config_share_its_runs() -> None:
 
 def test_a_measure_finds_nothing_where_nothing_is(name: str, tmp_path: Path) -> None:
     claim = built(name)
-    differences = claim.measure(world(claim, tmp_path, planted=False))
+    differences = claim.measure(world(claim, tmp_path, planted=False)).differences
     assert differences.shape[-1] == SEEDS
     assert np.isfinite(differences).all()
     assert np.abs(differences).max() < 1e-9
@@ -73,45 +83,66 @@ def test_a_measure_finds_nothing_where_nothing_is(name: str, tmp_path: Path) -> 
 
 def test_a_measure_finds_what_is_planted(name: str, tmp_path: Path) -> None:
     claim = built(name)
-    differences = np.atleast_2d(claim.measure(world(claim, tmp_path, planted=True)))
-    assert differences.shape[-1] == SEEDS
-    for part in differences:
-        if claim.claimed == "equivalence":
-            assert abs(part.mean()) > claim.smallest_effect
+    found = claim.measure(world(claim, tmp_path, planted=True))
+    for part in found.parts():
+        assert part.differences.shape == (SEEDS,)
+        effect = claim.scale * part.estimate(claim.effect).interval().estimate
+        if name == "no_exploding_gradients_sigmoid":  # Nothing explodes there.
+            assert effect == 0
+        elif claim.claimed == "equivalence":
+            assert abs(effect) > claim.smallest_effect
         else:
-            assert part.mean() * claim.claimed >= claim.smallest_effect
+            assert effect * claim.claimed >= claim.smallest_effect
 
 
 def test_a_measure_misses_the_seed_of_a_failed_run(name: str, tmp_path: Path) -> None:
     claim = built(name)
     results = world(claim, tmp_path, planted=True)
-    for run in (0, len(results.runs) - 1):  # one of each arm; both have a seed of their own
+    tested = ~results.runs["seed"].isin(list(claim.selection_seeds))
+    first, last = results.runs.index[tested][[0, -1]]
+    for run in (first, last):  # one of each arm; both have a seed of their own
         results.runs.loc[run, "status"] = "failed"
-    differences = np.atleast_2d(claim.measure(results))
+    differences = np.atleast_2d(claim.measure(results).differences)
     assert differences.shape[-1] == SEEDS
-    assert np.isnan(differences).any()
-    assert np.isfinite(differences[..., 1:-1]).all()
+    missed = np.asarray(np.isnan(differences).any(axis=0))
+    # Where a learning rate is chosen, the runs may be those of another rate.
+    assert missed.any() or claim.selection_seeds
+    assert not missed[1:-1].any()
 
 
-def test_each_arm_is_judged_at_its_own_best_learning_rate(tmp_path: Path) -> None:
+def test_each_arm_is_judged_at_the_learning_rate_that_other_seeds_chose(tmp_path: Path) -> None:
     claim = built("faster_at_own_best_lr")
     results = world(claim, tmp_path, planted=False)
     runs = results.runs
+    chooses = runs["seed"].isin(list(claim.selection_seeds))
     ours, theirs = ((runs["network.norm"] == arm) & (runs["lr"] == lr) for arm, lr in (("batch", 0.3), ("none", 1.0)))
-    best = results.metrics["run"].isin(runs.loc[ours | theirs, "run"])
-    results.metrics.loc[best, "valid_accuracy"] += 0.1
     curves = pd.read_csv(tmp_path / "curves.csv")
-    fast = curves["run"].isin(runs.loc[ours, "run"])
-    curves.loc[fast & (curves["step"] > 100), "valid_accuracy"] = 0.999
-    gone = curves["run"].isin(runs.loc[theirs, "run"]) & (curves["step"] > 400)
-    runs.loc[theirs, "status"] = "diverged"  # after the 40th of 50 readings
+
+    def of(chosen: pd.Series) -> pd.Series:
+        return curves["run"].isin(runs.loc[chosen, "run"])
+
+    curves.loc[of(chooses), "valid_accuracy"] = 0.5
+    curves.loc[of(chooses & (ours | theirs)), "valid_accuracy"] = 0.6
+    # The tested seeds are better at another rate, and must not choose it.
+    curves.loc[of(~chooses & (runs["lr"] == 0.03)), "valid_accuracy"] = 0.9
+    curves.loc[of(~chooses & ours) & (curves["step"] > 100), "valid_accuracy"] = 0.999
+    curves.loc[of(~chooses & ours) & (curves["step"] <= 100), "valid_accuracy"] = 0.1
+    gone = of(~chooses & theirs) & (curves["step"] > 400)
+    curves.loc[of(~chooses & theirs), "valid_accuracy"] = 0.1
+    runs.loc[~chooses & theirs, "status"] = "diverged"  # after the 40th of 100 readings
     curves[~gone].to_csv(tmp_path / "curves.csv", index=False)
     assert claim.remarks is not None
-    assert claim.remarks(results) == ("best lr of none: 1 (edge of the grid)", "best lr of batch: 0.3")
-    # Batch norm at 0.3 is there at step 110; the other, diverged, counts as the whole 500.
-    assert claim.measure(results) == pytest.approx(np.full(SEEDS, -78))
+    assert claim.remarks(results) == (
+        "best lr of none: 1, the edge of the grid: a rate beyond it may be better",
+        "best lr of batch: 0.3",
+    )
+    found = claim.measure(results)
+    # Batch norm at 0.3 is there at step 110; the other, diverged, counts as the whole 1000, and as censored.
+    assert found.values == pytest.approx(np.full(SEEDS, 110))
+    assert found.baseline == pytest.approx(np.full(SEEDS, 1000))
+    assert (found.censored, found.bound) == ((0, SEEDS), "at most")
     area = built("larger_area_at_own_best_lr").measure(results)
-    assert area == pytest.approx(np.full(SEEDS, 100 * (40 - 21) / 50 * 0.899))  # 0.999 instead of 0.1
+    assert area.differences == pytest.approx(np.full(SEEDS, 90 * 0.899))  # 0.999 instead of 0.1
 
 
 def test_accuracy_is_compared_at_the_lowest_loss_both_reach(tmp_path: Path) -> None:
@@ -127,8 +158,9 @@ def test_accuracy_is_compared_at_the_lowest_loss_both_reach(tmp_path: Path) -> N
     results = replace(results, metrics=table.drop(columns="eval_train_loss"))
     probes = table.melt(["run", "step"], ["eval_train_loss"], "measure").assign(layer="")
     write_readings(probes, tmp_path / "probes.csv")
-    # Both reach a loss of 0.2: batch norm at its last epoch, the other half-way between its second and third.
-    assert claim.measure(results) == pytest.approx(np.full(SEEDS, 100 * (0.9 - 0.75)))
+    # Both reach a loss of 0.2: batch norm at its last epoch, the other half-way between its second and third. An
+    # accuracy is the median of the epoch and those beside it, here 0.7 at the last epoch, and 0.7 and 0.75.
+    assert claim.measure(results).differences == pytest.approx(np.full(SEEDS, 100 * (0.7 - 0.725)))
 
 
 def test_claims_run_end_to_end(tmp_path: Path) -> None:
@@ -142,9 +174,8 @@ def test_claims_run_end_to_end(tmp_path: Path) -> None:
     # Whether a target is reached before the shortest run ends is the clock's to say, not this test's.
     assert found.pop("faster_in_seconds_notebook_mlp").planned == 2
     assert {(finding.n, finding.planned) for finding in found.values()} == {(2, 2)}
-    assert not any(finding.notes for finding in found.values())
+    assert {finding.word for finding in found.values()} == {"NOT TESTED"}
     momentum = found["momentum_changes_evaluation_only"]
-    assert momentum.word == "EQUIVALENT"
     assert momentum.differences == (0.0, 0.0)  # to the last bit
 
 
@@ -159,7 +190,8 @@ def write_readings(table: pd.DataFrame, path: Path) -> None:
 
 def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
     """The claim's own sweep as tables: arms alike, or batch norm with every virtue it is said to have."""
-    sweep = config.load(claim.config, (f"grid.seed={{range: {SEEDS}}}",))
+    seeds = [*list(claim.selection_seeds)[:1], *range(2000, 2000 + SEEDS)]
+    sweep = config.load(claim.config, (f"grid.seed={seeds}",))
     parameters = [run.parameters for run in sweep.runs]
     runs = pd.DataFrame([{column: row.get(column) for column in sweep.columns} for row in parameters])
     facts = [_facts(run, _treated(run, sweep) if planted else None) for run in sweep.runs]
@@ -167,7 +199,10 @@ def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
     for number, (run, fact) in enumerate(zip(sweep.runs, facts, strict=True), start=1):
         metrics += [{"run": number, **row} for row in _epochs(run, fact)]
         curves += [{"run": number, **row, "run_id": run.run_id} for row in _readings(run, fact)]
-        probes += [{"run": number, **row, "run_id": run.run_id} for row in _probes(fact)]
+        probes += [
+            {"run": number, "epoch": run.epochs * (row["step"] == 100), **row, "run_id": run.run_id}
+            for row in _probes(run, fact)
+        ]
     write_readings(pd.DataFrame(curves), folder / "curves.csv")
     write_readings(pd.DataFrame(probes), folder / "probes.csv")
     facts_table = pd.DataFrame(
@@ -198,7 +233,7 @@ def _treated(run: RunSpec, sweep: Sweep) -> bool:
 
 def _facts(run: RunSpec, treated: bool | None) -> dict[str, Any]:
     """What becomes of a run: `treated` None, nothing depends on the arm."""
-    noise = (run.seed - (SEEDS - 1) / 2) / 1000
+    noise = (run.seed % 10 - (SEEDS - 1) / 2) / 1000
     accuracy = 0.8 + noise
     if treated is True:
         accuracy += 0.02 * math.log2(run.batch_size)
@@ -233,15 +268,20 @@ def _epochs(run: RunSpec, fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _readings(run: RunSpec, fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Low, then high, then in the last epoch the run's accuracy. In the second half every other one is lower."""
     readings = run.epochs * 10
     for reading in range(1, readings + 1):
         high = reading / readings >= fact["reached"]
-        yield {"step": 10 * reading, "duration": 1.0 * reading, "valid_accuracy": 0.999 if high else 0.1}
+        accuracy = fact["accuracy"] if 1 < run.epochs < reading / 10 + 1 else 0.999 if high else 0.1
+        accuracy -= fact["jump"] if reading % 2 and reading > readings / 2 else 0
+        yield {"epoch": reading / 10, "step": 10 * reading, "duration": 1.0 * reading, "valid_accuracy": accuracy}
 
 
-def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _probes(run: RunSpec, fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for layer in range(1, 32):
-        value = math.exp(-fact["vanishing"] * (31 - layer) / 3)
+        explodes = fact["treated"] and run.network_args.get("activation") == "relu"
+        slope = -0.5 if explodes else fact["vanishing"]
+        value = math.exp(-slope * (31 - layer) / 3)
         yield {"step": 0, "layer": str(layer), "measure": "output_gradient_squared", "value": value}
     precise = {"layer": "", "measure": "precise_valid_accuracy"}
     yield {"step": 0, **precise, "value": 0.1}
@@ -253,8 +293,7 @@ def _probes(fact: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"step": 100, "layer": "", "measure": measure, "value": fact["accuracy"] - gap}
 
 
-def test_the_small_budget_has_the_seeds_to_reject_after_holm() -> None:
-    chosen = chosen_claims()
-    for claim in chosen:
-        seeds = {run.seed for run in claim.sweep("small").runs}
-        assert 2 ** (1 - len(seeds)) * len(chosen) < 0.05, claim.name
+def test_the_full_budget_has_the_seeds_to_show_a_sign() -> None:
+    for name in registry.claim:
+        seeds = {run.seed for run in built(name).sweep("full").runs} - set(built(name).selection_seeds)
+        assert len(seeds) >= fewest_pairs(len(family(name))), name

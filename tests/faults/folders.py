@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     },
     "grid": {"network.norm": ["none", "batch"], "seed": [0, 1]},
     "save_weights": True,
+    "save_predictions": True,
 }
 
 SWEEPS: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
@@ -240,17 +241,8 @@ def replace_file(draw: random.Random, folder: Path) -> Path:
 
 def replace_kind(draw: random.Random, folder: Path) -> Path:
     """A link, a folder, a pipe or nothing in place of a file or a folder."""
-    names = [
-        "checkpoints",
-        "weights",
-        "plugins",
-        ".lock",
-        "run.log",
-        "report.html",
-        ".runs.csv.partial",
-        *OPEN,
-        *TABLES,
-    ]
+    folders = ["checkpoints", "weights", "predictions", "plugins"]
+    names = [*folders, ".lock", "run.log", "report.html", ".runs.csv.partial", *OPEN, *TABLES]
     path = draw.choice([any_file(draw, folder), folder / draw.choice(names)])
     there = os.path.lexists(path)
     kind = draw.randrange(9)
@@ -278,7 +270,7 @@ def replace_kind(draw: random.Random, folder: Path) -> Path:
 
 def add_stranger(draw: random.Random, folder: Path) -> Path:
     """A file with a strange name in `checkpoints/` or `weights/`, or one of another kind with a name of bnbench's."""
-    inside = folder / draw.choice(["checkpoints", "weights", "plugins"])
+    inside = folder / draw.choice(["checkpoints", "weights", "predictions", "plugins"])
     path = inside / draw.choice([*STRANGERS, *OURS])
     if inside.is_symlink() or (inside.exists() and not inside.is_dir()) or os.path.lexists(path):
         return path

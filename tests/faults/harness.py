@@ -52,8 +52,9 @@ for package, name, module in (
 
 from runner.execution.driver import run_sweep  # noqa: E402
 from runner.execution.options import Options  # noqa: E402
-from runner.storage import checkpoints  # noqa: E402
+from runner.storage import checkpoints, contrast_history  # noqa: E402
 
+contrast_history.now = lambda: "2026-11-26T14:02:00+00:00"  # a sweep that was killed ends with the same bytes
 checkpoints.loads = lambda found: bool(found)  # the stub's states are not torch's
 
 

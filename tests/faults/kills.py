@@ -45,6 +45,7 @@ fixed: {network: conv_unit, network.norm: batch, network.width: 2, dataset: nois
   epochs: 20, evaluations_per_epoch: 2, probes: [norms, gradients]}
 grid: {seed: {range: 4}}
 save_weights: true
+save_predictions: true
 """
 BNBENCH = str(Path(sys.executable).parent / "bnbench")
 KERNELS = ("auto", "torch")
@@ -71,11 +72,12 @@ TIMING = ["epoch_duration", "run_duration", "duration"]
 
 
 def results(out: Path) -> dict[str, str]:
-    """Every table without its durations, and a digest of all weights."""
+    """Every table without its durations, and a digest of all weights and predictions."""
     folder = out / "killed"
-    weights = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("weights/*"))))
+    kept = [*sorted(folder.glob("weights/*")), *sorted(folder.glob("predictions/*"))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in kept))
     tables = {name: pd.read_csv(folder / name).drop(columns=TIMING, errors="ignore") for name in TABLES}
-    return {name: table.to_csv() for name, table in tables.items()} | {"weights": weights.hexdigest()}
+    return {name: table.to_csv() for name, table in tables.items()} | {"files": digest.hexdigest()}
 
 
 def children(process: int) -> list[int]:

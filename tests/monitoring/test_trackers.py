@@ -296,6 +296,15 @@ def test_the_tables_are_artifacts_of_the_sweeps_run(in_mlflow: Path, tmp_path: P
         assert path.read_bytes() == (in_mlflow / "t" / name).read_bytes()
 
 
+def test_mlflow_is_told_what_a_table_must_admit(
+    in_mlflow: Path, bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrackedSweep, "warnings", lambda _: ("1 of 2 runs used another own.py.", "And more."))
+    assert bnbench("export", in_mlflow / "t", "--format", "mlflow").exit_code == 0
+    _, parent, _ = children_of_mlflow(in_mlflow)
+    assert parent.data.tags["bnbench.warnings"] == "1 of 2 runs used another own.py. And more."
+
+
 def test_an_export_to_mlflow_leaves_alone_what_is_there(in_mlflow: Path, bnbench: Bnbench) -> None:
     before = {run.info.run_id for run in runs_of_mlflow(in_mlflow)[1]}
     done = bnbench("export", in_mlflow / "t", "--format", "mlflow")

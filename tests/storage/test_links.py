@@ -21,7 +21,7 @@ INLINE = ("--executor", "inline", "-q")
 EVIL = "x\ntouch PWNED #.ckpt"
 NAMES = (
     *("metrics.csv", "runs.csv", "curves.csv", "probes.csv", "config.yaml", "environment.json", "stacks.json"),
-    *("contrast.json", "run.log", ".lock", "weights", "checkpoints", "plugins"),
+    *("contrast.json", "run.log", ".lock", "weights", "predictions", "checkpoints", "plugins"),
 )
 
 

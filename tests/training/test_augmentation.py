@@ -170,7 +170,7 @@ class Seen(nn.Module):
 
 
 def test_only_training_batches_are_changed() -> None:
-    data = data_of(RUN, Path(), CPU)
+    data = data_of([RUN], Path(), CPU)
     network = Seen()
     learner = Solo(RUN, network, data)
     learner.begin_epoch(1)

@@ -1,58 +1,70 @@
-"""Measures of claims about accuracy."""
-
-from dataclasses import replace
+"""Measures of claims about accuracy. Accuracies are in pp; at the end, they are medians of the last readings."""
 
 import numpy as np
 import pandas as pd
 
-from runner.analysis.claims.per_seed import PP, by_seed, difference, least_squares_slopes, measured, other_arms, values
+from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.per_seed import (
+    PP,
+    accuracies,
+    by_seed,
+    compared,
+    least_squares_slopes,
+    measured,
+    other_arms,
+)
 from runner.analysis.stats.values import Values
 from runner.storage.folder import PROBES
 from runner.storage.results import Results, readings
 
 
-def final(results: Results, arm: object, metric: str = "test_accuracy") -> Values:
-    """The difference in accuracy at the end [S], in pp."""
-    return PP * difference(results, values(results, metric), arm)
+def final(results: Results, arm: object, epochs: int = 1) -> Compared:
+    """The accuracies at the end [S]."""
+    return compared(results, PP * accuracies(results, epochs), arm)
 
 
-def every_other(results: Results, metric: str = "test_accuracy") -> Values:
-    """The difference in accuracy at the end, for each arm but the baseline [K, S], in pp."""
-    return np.stack([final(results, arm, metric) for arm in other_arms(results)])
+def every_other(results: Results) -> Compared:
+    """The accuracies at the end, for each arm but the baseline [K, S]."""
+    sides = [final(results, arm) for arm in other_arms(results)]
+    return Compared(np.stack([side.values for side in sides]), np.stack([side.baseline for side in sides]))
 
 
-def interaction(results: Results, arm: object, parameter: str, good: object) -> Values:
-    """How the difference in test accuracy depends on a parameter [S], in pp.
+def interaction(results: Results, arm: object, parameter: str, good: object) -> Compared:
+    """How much accuracy depends on a parameter [S].
 
-    It is the mean difference over the parameter's other values, minus the difference at its value `good`.
+    It is the mean accuracy over the parameter's other values, minus the accuracy at its value `good`.
     """
-    accuracy = values(results, "test_accuracy")
+    accuracy = PP * accuracies(results)
     levels = results.runs[parameter].unique().tolist()
-    at = {value: difference(results, accuracy, arm, {parameter: value}) for value in levels}
-    bad = [differences for value, differences in at.items() if value != good]
-    return np.asarray(PP * (np.mean(bad, axis=0) - at[good]))
+
+    def side(arm: object) -> Values:
+        at = {value: by_seed(results, accuracy, arm, {parameter: value}) for value in levels}
+        return np.asarray(np.mean([found for value, found in at.items() if value != good], axis=0) - at[good])
+
+    return Compared(side(arm), side(results.baseline))
 
 
-def slope(
-    results: Results, arm: object, parameter: str, metric: str = "test_accuracy", against: object = None
-) -> Values:
-    """The least-squares slope of the difference in accuracy against log2 of a parameter [S], in pp per doubling.
+def slope(results: Results, arm: object, parameter: str, against: object, epochs: int = 1) -> Compared:
+    """The least-squares slope of accuracy against log2 of a parameter [S], in pp per doubling.
 
-    `against` is another arm to compare with, instead of the baseline.
+    `against` is the arm to compare with.
     """
-    accuracy = values(results, metric)
-    if against is not None:
-        results = replace(results, baseline=against)
+    accuracy = PP * accuracies(results, epochs)
     levels = [float(level) for level in results.runs[parameter].unique()]
-    # [levels, S]
-    table = np.stack([difference(results, accuracy, arm, {parameter: level}) for level in levels])
-    return PP * least_squares_slopes(np.log2(levels), table)
+
+    def side(arm: object) -> Values:
+        # [levels, S]
+        table = np.stack([by_seed(results, accuracy, arm, {parameter: level}) for level in levels])
+        return least_squares_slopes(np.log2(levels), table)
+
+    return Compared(side(arm), side(against))
 
 
-def accuracy_at_matched_loss(results: Results, arm: object) -> Values:
-    """The difference in validation accuracy at the lowest training loss that both runs of a seed reach [S], in pp.
+def accuracy_at_matched_loss(results: Results, arm: object) -> Compared:
+    """The validation accuracies at the lowest training loss that both runs of a seed reach [S].
 
-    The training loss is read in evaluation mode (the probe `train`) at the ends of epochs, and interpolated between.
+    The training loss is read in evaluation mode (the probe `train`) at the ends of epochs, and interpolated between. An
+    accuracy is the median of three epochs, so that one bad step cannot spoil it.
     """
     probes = readings(results, PROBES)
     losses = probes.loc[probes["measure"] == "eval_train_loss", ["run", "step", "value"]]
@@ -62,16 +74,17 @@ def accuracy_at_matched_loss(results: Results, arm: object) -> Values:
     shared = np.maximum(by_seed(results, lowest, arm), by_seed(results, lowest, results.baseline))
     runs = results.runs.set_index("run")
     targets = runs["seed"].map(pd.Series(shared, np.sort(runs["seed"].unique())))
-    accuracies = {run: _accuracy_at_loss(rows, targets[run]) for run, rows in epochs}
-    return PP * difference(results, measured(results, accuracies), arm)
+    found = {run: _accuracy_at_loss(rows, targets[run]) for run, rows in epochs}
+    return compared(results, PP * measured(results, found), arm)
 
 
 def _accuracy_at_loss(epochs: pd.DataFrame, target: float) -> float:
     """A run's validation accuracy when its training loss first fell to `target`; NaN where it did not."""
-    losses, accuracies = epochs["value"].to_numpy(float), epochs["valid_accuracy"].to_numpy(float)
+    losses = epochs["value"].to_numpy(float)
+    smooth = epochs["valid_accuracy"].rolling(3, center=True, min_periods=1).median().to_numpy(float)
     hits = np.isfinite(target) & (losses <= target)
     if not hits.any():
         return np.nan
     first = int(hits.argmax())
     around = [first, max(first - 1, 0)]
-    return float(np.interp(target, losses[around], accuracies[around]))
+    return float(np.interp(target, losses[around], smooth[around]))

@@ -1,4 +1,10 @@
-"""The verdict on a claim, by a rule that was fixed before the runs."""
+"""The verdict on a claim, by a rule that was fixed before the runs.
+
+SUPPORTED: the effect has the claimed sign and the claimed size, or is equivalent where that is claimed. SUPPORTED, SIZE
+OPEN: only the sign is shown. REFUTED: an effect of the claimed size is excluded; for a claim of equivalence, there is
+an effect of the size of the margin or more. UNDECIDED: nothing is shown. WITHHELD: the mean and what holds for most
+seeds disagree. NOT TESTED: the runs are not those of the claim's config, which has the document's budget.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,68 +12,33 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.analysis.claims.claim import Claim, Finding
-from runner.analysis.claims.rule import Verdict, seeds_needed, verdict
+from runner.analysis.claims.claim import Claim, family
+from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.finding import Finding, per_seed
+from runner.analysis.claims.rule import within_bound, word_of
+from runner.analysis.claims.trained import departures
 from runner.analysis.metrics import MEASURED, check, read_runs
 from runner.analysis.pairing import Arms, pairs, unproven
-from runner.analysis.stats.intervals import paired_interval
-from runner.analysis.stats.significance import adjusted, equivalence_p, holm, sign_flip_p
-from runner.analysis.stats.values import ALPHA, Values
+from runner.analysis.stats.estimates import Estimate, MeanDifference, MedianDifference
+from runner.analysis.stats.intervals import Interval
+from runner.analysis.stats.robust import Robust, robust
+from runner.analysis.stats.significance import equivalence_p
+from runner.analysis.stats.values import ALPHA
+from runner.analysis.stats.verdicts import seeds_needed
+from runner.errors import UserError
 from runner.storage.folder import METRICS, sweep_folder
-from runner.storage.results import load
+from runner.storage.results import Results, load
 
 
 def evaluate(chosen: Sequence[Claim], folder: Path) -> tuple[Finding, ...]:
-    """Judge the claims by the sweeps in `folder`. p is adjusted over all claims that were run.
+    """Judge the claims by the sweeps in `folder`. The number of tests is that of each claim's whole family.
 
-    The verdicts are those of `stats.verdicts`. For a claim of equivalence, EQUIVALENT is what it claims, a difference
-    of either sign is REFUTED, and SUPPORTED does not occur.
     Errors: UserError where tables cannot be compared.
     """
-    return judge([_finding(claim, folder) for claim in chosen])
+    return tuple(_of_folder(claim, folder) for claim in chosen)
 
 
-def judge(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings with adjusted p and verdicts.
-
-    p is adjusted in two families: the sign-flip tests of all claims, and the TOSTs of the claims of equivalence.
-    """
-    flips = adjusted([finding.p for finding in findings], holm)
-    tosts = adjusted([f.p_equivalence if f.claim.claimed == "equivalence" else None for f in findings], holm)
-    return tuple(map(_judged, findings, flips, tosts))
-
-
-def _judged(finding: Finding, flip: float | None, tost: float | None) -> Finding:
-    """The finding with its verdict. `flip` and `tost` are the adjusted p of its two tests."""
-    if not finding.planned:
-        return finding
-    claimed, margin = finding.claim.claimed, finding.claim.smallest_effect
-    equivalence = claimed == "equivalence"
-    finding = replace(finding, p_adjusted=tost if equivalence else flip)
-    if flip is None or not finding.proven:
-        return replace(finding, verdict=Verdict("INCONCLUSIVE"))
-    differences = np.array([value for value in finding.differences if value is not None])
-    found = verdict(differences, margin, 1 if claimed == "equivalence" else claimed, flip)
-    if equivalence:
-        found = _of_equivalence(found, tost, differences, margin)
-    if found.word == "REFUTED":  # The test of a difference decides this, whatever was claimed.
-        finding = replace(finding, p_adjusted=flip)
-    return replace(finding, verdict=found)
-
-
-def _of_equivalence(found: Verdict, tost: float | None, differences: Values, margin: float) -> Verdict:
-    if found.word in ("SUPPORTED", "REFUTED"):
-        return Verdict("REFUTED")
-    if tost is not None and tost < ALPHA:
-        return Verdict("EQUIVALENT")
-    if found.word != "EQUIVALENT":
-        return found
-    # TOST rejects alone, but not after Holm's adjustment.
-    needed = seeds_needed(margin, float(differences.std(ddof=1))) or 0
-    return Verdict("INCONCLUSIVE", max(len(differences) + 1, needed))
-
-
-def _finding(claim: Claim, folder: Path) -> Finding:
+def _of_folder(claim: Claim, folder: Path) -> Finding:
     place = sweep_folder(folder, claim.sweep_name)
     if not (place / METRICS).exists():
         return Finding(claim, notes=(f"no sweep in {place.name}",))
@@ -76,42 +47,126 @@ def _finding(claim: Claim, folder: Path) -> Finding:
     notes = [f"{count} of {len(results.runs)} runs {status}" for status, count in counts.items()]
     parameters, facts = read_runs([results], "valid_accuracy", "last")
     found = pairs(parameters, facts, Arms(parameters, results.axis, results.baseline))
-    if doubtful := unproven(found):
+    doubtful = unproven(found)
+    if doubtful:
         notes.append(f"not proven to be pairs: {doubtful} of {len(found)}")
+    tests = len(family(claim.name))
     if not results.runs["status"].isin(MEASURED).any():
-        planned = results.runs["seed"].nunique()
-        return Finding(claim, planned, notes=tuple(notes), differences=(None,) * planned)
-    check([results], "valid_accuracy", "last")
-    if claim.remarks:
-        notes += claim.remarks(results)
-    return replace(finding(claim, claim.measure(results), notes), proven=not doubtful)
+        planned = len(set(results.runs["seed"]) - set(claim.selection_seeds))
+        finding = Finding(claim, planned, word="UNDECIDED", tests=tests, differences=(None,) * planned)
+    else:
+        check([results], "valid_accuracy", "last")
+        notes += claim.remarks(results) if claim.remarks else ()
+        finding = judge(claim, _measured(claim, results), tests)
+    if doubtful:
+        finding = replace(finding, word="UNDECIDED")
+    if others := departures(claim, results):
+        finding = replace(finding, word="NOT TESTED", seeds_needed=None)
+        notes.append(f"not tested as the claim's config says: {'; '.join(others)}")
+    return replace(finding, notes=(*notes, *finding.notes))
 
 
-def finding(claim: Claim, measured: Values, notes: Sequence[str] = ()) -> Finding:
-    """The finding for these differences [S] or [K, S], before p is adjusted over several claims.
+def _measured(claim: Claim, results: Results) -> Compared:
+    compared = claim.measure(results)
+    if not isinstance(compared, Compared):
+        raise UserError(f"claim '{claim.name}': its measure gives a {type(compared).__name__}, not a runner.Compared")
+    return compared
 
-    Errors: ValueError for several differences where no equivalence is claimed.
+
+def judge(claim: Claim, compared: Compared, tests: int = 1) -> Finding:
+    """The finding for what a measure gave, where `tests` claims are judged together.
+
+    Errors: ValueError for several comparisons where no equivalence is claimed; UserError for a ratio to a mean that is
+    not above 0.
     """
-    parts = np.atleast_2d(np.asarray(measured, dtype=np.float64))
+    parts = compared.parts()
     if len(parts) > 1 and claim.claimed != "equivalence":
-        raise ValueError(f"claim '{claim.name}': {len(parts)} differences per seed; only one can decide")
-    # All must be equivalent, so the least equivalent one decides (Berger 1982). Its sign-flip p pays for the choice.
-    chosen = max(parts, key=lambda part: _tost(part, claim.smallest_effect))
-    complete = chosen[np.isfinite(chosen)]
-    found = Finding(
+        raise ValueError(f"claim '{claim.name}': {len(parts)} comparisons; only one can decide")
+    # All must be equivalent, so the least equivalent one decides (Berger 1982).
+    return max((_judged(claim, part, tests, len(parts)) for part in parts), key=_decides)
+
+
+def _decides(finding: Finding) -> tuple[bool, bool, float]:
+    """Sorts comparisons: one that refutes decides, else one that is not equivalent, else the farthest from 0."""
+    interval, reach = finding.decisive, float("inf")
+    if interval and interval.low is not None and interval.high is not None:
+        reach = max(abs(interval.low), abs(interval.high))
+    return finding.word == "REFUTED", finding.word != "SUPPORTED", reach
+
+
+def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
+    complete, differences = part.complete, part.differences
+    n = len(complete.differences)
+    finding = Finding(
         claim,
-        planned=len(chosen),
-        n=len(complete),
-        interval=paired_interval(complete) if len(complete) else None,
-        notes=tuple(notes),
-        differences=tuple(float(value) if np.isfinite(value) else None for value in chosen),
+        planned=len(differences),
+        n=n,
+        word="UNDECIDED",
+        tests=tests,
+        bound=part.bound,
+        censored=part.censored,
+        differences=per_seed(differences),
+        notes=_censored(part),
     )
-    if len(complete) < 2:
-        return found
-    p = min(1.0, sign_flip_p(complete, np.random.default_rng(0)) * len(parts))
-    return replace(found, p=p, p_equivalence=_tost(chosen, claim.smallest_effect))
+    if not n:
+        return finding
+    unit = float(np.mean(complete.baseline)) if claim.effect == "ratio" else 1.0
+    if unit <= 0:
+        raise UserError(f"claim '{claim.name}': a ratio needs a baseline with a mean above 0")
+    estimate, margin = complete.estimate(claim.effect), claim.smallest_effect / claim.scale
+    word = word_of(estimate, margin, claim.claimed, tests, parts)
+    beside = _beside(claim, complete, claim.scale / unit)
+    if beside and beside.disagrees:
+        # A few extreme seeds decide what the mean says.
+        most: list[Estimate] = [MedianDifference(complete.differences / unit)]
+        most += [MeanDifference(beside.rest / claim.scale)] if len(beside.rest) else []
+        agreed = all(word_of(part, margin, claim.claimed, tests, parts) == word for part in most)
+        word = word if agreed else "WITHHELD"
+    word = within_bound(word, claim.claimed, part.bound)
+    return _with_numbers(replace(finding, word=word, robust=beside), complete, estimate, parts)
 
 
-def _tost(differences: Values, margin: float) -> float:
-    finite = differences[np.isfinite(differences)]
-    return equivalence_p(finite, margin) if len(finite) > 1 else 1.0
+def _beside(claim: Claim, complete: Compared, factor: float) -> Robust | None:
+    """The robust estimates in the claim's unit. A rate has none: its values are 0 and 1."""
+    if claim.effect == "rate":
+        return None
+    return robust(factor * complete.values, factor * complete.baseline, -1 if claim.claimed == -1 else 1)
+
+
+def _with_numbers(finding: Finding, complete: Compared, estimate: Estimate, parts: int) -> Finding:
+    """The finding with intervals and p. The interval of the verdict is the one that its test uses."""
+    claim, tests = finding.claim, finding.tests
+    equivalence, refuted = claim.claimed == "equivalence", finding.word == "REFUTED"
+    level = ALPHA / tests
+    if equivalence and refuted:
+        level /= parts
+    elif equivalence or refuted:
+        level *= 2  # one-sided tests
+    p, test, needed = estimate.p, estimate.test, None
+    if claim.effect == "difference" and finding.n > 1:
+        margin = claim.smallest_effect
+        if equivalence and not refuted:
+            p, test = equivalence_p(complete.differences, margin), "TOST"
+        if finding.word == "UNDECIDED":
+            needed = seeds_needed(complete.differences, margin, tests).seeds
+    return replace(
+        finding,
+        interval=_scaled(estimate.interval(), claim.scale),
+        decisive=_scaled(estimate.interval(level), claim.scale),
+        level=level,
+        p=p,
+        test="" if p is None else test,
+        p_adjusted=None if p is None else min(1.0, p * tests * (parts if refuted else 1)),
+        seeds_needed=needed,
+    )
+
+
+def _scaled(interval: Interval, scale: float) -> Interval:
+    ends = (None if value is None else scale * value for value in (interval.low, interval.high))
+    return Interval(scale * interval.estimate, *ends)
+
+
+def _censored(part: Compared) -> tuple[str, ...]:
+    n = part.differences.shape[-1]
+    sides = zip(("the arm", "the baseline"), part.censored, strict=True)
+    return tuple(f"{count} of {n} runs of {side} did not reach the target" for side, count in sides if count)

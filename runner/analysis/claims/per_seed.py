@@ -5,20 +5,39 @@ has no result, so a failed run stays visible. A diverged run counts with the acc
 target. Accuracies are in percentage points (pp).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from runner.analysis.claims.compared import Compared
 from runner.analysis.metrics import MEASURED, read_runs
 from runner.analysis.stats.values import Values
 from runner.errors import UserError
-from runner.storage.results import Results
+from runner.storage.folder import CURVES
+from runner.storage.results import Results, readings
 
 PP = 100.0
 
 Where = Mapping[str, object]
+
+
+def accuracies(results: Results, epochs: int = 1) -> pd.Series:
+    """The median accuracy of the readings of a run's last `epochs` epochs: one value per row of `results.runs`.
+
+    The readings are those of curves.csv, or of metrics.csv where a sweep reads once an epoch. One bad step, such as one
+    on a small last batch, spoils one reading only, and hardly moves the median. A diverged run counts with its last
+    reading.
+    """
+    several = (results.runs["evaluations_per_epoch"] > 1).any()
+    table = readings(results, CURVES) if several else results.metrics
+    planned = table["run"].map(results.runs.set_index("run")["epochs"].astype(float))
+    # The reading at the end of epoch 4 has the epoch 4.0; those of epoch 5 come after it.
+    late = table[table["epoch"] > planned - epochs]
+    medians = measured(results, late.groupby("run")["valid_accuracy"].median())
+    return medians.mask(results.runs["status"] == "diverged", values(results, "valid_accuracy"))
 
 
 def values(results: Results, metric: str) -> pd.Series:
@@ -53,9 +72,15 @@ def by_seed(results: Results, of_run: pd.Series, arm: object, where: Where | Non
     return found.reindex(np.sort(runs["seed"].unique())).to_numpy()
 
 
-def difference(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Values:
-    """Arm minus baseline [S]."""
-    return by_seed(results, of_run, arm, where) - by_seed(results, of_run, results.baseline, where)
+def compared(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Compared:
+    """Arm and baseline [S]."""
+    return Compared(by_seed(results, of_run, arm, where), by_seed(results, of_run, results.baseline, where))
+
+
+def only_seeds(results: Results, seeds: Collection[int], *, among: bool) -> Results:
+    """The sweep with the runs whose seed is one of `seeds` (`among`), or with those of all other seeds."""
+    kept = results.runs["seed"].isin(list(seeds)) == among
+    return replace(results, runs=results.runs[kept].reset_index(drop=True))
 
 
 def other_arms(results: Results) -> list[object]:

@@ -127,7 +127,7 @@ def _read(run: RunSpec, data_dir: Path) -> None:
     # that are not known here, because a plugin of the config registers them.
     with suppress(Exception):
         if run.device == "cpu":
-            data_of(run, data_dir, torch.device("cpu"))
+            data_of([run], data_dir, torch.device("cpu"))
         else:
             load(run.dataset, data_dir)
     torch.set_num_threads(threads)

@@ -34,13 +34,14 @@ def claims(context: click.Context) -> None:
 
         for claim in chosen_claims():
             click.echo(f"{claim.name}\n    {claim.sentence}\n    {claim.source}")
+            click.echo(f"    claimed: {claim.claimed_effect}. {claim.reason}\n    budget: {claim.document.words}")
 
 
 @claims.command()
 @_names
 @_budget(
-    help="smoke: a quick test on digits; its verdicts mean nothing. "
-    "small: real data, half an hour on two cores. full: the configs in configs/claims/ as they are written."
+    help="smoke: a quick test on digits. small: a preview on real data, half an hour on two cores. "
+    "full: the configs in configs/claims/ as they are written, two hours on two cores. Only full gives verdicts."
 )
 @options.out_option("results/claims", "Sweeps are written to OUT/BUDGET/.")
 @options.training_options
@@ -53,15 +54,39 @@ def run(names: tuple[str, ...], budget: Any, out: Path, **training: Any) -> None
     The exit code is 0 if every run succeeded, 1 if some runs failed,
     2 for a wrong name, 130 or 143 if interrupted.
     """
+    from runner.analysis.claims import plan
     from runner.analysis.claims.claim import chosen_claims, sweeps_of
     from runner.analysis.claims.judge import evaluate
     from runner.reporting.claim_table import render
 
-    chosen = chosen_claims(names)
-    code = train(sweeps_of(chosen, budget), out / budget, training)
+    chosen, folder = chosen_claims(names), out / budget
+    sweeps = sweeps_of(chosen, budget)
+    if budget == "full":
+        plan.record_start(folder, sweeps, plan.read_plan(folder))
+        said = plan.statement(folder, chosen_claims())
+        click.echo("\n".join(said), err=True)
+    code = train(sweeps, folder, training)
     if code in (0, 1):
-        click.echo(render(evaluate(chosen, out / budget), "table"), nl=False)
+        said = plan.statement(folder, chosen_claims()) if budget == "full" else []
+        click.echo(render(evaluate(chosen, folder), "table", said), nl=False)
     sys.exit(code)
+
+
+@claims.command()
+@click.argument("file", type=options.PATH, default=Path("results/claims/full/plan.json"))
+def freeze(file: Path) -> None:
+    """Write down what decides the verdicts, before the first run.
+
+    FILE (default: results/claims/full/plan.json) is the plan: the configs, the seeds, the measures, the smallest
+    effects, the rule and the number of tests of all claims. bnbench claims run --budget full looks for it in the folder
+    of its sweeps, and bnbench claims show names everything that was edited since. The wording of a sentence is no edit.
+    """
+    from runner.analysis.claims.claim import chosen_claims
+    from runner.analysis.claims.plan import freeze as write
+
+    chosen = chosen_claims()
+    plan = write(chosen, file)
+    click.echo(f"{file}: {len(chosen)} claims, frozen {plan['frozen']}, digest {plan['digest']}")
 
 
 def train(sweeps: Sequence[Sweep], out: Path, training: dict[str, Any]) -> int:
@@ -78,16 +103,20 @@ def train(sweeps: Sequence[Sweep], out: Path, training: dict[str, Any]) -> int:
 @_budget(help="Which budget's sweeps to read.")
 @options.format_option("table", "csv", "json", "md")
 def show(results: Path, names: tuple[str, ...], budget: str, style: Any) -> None:
-    """Print the verdicts of sweeps that are trained already.
+    """Print the verdicts of sweeps that are trained already, and every edit since the plan was frozen.
 
     The sweeps are in RESULTS/BUDGET/, or in RESULTS/ if there
     is no such folder. NAME is a claim (default: all claims).
     """
     from runner.analysis.claims.claim import chosen_claims
     from runner.analysis.claims.judge import evaluate
+    from runner.analysis.claims.plan import statement
     from runner.reporting.claim_table import render
 
     folder = results / budget if (results / budget).is_dir() else results
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; bnbench claims run --budget {budget} makes one")
-    click.echo(render(evaluate(chosen_claims(names), folder), style), nl=False)
+    said = statement(folder, chosen_claims())
+    click.echo(render(evaluate(chosen_claims(names), folder), style, said), nl=False)
+    if style in ("csv", "json"):
+        click.echo("\n".join(said), err=True)

@@ -29,6 +29,12 @@ from runner.monitoring.trackers.registry import tracker
     metavar="A,B",
     help="Compare separately for each value of these parameters (default: all that vary, except the seed).",
 )
+@click.option(
+    "--over",
+    type=click.Choice(["seeds", "seeds,images"]),
+    default="seeds",
+    help="What a difference is for: new seeds, or new seeds and new test images (needs save_predictions: true).",
+)
 @target_option(help="Also compare the time to reach this value.")
 @click.option(
     "--interaction",
@@ -67,6 +73,7 @@ def print_comparison(
     metric: Sequence[str] = (),
     where: Mapping[str, object] | None = None,
     baseline: str | None = None,
+    over: str = "seeds",
     **selection: Any,
 ) -> None:
     """Print the comparisons of sweeps' folders or, with a question, of a table of another tool: one for each metric.
@@ -75,6 +82,7 @@ def print_comparison(
     """
     from rich.console import Console
 
+    from runner.analysis import images
     from runner.analysis.comparison import compare
     from runner.reporting.tables import render_all
 
@@ -85,7 +93,10 @@ def print_comparison(
     for name in metric or (None,):
         asked = question and replace(question, metric=name or "")
         results = [opened(path, asked, where, baseline) for path in paths]
-        comparisons.append(compare(results, metric=name, **selection))
+        if over == "seeds,images":
+            name = name or images.metric_of(results)
+        comparison = compare(results, metric=name, **selection)
+        comparisons.append(images.over_images(comparison, results) if over == "seeds,images" else comparison)
     click.echo(render_all(comparisons, style, color=color), color=color or None)
 
 

@@ -9,7 +9,19 @@ import click
 import runner
 from runner.errors import UserError, printable
 from runner.execution.leftovers import leave
-from runner.interfaces.cli import calibrate, catalogue, claims, compare, inspect, plan, report, run, try_network, watch
+from runner.interfaces.cli import (
+    calibrate,
+    catalogue,
+    claims,
+    compare,
+    inspect,
+    plan,
+    report,
+    run,
+    try_network,
+    variance,
+    watch,
+)
 
 
 class _Group(click.Group):
@@ -56,7 +68,7 @@ def main() -> None:
 
 for command in (
     *(run.run, try_network.try_network, run.resume, plan.plan, plan.validate, watch.watch),
-    *(compare.compare, report.report, report.plot, compare.export, inspect.inspect),
+    *(compare.compare, variance.variance, report.report, report.plot, compare.export, inspect.inspect),
     *(catalogue.networks, catalogue.datasets, catalogue.schema),
     *(claims.claims, calibrate.calibrate),
 ):

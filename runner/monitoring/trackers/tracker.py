@@ -61,7 +61,7 @@ class TrackedSweep:
         from runner.storage.result_warnings import warnings_of
         from runner.storage.results import load
 
-        return warnings_of([load(self.folder)])
+        return warnings_of([load(self.folder, whole=False)])
 
 
 class Tracker(Sink, Protocol):

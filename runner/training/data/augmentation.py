@@ -1,8 +1,8 @@
 """Random flips and crops of training images.
 
-How an image is changed is a function of the run's seed, the epoch, and the image's position in the training set. It is
-computed, not drawn (`seeding.mix`). So the arms of a seed get the same images, alone and in a stack, in any batch
-order, and after a resume.
+How an image is changed is a function of the seed of the run's batches, the epoch, and the image's position in the
+training set. It is computed, not drawn (`seeding.mix`). So the arms of a seed get the same images, alone and in a
+stack, in any batch order, and after a resume.
 
 Axes: N samples of the training set, R runs, B samples of a batch, C channels, H rows, W columns.
 """
@@ -29,7 +29,7 @@ class Augmentation:
 
     def __init__(self, runs: Sequence[RunSpec], data: RunData) -> None:
         self.run = run = runs[0]
-        self.seeds = [0] if run.share_batches else [each.seed for each in runs]
+        self.seeds = [0] if run.share_batches else [each.seed_of("batches") for each in runs]
         device = data.train.images.device
         # A recorded step reads them, so the tensor stays the same one.
         self.keys = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)

@@ -28,7 +28,7 @@ def batch_order(run: RunSpec, n: int, epoch: int) -> Tensor:
     """
     if not run.shuffle:
         return torch.arange(n)
-    seed = stream(0 if run.share_batches else run.seed, "batches", epoch)
+    seed = stream(0 if run.share_batches else run.seed_of("batches"), "batches", epoch)
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 

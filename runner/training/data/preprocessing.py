@@ -1,5 +1,6 @@
 """A data set as a run needs it: split, normalised, on the run's device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +26,14 @@ HELD_OUT = 6
 
 @dataclass(frozen=True)
 class RunData:
-    """The data that a run is trained and measured on, normalised, on its device.
+    """The data that a run, or each run of a stack, is trained and measured on, normalised, on its device.
 
     `test` is None where the test set is `valid`. `raw_train` is `train` before it was normalised with `mean` and `std`,
     which have a number for each channel. `sums` are those of `checksums` when the data were read.
+
+    Where R runs draw their samples by their seeds, `own_train` [R, N] has the positions in `train` of the samples that
+    each run trains on, in the order of `train`. `own_valid` [R, M] has the positions in `valid` likewise. So the runs
+    of a stack share the images on the device. Each is None where every run uses all of `train`, or of `valid`.
     """
 
     train: Split
@@ -39,6 +44,23 @@ class RunData:
     mean: Channels
     std: Channels
     sums: tuple[Tensor, ...] = ()
+    own_train: Tensor | None = None
+    own_valid: Tensor | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples a run trains on in an epoch."""
+        return len(self.train) if self.own_train is None else self.own_train.shape[1]
+
+    def positions(self, run: int, order: Tensor) -> Tensor:
+        """The positions in `train` of the samples that a run visits in this order of its own samples."""
+        return order if self.own_train is None else self.own_train[run][order]
+
+    def of(self, run: int) -> "RunData":
+        """What one run is trained and measured on. (Drawn samples are copied.)"""
+        train = self.train if self.own_train is None else self.train[self.own_train[run]]
+        valid = self.valid if self.own_valid is None else self.valid[self.own_valid[run]]
+        return replace(self, train=train, valid=valid, own_train=None, own_valid=None)
 
 
 class ChangedDataError(Exception):
@@ -47,9 +69,18 @@ class ChangedDataError(Exception):
 
 @lru_cache(maxsize=2)
 def prepare(
-    name: str, root: Path, trainset: str, validate_on: str, train_samples: int | None, device: torch.device
+    name: str,
+    root: Path,
+    trainset: str,
+    validate_on: str,
+    train_samples: int | None,
+    device: torch.device,
+    split: str = "fixed",
 ) -> RunData:
-    """Split, normalise and move a data set to the device. `root` is the data folder, the rest are run parameters."""
+    """Split, normalise and move a data set to the device. `root` is the data folder, the rest are run parameters.
+
+    With split 'drawn', both `train` and `valid` are the whole training set, from which each run draws its samples.
+    """
     data = load(name, root)
     mean, std = scaling(data.train.images, trainset)
 
@@ -58,10 +89,13 @@ def prepare(
 
     if validate_on == "test":
         train, valid, test = data.train[:train_samples], ready(data.test), None
+    elif split == "drawn":
+        train, valid, test = data.train, ready(data.train), ready(data.test)
     else:
         kept, held_out = held_out_split(len(data.train))
         train, valid, test = data.train[kept[:train_samples]], ready(data.train[held_out]), ready(data.test)
-    ready_data = RunData(ready(train), valid, test, registry.dataset.shape(name).classes, train, mean, std)
+    ready_train = valid if split == "drawn" else ready(train)
+    ready_data = RunData(ready_train, valid, test, registry.dataset.shape(name).classes, train, mean, std)
     return replace(ready_data, sums=checksums(ready_data))
 
 
@@ -95,9 +129,26 @@ def check_unchanged(data: RunData) -> None:
         raise ChangedDataError("the network changed the images of the data set; a network must not write to its data")
 
 
-def data_of(run: RunSpec, root: Path, device: torch.device) -> RunData:
-    """The data of a run, from the data folder `root`, on a device."""
-    return prepare(run.dataset, root, run.trainset, run.validate_on, run.train_samples, device)
+def data_of(runs: Sequence[RunSpec], root: Path, device: torch.device) -> RunData:
+    """The data of a run or of the runs of a stack, from the data folder `root`, on a device."""
+    run = runs[0]
+    shared = run.dataset, root, run.trainset, run.validate_on
+    if "drawn" not in (run.split, run.subset):
+        return prepare(*shared, run.train_samples, device)
+    data = prepare(*shared, None, device, run.split)
+    n = len(data.train)
+    if run.split == "fixed":
+        return replace(data, own_train=torch.stack([_subset(each, torch.arange(n)) for each in runs]))
+    kept, held_out = zip(*(held_out_split(n, each.seed_of("split")) for each in runs), strict=True)
+    return replace(data, own_train=torch.stack(list(map(_subset, runs, kept))), own_valid=torch.stack(held_out))
+
+
+def _subset(run: RunSpec, kept: Tensor) -> Tensor:
+    """Those of the positions that a run trains on, in their order."""
+    if run.subset == "first":
+        return kept[: run.train_samples]
+    generator = torch.Generator().manual_seed(stream(run.seed_of("subset"), "subset"))
+    return kept[torch.randperm(len(kept), generator=generator)[: run.train_samples].sort().values]
 
 
 def scaling(images: Tensor, trainset: str) -> tuple[Channels, Channels]:
@@ -136,9 +187,9 @@ def normalise(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     return images.float().div_(255).sub_(means).div_(stds)
 
 
-def held_out_split(n: int) -> tuple[Tensor, Tensor]:
-    """Indices (kept, held out) of a training set of n samples. They are the same for every run."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(stream(0, "held_out")))
+def held_out_split(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices (kept, held out) of a training set of n samples. The fixed split, of every run, is that of seed 0."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(stream(seed, "held_out")))
     held_out = n // HELD_OUT
     return order[held_out:].sort().values, order[:held_out].sort().values
 

@@ -159,8 +159,14 @@ class Learner(Protocol):
         Nothing else changes: the passes through the networks use copies.
         """
 
-    def evaluate(self, split: Split) -> list[tuple[float, float]]:
-        """(mean loss, accuracy) of every run in evaluation mode."""
+    def evaluate(self, split: Split, own: Tensor | None = None) -> list[tuple[float, float]]:
+        """(mean loss, accuracy) of every run in evaluation mode.
+
+        It is measured on the whole split, or on each run's own samples at the positions `own` [R, N].
+        """
+
+    def hits(self, split: Split) -> Tensor:
+        """Which samples each run classifies correctly in evaluation mode: bool [R, N]."""
 
     def member(self, run: int) -> nn.Module:
         """One run's network as it is now. The next call may overwrite it."""

@@ -14,7 +14,7 @@ from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import generators_unchanged
-from runner.training.evaluation import evaluate
+from runner.training.evaluation import evaluate, hits
 from runner.training.kernels.library import library_of
 from runner.training.kernels.program import program
 from runner.training.learners.deterministic_layers import make_deterministic
@@ -47,7 +47,7 @@ class Solo(Learner):
         else:
             make_deterministic(network)
         # The key of the dropout masks at this step.
-        self.keys = epoch_keys([run.seed], 0).to(device)
+        self.keys = epoch_keys([run.seed_of("dropout")], 0).to(device)
         seed_dropout(network, self.keys)
         self.library = library_of(run, device, kernels)
         self.program = program(network, self.library)
@@ -60,7 +60,7 @@ class Solo(Learner):
         self.loss, self.correct, self.samples = self.totals[0]
 
     def begin_epoch(self, epoch: int) -> None:
-        self.keys.copy_(epoch_keys([self.run.seed], epoch))
+        self.keys.copy_(epoch_keys([self.run.seed_of("dropout")], epoch))
         tell_epoch(named_tensors(self.network), epoch)
         self.augment.begin_epoch(epoch)
         for group in self.optimizer.param_groups:
@@ -94,17 +94,24 @@ class Solo(Learner):
         copied = copy.deepcopy(self.network)
         layers = precise_layers(copied)
         with generators_unchanged(self.device), autocast(self.run, self.device):
-            reestimate(copied, layers.values(), self.data.train)
+            reestimate(copied, layers.values(), self.data.of(0).train)
         own = dict(self.network.named_buffers())
         for name, layer in layers.items():
             for key, average in layer.named_buffers(name):
                 own[key].copy_(average)
 
-    def evaluate(self, split: Split) -> list[tuple[float, float]]:
+    def evaluate(self, split: Split, own: Tensor | None = None) -> list[tuple[float, float]]:
+        split = split if own is None else split[own[0]]
         with autocast(self.run, self.device):
             readings = evaluate(self.network, split, self.program)
         self.network.train()
         return [readings]
+
+    def hits(self, split: Split) -> Tensor:
+        with autocast(self.run, self.device):
+            found = hits(self.network, split, self.program)
+        self.network.train()
+        return found.unsqueeze(0)
 
     def member(self, run: int) -> nn.Module:
         assert run == 0

@@ -12,13 +12,13 @@ from runner.config.jobs import Form
 from runner.config.run_spec import RunSpec
 from runner.errors import strict, text_of
 from runner.storage.rows import Shortfall
-from runner.training.averages import batches, precise_layers, start
+from runner.training.averages import averaged, precise_layers, start
 from runner.training.data.augmentation import Augmentation
 from runner.training.data.batches import Batch
 from runner.training.data.datasets import Split
 from runner.training.data.preprocessing import RunData
 from runner.training.data.seeding import generators_unchanged
-from runner.training.evaluation import BATCH, in_batches, means
+from runner.training.evaluation import BATCH, means, stacked_batches
 from runner.training.learners import cuda_graph, stacked_layers, stacked_optimizers
 from runner.training.learners.deterministic_layers import make_deterministic
 from runner.training.learners.dropout import advance, epoch_keys, seed_dropout
@@ -53,8 +53,9 @@ class Stack(Learner):
         self.template = networks[0].to(device)
         if device.type != "cpu":
             make_deterministic(self.template)
+        self.seeds = [run.seed_of("dropout") for run in runs]
         # The keys of the runs' dropout masks at this step, and the key of the template's.
-        self.keys = epoch_keys([run.seed for run in runs], 0).to(device)
+        self.keys = epoch_keys(self.seeds, 0).to(device)
         self.template_keys = self.keys[:1].clone()
         seed_dropout(self.template, self.template_keys)
         self.form = form
@@ -74,7 +75,7 @@ class Stack(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.optimizer.begin_epoch(epoch)
-        self.keys.copy_(epoch_keys([run.seed for run in self.runs], epoch))
+        self.keys.copy_(epoch_keys(self.seeds, epoch))
         tell_epoch(self.tensors.items(), epoch)
         self.augment.begin_epoch(epoch)
 
@@ -114,14 +115,17 @@ class Stack(Learner):
         """Each run's mean loss [R]. Images are [B, R or 1, C, H, W], labels [R or 1, B]. Adds to the totals [R, 3]."""
         labels = labels.expand(len(self.runs), -1)
         with autocast(self.runs[0], self.device):
-            mode = stacked_layers.Mode(len(self.runs), training, self.keys)
-            logits = stacked_layers.run(self.program, images, mode)
+            logits = self._logits(images, training=training)
             losses = cross_entropy(logits, labels)
         samples = labels.shape[1]
         totals[:, 0].add_(losses.detach(), alpha=samples)
         totals[:, 1].add_((labels == logits.argmax(2).T).sum(1))
         totals[:, 2].add_(samples)
         return losses
+
+    def _logits(self, images: Tensor, *, training: bool) -> Tensor:
+        """The logits [B, R, K] of images [B, R or 1, C, H, W]."""
+        return stacked_layers.run(self.program, images, stacked_layers.Mode(len(self.runs), training, self.keys))
 
     def reestimate(self) -> None:
         if not precise_layers(self.template):
@@ -136,19 +140,31 @@ class Stack(Learner):
         program = stacked_layers.program(copied, tensors, self.form)
         mode = stacked_layers.Mode(len(self.runs), training=True, keys=self.keys)
         with generators_unchanged(self.device), autocast(self.runs[0], self.device):
-            for images in batches(self.data.train):
-                stacked_layers.run(program, images.unsqueeze(1), mode)
+            for images, _ in stacked_batches(self.data.train, BATCH, self.data.own_train, averaged(self.data.samples)):
+                stacked_layers.run(program, images, mode)
         for key in initial:
             self.tensors[key].copy_(tensors[key])
 
     @torch.inference_mode()
-    def evaluate(self, split: Split) -> list[tuple[float, float]]:
+    def evaluate(self, split: Split, own: Tensor | None = None) -> list[tuple[float, float]]:
         totals = torch.zeros_like(self.totals)
-        # A CPU's caches are small.
-        size = BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
-        for images, labels in in_batches(split, size):
-            self._losses(images.unsqueeze(1), labels.unsqueeze(0), totals, training=False)
+        for images, labels in stacked_batches(split, self._evaluated_at_once, own):
+            self._losses(images, labels, totals, training=False)
         return [means(run_totals) for run_totals in totals.cpu()]
+
+    @torch.inference_mode()
+    def hits(self, split: Split) -> Tensor:
+        with autocast(self.runs[0], self.device):
+            found = [
+                labels == self._logits(images, training=False).argmax(2).T
+                for images, labels in stacked_batches(split, self._evaluated_at_once)
+            ]
+        return torch.cat(found, dim=1)
+
+    @property
+    def _evaluated_at_once(self) -> int:
+        """How many samples of a split a forward pass has. (A CPU's caches are small.)"""
+        return BATCH if self.device.type == "cuda" else max(1, BATCH // len(self.runs))
 
     @torch.no_grad()
     def member(self, run: int) -> nn.Module:

@@ -50,7 +50,7 @@ def tune(
     ('grouped', 4, 'fewer than 8 runs are not timed')
     """
     network = build_network(group[0])
-    steps = group[0].epochs * Batches(group[0], data, device).count(len(data.train))
+    steps = group[0].epochs * Batches(group[0], data, device).count(data.samples)
     described = Group(len(group), limit, steps, workers, forms_of(network), first=limit if fixed else SMALLEST)
     key = digest(group[0], network, data, device, described)
     if known := choice_cache.read().get(key):
@@ -93,7 +93,7 @@ def step_seconds(runs: Sequence[RunSpec], network: nn.Module, data: RunData, for
     stack = Stack(runs, [copy.deepcopy(network)] * len(runs), data, form)
     stack.begin_epoch(1)
     orders = 1 if runs[0].share_batches else len(runs)
-    samples = min(runs[0].batch_size, len(data.train))
+    samples = min(runs[0].batch_size, data.samples)
     random = torch.Generator().manual_seed(0)
     index = torch.randint(len(data.train), (orders, samples), generator=random).to(device)
     stack.step(index)

@@ -1,0 +1,27 @@
+"""Notes below a comparison about its sources of error: seeds that pairs share, and test images."""
+
+from collections.abc import Iterator
+
+from runner.analysis.records import Comparison
+
+
+def has_images(comparison: Comparison) -> bool:
+    """Whether a row has the interval for new seeds and new test images."""
+    return any(row.difference and row.difference.over_images for row in comparison.rows)
+
+
+def shared_seeds(comparison: Comparison) -> Iterator[str]:
+    """Says where pairs are not independent, because they share the seed of a stream."""
+    if comparison.shared_seeds:
+        why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
+        yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
+
+
+def over_images(comparison: Comparison) -> Iterator[str]:
+    """Says what the column "over seeds and images" is."""
+    if has_images(comparison):
+        variance = "σ²(seed)/S + σ²(image)/I + σ²(both)/(S·I)"
+        yield (
+            "over seeds and images: the interval for new seeds and new test images. "
+            f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df."
+        )
