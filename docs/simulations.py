@@ -20,6 +20,7 @@ import pandas as pd
 from runner.analysis.comparison import compare
 from runner.analysis.sequential import DECIDED
 from runner.analysis.stats import intervals, sign_process
+from runner.analysis.stats.crossed import crossed_interval
 from runner.analysis.stats.estimates import MeanDifference, RateDifference, RatioOfMeans
 from runner.analysis.stats.intervals import Interval, paired_interval
 from runner.analysis.stats.robust import hodges_lehmann, robust, trimmed_mean
@@ -125,6 +126,7 @@ def coverage() -> Iterator[Count]:
             covered = sum(_covered(0.0, _after_each_pair(path)) == n for path in paths)
             yield Count("coverage", "sign process, after every pair", kind, n, 1, 0.0, "covered", covered, trials)
         yield from _coverage_of_shares(n, trials)
+        yield from _coverage_of_images(n)
 
 
 def _after_each_pair(path: Values) -> Iterator[Interval]:
@@ -139,6 +141,21 @@ def _coverage_of_shares(n: int, trials: int) -> Iterator[Count]:
     exact = (RateDifference(a, b).interval() for a, b in zip(arm, other, strict=True))
     name = "exact paired difference of shares 30% and 10%"
     yield Count("coverage", name, "events", n, 1, 0.2, "covered", _covered(0.2, exact), trials)
+
+
+def _coverage_of_images(n: int, images: int = 100, trials: int = 2000) -> Iterator[Count]:
+    """Differences on new images: the images add as much error to the mean as twelve seeds do."""
+    random = generator("coverage", "images", n)
+    tables = [
+        random.normal(size=(n, 1)) + 3 * random.normal(size=(1, images)) + 3 * random.normal(size=(n, images))
+        for _ in range(trials)
+    ]
+    found = {
+        "seeds × images": map(crossed_interval, tables),
+        "paired t of the same seeds, for new images": (paired_interval(table.mean(axis=1)) for table in tables),
+    }
+    for name, each in found.items():
+        yield Count("coverage", name, "normal", n, 1, 0.0, "covered", _covered(0.0, each), trials)
 
 
 def _covered(truth: float, found: Iterator[Interval]) -> int:

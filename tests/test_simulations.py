@@ -47,10 +47,13 @@ def test_words_at_the_boundaries_are_wrong_at_most_5_percent_of_the_time(n: int,
 def test_intervals_cover_under_normal_differences() -> None:
     found = cases("coverage")
     found = found[found["differences"] != "skewed"].assign(share=found["count"] / found["trials"])
+    seeds_alone = found["case"].str.startswith("paired t of the same seeds")
+    assert (found.loc[seeds_alone, "share"] < 0.92).all()  # why there is an interval over images
+    found = found[~seeds_alone]
     assert (found["share"] >= 0.93).all()
     # The others promise at least 95%.
     two_sided = found[found["differences"].eq("normal") & ~found["case"].str.startswith("sign process")]
-    assert len(two_sided) == 5 * 3
+    assert len(two_sided) == 6 * 3
     # Six pairs have a Hodges–Lehmann interval at 96.9%.
     assert (two_sided["share"] < 0.97 + 2 * (0.97 * 0.03 / two_sided["trials"]) ** 0.5).all()
 
