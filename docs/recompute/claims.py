@@ -216,8 +216,8 @@ def said_effect(text: str, effect: Effect, level: float, part: Measured) -> Iter
     low, high = effect.interval(level)
     yield "kind of bound", said[1], bound
     yield "effect", said[2], effect.estimate
-    yield "interval's low end", said[3], "–" if bound == "at most " else low
-    yield "interval's high end", said[4], "–" if bound == "at least " else high
+    yield "interval's low end", said[3], "–" if bound == "at most " or np.isnan(low) else low
+    yield "interval's high end", said[4], "–" if bound == "at least " or np.isnan(high) else high
 
 
 def claims(root: Path, results: Path) -> Iterator[str]:

@@ -16,19 +16,26 @@ def t_interval(differences: Values, level: float) -> tuple[float, float]:
 
 
 def fieller(arm: Values, baseline: Values, level: float) -> tuple[float, float]:
-    """The ratios r of the means for which a t test of mean(arm − r · baseline) = 0 does not reject, minus 1."""
+    """The ratios r of the means for which a t test of mean(arm − r · baseline) = 0 does not reject, minus 1.
+
+    An end is NaN where no ratio is too far away.
+    """
 
     def excess(ratio: float) -> float:
-        return float(stats.ttest_1samp(arm - ratio * baseline, 0).pvalue) - level
+        left = arm - ratio * baseline
+        if np.ptp(left) <= 1e-9 * np.abs(arm).max():  # All values are equal, and no t test can tell them from 0.
+            return 1 - level if np.abs(left).max() <= 1e-9 * np.abs(arm).max() else -level
+        return float(stats.ttest_1samp(left, 0).pvalue) - level
 
     middle = arm.mean() / baseline.mean()
-    step = 1e-3 * abs(middle)
+    step = max(1e-3 * abs(middle), 1e-6)
     ends = []
     for sign in (-1, 1):
         reach = step
-        while excess(middle + sign * reach) > 0:
+        while excess(middle + sign * reach) > 0 and reach < 1e6:
             reach *= 2
-        ends.append(optimize.brentq(excess, middle, middle + sign * reach, xtol=1e-12) - 1)
+        end = np.nan if reach >= 1e6 else optimize.brentq(excess, middle, middle + sign * reach, xtol=1e-12)
+        ends.append(end - 1)
     return ends[0], ends[1]
 
 

@@ -212,6 +212,8 @@ def world(claim: Claim, folder: Path, *, planted: bool) -> Results:
             "test_accuracy": [fact["accuracy"] for fact in facts],
             "weights_hash": "w",
             "batches_hash": "b",
+            "code_hash": "c",
+            "code_digests": "",
         }
     ).reindex(columns=list(RUN_FIELDS))
     return Results(
