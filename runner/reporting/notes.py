@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
+from runner.reporting import sequential_notes
 from runner.reporting.error_notes import not_varied, over_images, shared_seeds
 from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
 
@@ -92,6 +93,7 @@ def notes(comparison: Comparison) -> list[str]:
     the rules of the verdict, and the parameters that are the same in every run.
     """
     kinds = (
+        sequential_notes.notes,
         _not_ok,
         _chosen_baseline,
         _equal_pairs,
