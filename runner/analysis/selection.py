@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from runner.analysis.pairing import plain
-from runner.errors import UserError, printable, unknown
+from runner.errors import UserError, line_of, printable, unknown
 from runner.storage.results import Results
 
 Where = Mapping[str, object]
@@ -35,7 +35,9 @@ def only(results: Results, where: Where) -> Results:
         return results
     runs = results.runs[kept].reset_index(drop=True)
     metrics = results.metrics[results.metrics["run"].isin(runs["run"])]
-    return replace(results, runs=runs, metrics=metrics.reset_index(drop=True))
+    chosen = ", ".join(f"{name} {line_of(_text(value))}" for name, value in where.items())
+    sentence = f"Only the runs with {chosen} count: they were chosen for this table."
+    return _chosen(replace(results, runs=runs, metrics=metrics.reset_index(drop=True)), sentence)
 
 
 def against(results: Results, baseline: object) -> Results:
@@ -52,7 +54,12 @@ def against(results: Results, baseline: object) -> Results:
         raise UserError(f"{results.folder}: {unknown(results.axis, _text(baseline), list(arms))}")
     if _text(baseline) == _text(results.baseline):
         return results
-    return replace(results, baseline=arms[_text(baseline)], planned_baseline=results.baseline)
+    return _chosen(replace(results, baseline=arms[_text(baseline)], planned_baseline=results.baseline))
+
+
+def _chosen(results: Results, *sentences: str) -> Results:
+    """What is chosen for one table was not fixed beforehand, and `sentences` say so wherever the table is shown."""
+    return replace(results, fixed="changed", contrast_changes=(*results.contrast_changes, *sentences))
 
 
 def _text(value: object) -> str:

@@ -102,7 +102,7 @@ class Results:
     fixed: contrast_history.Fixed = "beforehand"
     """When the contrast and its smallest effect were fixed."""
     contrast_changes: tuple[str, ...] = ()
-    """How the contrast was changed after runs had ended: a sentence for each change."""
+    """How the contrast was changed after runs had ended, or the runs were chosen: a sentence for each change."""
     small_batches: tuple[str, ...] = ()
     """What run.log says of last batches that are very small."""
 

@@ -179,6 +179,17 @@ def test_a_baseline_that_was_chosen_after_the_results_is_named(run: Callable[...
     assert "UTC, after 6 runs had ended; it was not fixed beforehand." in shown
 
 
+def test_what_is_chosen_for_one_table_was_not_fixed_beforehand(
+    bnbench: Bnbench, run: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "0.5 pp (fixed beforehand)" in run()
+    for options in (("--baseline", "batch"), ("--where", "seed=1")):
+        shown = line(bnbench("compare", tmp_path / "own", *options).stdout)
+        assert "0.5 pp (not fixed beforehand)" in shown
+        chosen = "Only the runs with seed 1 count: they were chosen for this table."
+        assert (chosen in shown) == ("--where" in options)
+
+
 def test_an_edited_config_in_the_folder_is_named(bnbench: Bnbench, run: Callable[..., str], tmp_path: Path) -> None:
     run()
     config = tmp_path / "own/config.yaml"
