@@ -21,13 +21,13 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
     if pairs is None:
         return Difference(0, 0, 0, None)
     n, weights, batches = len(pairs), int(pairs["weights"].sum()), int(pairs["batches"].sum())
-    code, versions = int(pairs["code"].sum()), pairs["code_hash"].nunique()
+    code = int(pairs["code"].sum())
     values, baseline = pairs["value"].to_numpy(), pairs["value_base"].to_numpy()
     # Unproven pairs are still matched run by run: an arm that failed at one lr is not compared across lrs.
     if unproven(pairs):
         p = significance.welch_p(values, baseline) if n > 1 else None
         interval, test = intervals.welch_interval(values, baseline), None if p is None else "Welch"
-        return Difference(n, weights, batches, interval, p, test, code_differs=code, code_versions=versions)
+        return Difference(n, weights, batches, interval, p, test, code_differs=code)
     effect = MeanDifference(values - baseline)
     return Difference(
         n,
@@ -41,7 +41,6 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
         robust=robust(values, baseline, better),
         values=effect.differences,
         code_differs=code,
-        code_versions=versions,
     )
 
 

@@ -57,9 +57,7 @@ class Difference:
     over_images: Interval | None = None
     """The interval for new test images, too (`images.over_images`), with the adjustment of `shown_interval`."""
     code_differs: int = 0
-    """Pairs whose two runs were not trained by the same code."""
-    code_versions: int = 1
-    """How many versions of the code trained the pairs."""
+    """Pairs whose two runs were not trained by the same code, or by another version than the row's first pair."""
 
     @property
     def shown_interval(self) -> Interval | None:
@@ -263,7 +261,6 @@ class Comparison:
             "weights_differ": None if self.stated else found.weights_differ,
             "batches_differ": None if self.stated else found.batches_differ,
             "code_differs": None if self.stated else found.code_differs,
-            "code_versions": None if self.stated else found.code_versions,
             "p": found.p,
             "test": found.test,
             "p_adjusted": found.p_adjusted,

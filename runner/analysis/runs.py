@@ -43,4 +43,6 @@ def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.Dat
     found["row"], found["repeat"] = code[arm_runs], runs.repeat[arm_runs]
     how = {"value": "mean", "value_base": "mean", **dict.fromkeys(DOUBTS, "any"), "code_hash": "first"}
     found = found.groupby(["row", "repeat"]).agg(how).reset_index()
+    # Pairs that two versions of the code trained do not measure one difference.
+    found["code"] |= found["code_hash"] != found.groupby("row")["code_hash"].transform("first")
     return dict(iter(found.groupby("row")))  # type: ignore[arg-type]

@@ -112,15 +112,8 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         if notes.needs_more_seeds(comparison):
             add("needs", lambda d: needed_text(d.needed) if d.needed else "", number=True)
     paired = f"by {', '.join(comparison.stated.pair_by)}" if comparison.stated else "yes"
-    add("paired", lambda d: _paired(d, paired))
+    add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})")
     return table
-
-
-def _paired(difference: Difference, proven: str) -> str:
-    if not difference.paired:
-        return f"no ({notes.why_not_paired(difference)})"
-    versions = difference.code_versions
-    return f"{proven} ({versions} versions of the code)" if versions > 1 else proven
 
 
 def target_columns(comparison: Comparison) -> list[Column]:

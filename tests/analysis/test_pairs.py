@@ -245,7 +245,7 @@ def test_records_are_plain_and_can_be_json() -> None:
         **{"lr": 0.1, "width": 3, "network": "bn", "metric": "valid_accuracy", "at": "last"},
         **{"n": 1, "ok": 2, "planned": 2, "mean": 0.75, "sd": None},
         **{"pairs": 1, "difference": 0.25, "low": None, "high": None, "interval": None},
-        **{"paired": "yes", "weights_differ": 0, "batches_differ": 0, "code_differs": 0, "code_versions": 1},
+        **{"paired": "yes", "weights_differ": 0, "batches_differ": 0, "code_differs": 0},
         **{"p": None, "test": None, "p_adjusted": None, "p_adjustment": None, "tests": 1},
         **{"dz": None, "probability_of_improvement": 1.0},
         **{"hodges_lehmann": 0.25, "hodges_lehmann_low": None, "hodges_lehmann_high": None},

@@ -42,7 +42,7 @@ OF_RECORDS = (
         for end in ("", "_low", "_high")
     ),
     *("simultaneous", "simultaneous_low", "simultaneous_high"),
-    *("code_differs", "code_versions", "smallest_effect_fixed", "warnings"),
+    *("code_differs", "smallest_effect_fixed", "warnings"),
 )
 """The columns that a comparison has beside the axis and the pair keys."""
 
