@@ -6,6 +6,7 @@
 # make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
 # make docs         the pages that are made from tables
+# make simulations  how often verdicts and intervals are wrong, for docs/calibration.md (three minutes)
 # Data: BNBENCH_DATA_DIR names the folder of MNIST and FashionMNIST (default ./data).
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 TESTS = $(VENV)/.ready-tests
 
-.PHONY: quickstart test check fuzz faults bench docs clean
+.PHONY: quickstart test check fuzz faults bench docs simulations clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
@@ -59,7 +60,12 @@ docs: $(READY)
 	$(BIN)/python docs/claims.py
 	$(BIN)/python docs/performance.py
 	$(BIN)/python docs/cluster.py
+	$(BIN)/python docs/calibration.py
 	$(BIN)/python -m docs.recompute
+
+simulations: $(READY)
+	$(BIN)/python docs/simulations.py
+	$(BIN)/python docs/calibration.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

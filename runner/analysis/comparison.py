@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from runner.analysis import sequential
 from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
 from runner.analysis.differences import difference_of, divergences, judged
 from runner.analysis.interaction import interaction_rows
@@ -65,10 +66,11 @@ def compare(
         warnings=warnings_of(results),
         fixed=max((result.fixed for result in results), key=("beforehand", "unknown", "changed").index),
         stated=stated,
+        sequential=sequential.of(results),
         shared_seeds=shared_seeds(runs.parameters),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
-    return _sorted(comparison, sort) if sort else comparison
+    return _sorted(_after_a_stop(comparison), sort)
 
 
 def _runs(
@@ -207,8 +209,27 @@ def _asked_rows(
     return (rows + marked_copies(_rows(best, cells, variants)) if best else rows), None
 
 
-def _sorted(comparison: Comparison, sort: str) -> Comparison:
-    """The comparison with its rows sorted by a column. Rows without a value come last."""
+def _after_a_stop(comparison: Comparison) -> Comparison:
+    """The comparison, with the verdict of the sequential test where a sweep grew until it was decided.
+
+    There is none where it decided by another metric, or where several sweeps are pooled.
+    """
+    if not comparison.sequential:
+        return comparison
+    found = next(iter(comparison.sequential.values()))
+    same = (comparison.metric, comparison.at) == (sequential.METRIC, "last") and len(comparison.sequential) == 1
+    word = found.standings[-1].word if same and found.seeds else None
+    rows = tuple(
+        replace(row, difference=row.difference and replace(row.difference, verdict=word, needed=None))
+        for row in comparison.rows
+    )
+    return replace(comparison, rows=rows)
+
+
+def _sorted(comparison: Comparison, sort: str | None) -> Comparison:
+    """The comparison with its rows sorted by a column, where one is given. Rows without a value come last."""
+    if not sort:
+        return comparison
     records, name = comparison.records, sort.removeprefix("-")
     if name not in records[0]:
         raise UserError(unknown("column", name, list(records[0])))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.analysis.metrics import At
+from runner.analysis.sequential import Sequential
 from runner.analysis.stats.intervals import Interval, interval_record
 from runner.analysis.stats.robust import Robust, robust_record
 from runner.analysis.stats.values import Values
@@ -186,6 +187,8 @@ class Comparison:
     """Says that pairs with different seeds share the seed of a stream; empty where they do not."""
     norm_changes: tuple[str, ...] = ()
     """What was done to the networks' norm layers: a sentence for each network and norm layer."""
+    sequential: Mapping[str, Sequential] = field(default_factory=dict)
+    """Sweep → its pairs, where seeds were added until its verdict was decided."""
 
     @property
     def planned_rows(self) -> tuple[ArmRow, ...]:
@@ -233,6 +236,9 @@ class Comparison:
         record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
         if self.axis:
             record |= self._difference_record(row.difference)
+        if len(self.sequential) == 1:
+            (found,) = self.sequential.values()
+            record |= found.record if row.difference else dict.fromkeys(found.record)
         if self.target is not None:
             record |= {"target": self.target, **self._target_record(row.to_target)}
         record |= {status: row.statuses.get(status, 0) for status in NOT_OK}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
-from runner.config.sweep import Config, Resources, Sweep
+from runner.config.sweep import Config, Resources, Sweep, UntilDecided
+from runner.config.until_decided import checked as until_decided_of
 from runner.config.values import fixed_of, grids_of
-from runner.config.yaml_source import Source, file_text, read
+from runner.config.yaml_source import Source, dump, file_text, read
 from runner.errors import Place, UserError
 
 
@@ -60,6 +62,17 @@ def from_mapping(
     return _changed(Source(origin, dict(values)), overrides, device, folder, default_name="sweep")
 
 
+def changed(sweep: Sweep, **values: Any) -> Sweep:
+    """The sweep that a sweep's config describes with other values at its top level.
+
+    Errors: UserError with every fault of the changed config.
+    """
+    plugins = {"plugins": list(sweep.plugins)} if sweep.plugins else {}
+    # Through YAML, as the config in the sweep's folder: lists for tuples, for example.
+    plain = read(dump({**sweep.resolved, **plugins, **values}), sweep.name).values
+    return replace(from_mapping(plain, origin=sweep.name), places=sweep.places)
+
+
 def _changed(source: Source, overrides: Sequence[str], device: str | None, folder: Path, default_name: str) -> Sweep:
     for assignment in overrides:
         source.override(assignment)
@@ -105,18 +118,20 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults.raise_all()
     runs = _runs(fixed, listed, config.exclude, faults)
     checks.check_arms(config, runs, faults)
+    until_decided = until_decided_of(config, runs, faults)
     faults.raise_all()
     return Sweep(
         name=config.name or default_name,
         runs=tuple(runs),
         grid_keys=grid_keys,
         **(config.contrast.model_dump() if config.contrast else {}),
+        until_decided=until_decided,
         plugins=tuple(plugins),
         save_weights=config.save_weights,
         save_predictions=config.save_predictions,
         resources=config.resources or Resources(),
         checkpoint_dir=config.checkpoint_dir,
-        resolved=_resolved(config, fixed, grid_keys),
+        resolved=_resolved(config, fixed, grid_keys, until_decided),
         places=faults.places,
     )
 
@@ -180,7 +195,7 @@ def _run(values: grids.Point) -> RunSpec:
     return RunSpec(network_args=arguments, **fields)
 
 
-def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str]) -> Any:
+def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str], until_decided: UntilDecided | None) -> Any:
     """The config with every default written out, so that a later version trains the same runs."""
     not_in_grid = [key for key in PARAMETERS if key not in ("network", *grid_keys)]
     defaults = {key: RunSpec.model_fields[key].default for key in not_in_grid}
@@ -191,6 +206,7 @@ def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str]) -> A
         "grid": (config.grid or {}) if config.grids is None else None,
         "grids": config.grids,
         "exclude": config.exclude,
+        "until_decided": until_decided and until_decided.model_dump(mode="json"),
         "save_weights": config.save_weights,
         "save_predictions": config.save_predictions,
         "resources": config.resources and config.resources.model_dump(exclude_unset=True),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
+from runner.config.grid import MAX_RUNS
 from runner.config.run_spec import PARAMETERS, RunSpec, Strict
 from runner.config.yaml_source import Path
 from runner.errors import Place, UserError
@@ -35,6 +36,15 @@ class Resources(Strict, frozen=True):
     """GPUs of a job: 1, or 0.25 if four jobs share a GPU; default: by device."""
 
 
+class UntilDecided(Strict, frozen=True):
+    """Seeds are added until the verdict is decided, in this order: the first ones, then the numbers after them."""
+
+    max_seeds: int = Field(200, gt=0, le=MAX_RUNS // 2)
+    """The most seeds that are trained."""
+    first_seeds: tuple[int, ...] = Field((), strict=False)
+    """The seeds that come first; default: those of the config."""
+
+
 class Config(Strict):
     """The top level of a config file."""
 
@@ -52,6 +62,8 @@ class Config(Strict):
     """Rules; a run that matches one of them is dropped."""
     plugins: list[str] = Field([])
     """Python files that register networks, norms, data sets."""
+    until_decided: UntilDecided | None = None
+    """Add seeds until the verdict is decided; `bnbench run --until-decided` sets it."""
     save_weights: bool = False
     """Keep each run's final weights, for `bnbench inspect`."""
     save_predictions: bool = False
@@ -79,6 +91,7 @@ class Sweep:
     axis: str | None = None
     baseline: Any = None
     smallest_effect: float | None = None
+    until_decided: UntilDecided | None = None
     plugins: tuple[str, ...] = ()
     save_weights: bool = False
     save_predictions: bool = False

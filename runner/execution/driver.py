@@ -1,7 +1,7 @@
 """A sweep from its config to its tables. The driver is the only writer; executors only yield events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from runner.execution.executors.registry import executor
 from runner.execution.executors.server import Server
 from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
+from runner.execution.until_decided import stages, starting
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
-from runner.monitoring.trackers.tracker import tracked
+from runner.monitoring.trackers.tracker import Opener, tracked
 from runner.storage import contrast_history, plugin_sources, run_files
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
@@ -53,23 +54,37 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     with sole_writer(folder), connection as cluster, _server(options) as server:
         # Print this now, because importing torch takes some seconds.
         if not options.quiet:
-            epochs = sum(run.epochs for run in sweep.runs)
-            click.echo(f"{sweep.name}: {len(sweep.runs)} runs, {epochs} epochs; starting", err=True)
+            click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
-        sweep, store, context = _prepare(sweep, folder, options, cluster)
-        context = replace(context, server=server)
-        tracked_sweep = tracked(sweep, folder)
-        tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
-        try:
-            code = until_interrupted(lambda: _train(sweep, store, context, options, tracking), folder)
-            if code == 0:
-                store.finish()
-        finally:
-            # Trackers close last. A tracker may copy the tables.
-            for tracker in tracking:
-                tracker.close()
-        return code or _conclude(folder, options)
+        for stage, how in stages(sweep, folder, options, cluster):
+            if code := _run_stage(stage, folder, how, cluster, server, trackers):
+                return code
+        return _conclude(folder, options)
+
+
+def _run_stage(
+    sweep: Sweep,
+    folder: Path,
+    options: Options,
+    cluster: Cluster | None,
+    server: Server | None,
+    trackers: Mapping[str, Opener],
+) -> int:
+    """Train what is missing of a sweep. Returns 0, or the exit code of an interruption."""
+    sweep, store, context = _prepare(sweep, folder, options, cluster)
+    context = replace(context, server=server)
+    tracked_sweep = tracked(sweep, folder)
+    tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
+    try:
+        code = until_interrupted(lambda: _train(sweep, store, context, options, tracking), folder)
+        if code == 0:
+            store.finish()
+    finally:
+        # Trackers close last. A tracker may copy the tables.
+        for tracker in tracking:
+            tracker.close()
+    return code
 
 
 def _server(options: Options) -> AbstractContextManager[Server | None]:
@@ -98,7 +113,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     finished, checkpoints = set[str](), dict[str, Path]()
     history, ended = list[contrast_history.Entry](), 0
-    if options.existing == "resume" and exists(folder / CONFIG):
+    if options.existing in ("resume", "extend") and exists(folder / CONFIG):
         rows, history = read_rows(folder / RUNS), contrast_history.read(folder) or []
         ended = sum(row["status"] in ENDED for row in rows)
         retried = [row for row in rows if row["status"] in options.retry]
@@ -106,14 +121,14 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
         )
         _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
-        if not options.quiet:
+        if options.existing == "resume" and not options.quiet:
             going_on = f"{len(checkpoints)} go on from a checkpoint"
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
     contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
-    # A sweep that is finished is left as it is.
-    if len(finished) < len(runs):
+    # A sweep that is finished is left as it is. One that grows has been told about.
+    if len(finished) < len(runs) and options.existing != "extend":
         not_kept = plugin_sources.keep(folder, sources.digests(sweep.plugins))
         _say([*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)], store, options)
 

@@ -11,7 +11,8 @@ from runner.config.run_spec import RunSpec
 from runner.storage.checkpoints import Every
 from runner.training.options import TrainingOptions
 
-Existing = Literal["refuse", "resume", "fresh"]
+Existing = Literal["refuse", "resume", "fresh", "extend"]
+"""What happens to a sweep that is in the folder. `extend` is a resume by the process that began or resumed it."""
 
 EVERY_MINUTE = Every(seconds=60)
 DEFAULT_TRAINING = TrainingOptions(checkpoint_every=EVERY_MINUTE)

@@ -32,6 +32,8 @@ def describe(sweep: Sweep) -> Iterator[str]:
     """
     contrast = f", comparing {sweep.axis} with {sweep.baseline}" if sweep.axis else ""
     yield f"{sweep.name}: {len(sweep.runs)} runs, {sum(run.epochs for run in sweep.runs)} epochs{contrast}"
+    if plan := sweep.until_decided:
+        yield f"seeds are trained one after the other until the verdict is decided, at most {plan.max_seeds}"
     for number, (run, partners) in enumerate(zip(sweep.runs, pairs(sweep), strict=True), start=1):
         values = run.parameters
         columns = [f"run {number}", *(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)]

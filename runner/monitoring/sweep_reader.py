@@ -74,6 +74,8 @@ class Watched:
         config = read_config(self.folder / CONFIG)
         self.name = printable(str(config["name"]), keep="")
         self.runs = _planned(config)
+        self.grows = config.get("until_decided") is not None
+        """Whether seeds are added until the verdict is decided."""
         self._read_stacks()
         self.pace = Pace()
         self.headers: dict[str, Any] = {}

@@ -96,6 +96,9 @@ def _means(watched: Watched) -> list[str]:
 def _advice(watched: Watched, why: Over | None) -> list[str]:
     if why == "stopped":
         return [f"stopped; bnbench resume {watched.folder} finishes it"]
+    if why and watched.grows:
+        remedy = f"bnbench resume {watched.folder} goes on unless its verdict is decided"
+        return [f"finished; bnbench compare {watched.folder} compares it; {remedy}"]
     return [f"finished; bnbench compare {watched.folder} compares it"] if why else []
 
 
@@ -104,7 +107,8 @@ def over(watched: Watched) -> Over | None:
     if not watched.finished and not is_written(watched.folder):
         watched.refresh()  # the writer may have added rows before it left
         return "finished" if watched.finished else "stopped"
-    return "finished" if watched.finished else None
+    # Between two stages of a sweep that grows, all runs have ended.
+    return "finished" if watched.finished and not (watched.grows and is_written(watched.folder)) else None
 
 
 def glance(folder: Path) -> list[str]:

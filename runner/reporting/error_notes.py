@@ -1,4 +1,4 @@
-"""Notes below a comparison about its sources of error: seeds that pairs share, and test images."""
+"""Notes below a comparison about its sources of error: seeds that pairs share, batch order, and test images."""
 
 from collections.abc import Iterator
 
@@ -24,4 +24,16 @@ def over_images(comparison: Comparison) -> Iterator[str]:
         yield (
             "over seeds and images: the interval for new seeds and new test images. "
             f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df."
+        )
+
+
+def not_varied(comparison: Comparison) -> Iterator[str]:
+    """Says what is the same in all runs, so that the intervals do not show what it changes."""
+    if comparison.constant.get("shuffle") is False and "seed" not in comparison.constant:
+        yield "All seeds share one batch order (shuffle: false), so the interval does not cover other orders."
+    on_test = comparison.metric.name.startswith("test_") or comparison.constant.get("validate_on") == "test"
+    if on_test and comparison.axis and not comparison.stated and not has_images(comparison):
+        yield (
+            "All runs are tested on the same images, so the interval does not cover other test images "
+            "(compare --over seeds,images does; it needs save_predictions: true)."
         )

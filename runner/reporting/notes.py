@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from runner.analysis.records import ArmRow, Comparison, Difference
-from runner.reporting.error_notes import over_images, shared_seeds
+from runner.reporting import sequential_notes
+from runner.reporting.error_notes import not_varied, over_images, shared_seeds
 from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
 
 LISTED = (
@@ -92,6 +93,7 @@ def notes(comparison: Comparison) -> list[str]:
     the rules of the verdict, and the parameters that are the same in every run.
     """
     kinds = (
+        sequential_notes.notes,
         _not_ok,
         _chosen_baseline,
         _equal_pairs,
@@ -104,7 +106,7 @@ def notes(comparison: Comparison) -> list[str]:
         _tests,
         _judgement,
         _robust,
-        _seeds,
+        not_varied,
     )
     found = [*comparison.warnings, *(note for kind in kinds for note in kind(comparison))]
     arguments = [name for name in comparison.constant if name.startswith("network.")]
@@ -145,18 +147,6 @@ def _stated(comparison: Comparison) -> Iterator[str]:
         counts = [f"{row_name(row, comparison)} {row.difference.pairs}" for row in comparison.rows if row.difference]
         yield f"Paired {comparison.stated.pairing}. Pairs: {', '.join(counts)}."
         yield from comparison.stated.notes
-
-
-def _seeds(comparison: Comparison) -> Iterator[str]:
-    """What the seeds of these runs do not vary, so that the intervals do not show it."""
-    if comparison.constant.get("shuffle") is False and "seed" not in comparison.constant:
-        yield "All seeds share one batch order (shuffle: false), so the interval does not cover other orders."
-    on_test = comparison.metric.name.startswith("test_") or comparison.constant.get("validate_on") == "test"
-    if on_test and comparison.axis and not comparison.stated:
-        yield (
-            "All runs are tested on the same images, so the interval does not cover other test images "
-            "(compare --over seeds,images does; it needs save_predictions: true)."
-        )
 
 
 def _diverged(comparison: Comparison) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
+from runner.reporting import sequential_notes
 from runner.reporting.formats import difference_text, p_text, shown
 from runner.reporting.notes import FIXED
 
@@ -58,6 +59,8 @@ def _one(row: ArmRow, comparison: Comparison) -> str:
     where = ", each at its own best learning rate" if row.own_best_lr else ""
     if difference is None or difference.interval is None:
         return f"{arm} cannot be compared with {baseline}: no pair of runs has ended."
+    if comparison.sequential:
+        return sequential_notes.sentence(row, comparison)
     metric = comparison.metric
     value = f"{where}: {metric.words} {difference_text(difference, metric)}"
     if difference.pairs == 1 or difference.p_adjusted is None:

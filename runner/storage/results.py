@@ -12,6 +12,7 @@ import pandas as pd
 
 from runner.config import grid
 from runner.config.run_spec import LATER, SEEDS, RunSpec
+from runner.config.sweep import UntilDecided
 from runner.errors import UserError
 from runner.storage import contrast_history, files, norm_changes, small_batches
 from runner.storage.folder import CONFIG, METRICS, PROBES, RUNS, read_config
@@ -96,6 +97,8 @@ class Results:
     """The baseline of the config, where another one was chosen for a table."""
     norm_changes: tuple[str, ...] = ()
     """What run.log says of norm layers that were replaced: a sentence for each network and norm layer."""
+    max_seeds: int | None = None
+    """The most seeds of a sweep to which seeds were added until its verdict was decided; None for any other."""
     fixed: contrast_history.Fixed = "beforehand"
     """When the contrast and its smallest effect were fixed."""
     contrast_changes: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
     metrics = _metrics(folder / METRICS, whole)
     _check_whole(folder, metrics, runs)
     contrast: dict[str, Any] = {}
+    max_seeds = None
     name, grid_keys = folder.name, columns
     if files.exists(folder / CONFIG):
         config = read_config(folder / CONFIG)
@@ -141,6 +145,8 @@ def load(folder: Path, *, whole: bool = True) -> Results:
         grids = config.get("grids") or [config.get("grid") or {}]
         grid_keys = tuple(dict.fromkeys(key for each in grids for key in grid.keys(each)))
         runs = _with_planned(runs, config, columns)
+        if config.get("until_decided") is not None:
+            max_seeds = UntilDecided.model_validate(config["until_decided"]).max_seeds
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
     smallest_effect = contrast.get("smallest_effect")
     found = Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
@@ -152,6 +158,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
         fixed=fixed,
         contrast_changes=tuple(changes),
         small_batches=small_batches.read(folder),
+        max_seeds=max_seeds,
     )
 
 

@@ -154,6 +154,7 @@ def test_a_comparison_over_seeds_and_images_end_to_end(bnbench: Bnbench, trained
     assert row["difference"] == pytest.approx(expected.estimate)
     text = " ".join(bnbench("compare", trained, "--over", "seeds,images").stdout.split())
     assert "over seeds and images: the interval for new seeds and new test images" in text
+    assert "tested on the same images" not in text
     assert "over seeds and images" not in bnbench("compare", trained).stdout
 
 

@@ -30,17 +30,35 @@ from runner.storage import folder
 @flag("--resume", text="Continue the sweep in OUT/NAME/.")
 @flag("--fresh", text="Delete the sweep in OUT/NAME/ and start over.")
 @flag("--dry-run", text="Show the plan and train nothing.")
+@flag("--until-decided", text="Add seeds until the verdict on contrast.smallest_effect is decided.")
+@click.option("--max-seeds", type=click.IntRange(1), help="With --until-decided: the most seeds (default: 200).")
 @execution_options
-def run(sweep: Sweep, out: Path, resume: bool, fresh: bool, dry_run: bool, **options: Any) -> None:
+def run(
+    sweep: Sweep,
+    out: Path,
+    resume: bool,
+    fresh: bool,
+    dry_run: bool,
+    until_decided: bool,
+    max_seeds: int | None,
+    **options: Any,
+) -> None:
     """Train a sweep and print its comparison.
 
     CONFIG is a YAML file. All its runs are trained. Results are written to OUT/NAME/, where NAME is the sweep's name.
     --set and --track can be repeated.
 
+    With --until-decided, seeds are added one after the other until it is
+    decided whether the difference is larger or smaller than
+    contrast.smallest_effect. The test is one of the median difference, and
+    is valid although it is made after every pair. There must be two arms, and nothing
+    else that varies. The seeds are those of CONFIG, then the numbers after them.
+
     The exit code is 0 if every run succeeded, 1 if some runs failed,
     2 for wrong input, 130 or 143 if interrupted.
     """
     existing = existing_of(resume, fresh, options)
+    sweep = growing(sweep, until_decided, max_seeds)
     if dry_run:
         kernels = None if options["kernels"] == "auto" else options["kernels"]
         print_plan(sweep, out / sweep.name, out / sweep.name, **{**options, "kernels": kernels})
@@ -74,6 +92,16 @@ def existing_of(resume: bool, fresh: bool, options: Mapping[str, Any]) -> Existi
         if options[option] and not resume:
             raise UserError(f"--{option.replace('_', '-')} needs --resume")
     return "resume" if resume else "fresh" if fresh else "refuse"
+
+
+def growing(sweep: Sweep, until_decided: bool, max_seeds: int | None) -> Sweep:
+    """The sweep as --until-decided and --max-seeds change it. Errors: UserError where its verdict cannot be decided."""
+    plan = sweep.resolved.get("until_decided", {} if until_decided else None)
+    if plan is None:
+        if max_seeds is not None:
+            raise UserError("--max-seeds needs --until-decided")
+        return sweep
+    return reader.changed(sweep, until_decided={**plan, **({"max_seeds": max_seeds} if max_seeds else {})})
 
 
 def train(sweep: Sweep, out: Path, existing: Existing, options: Mapping[str, Any]) -> int:
