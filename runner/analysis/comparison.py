@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.streams import shared_seeds
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
+from runner.storage.contrast_history import Fixed
 from runner.storage.result_warnings import warnings_of
 from runner.storage.results import Metric, Results, Stated
 
@@ -64,7 +66,7 @@ def compare(
         smallest_effect=smallest_effect,
         target=target,
         warnings=warnings_of(results),
-        fixed=max((result.fixed for result in results), key=("beforehand", "unknown", "changed").index),
+        fixed=max((result.fixed for result in results), key=get_args(Fixed).index),
         stated=stated,
         sequential=sequential.of(results),
         shared_seeds=shared_seeds(runs.parameters),

@@ -57,7 +57,7 @@ class Difference:
     over_images: Interval | None = None
     """The interval for new test images, too (`images.over_images`), with the adjustment of `shown_interval`."""
     code_differs: int = 0
-    """Pairs whose two runs were not trained by the same code, or by another version than the row's first pair."""
+    """Pairs with a run that another version of the code trained than its partner, or than most pairs of the row."""
 
     @property
     def shown_interval(self) -> Interval | None:

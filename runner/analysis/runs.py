@@ -41,8 +41,9 @@ def pairs_by_row(runs: Runs, values: pd.Series, code: Codes) -> dict[int, pd.Dat
     found = pairs(runs.parameters, runs.facts.assign(value=values), runs.arms)
     arm_runs = found.index.astype(int)
     found["row"], found["repeat"] = code[arm_runs], runs.repeat[arm_runs]
+    if found["code_hash"].nunique() > 1:  # Runs that two versions of the code trained do not measure one difference.
+        usual = found.groupby("row")["code_hash"].transform(lambda hashes: hashes.value_counts().index[0])
+        found["code"] |= found["code_hash"] != usual
     how = {"value": "mean", "value_base": "mean", **dict.fromkeys(DOUBTS, "any"), "code_hash": "first"}
     found = found.groupby(["row", "repeat"]).agg(how).reset_index()
-    # Pairs that two versions of the code trained do not measure one difference.
-    found["code"] |= found["code_hash"] != found.groupby("row")["code_hash"].transform("first")
     return dict(iter(found.groupby("row")))  # type: ignore[arg-type]

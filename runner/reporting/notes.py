@@ -15,6 +15,7 @@ LISTED = (
 
 FIXED = {
     "beforehand": "fixed beforehand",
+    "stated": "it is not known whether this was fixed beforehand",
     "unknown": "it is not known when this was fixed",
     "changed": "not fixed beforehand",
 }
@@ -207,7 +208,12 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         for row in several:
             counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
             yield f"best lr of {shown(row.arm)}: {counts} runs."
-    elif comparison.axis and not comparison.interaction and len({row.cell.get("lr") for row in comparison.rows}) > 1:
+    elif (
+        comparison.axis
+        and not comparison.interaction
+        and not comparison.stated
+        and len({row.cell.get("lr") for row in comparison.rows}) > 1
+    ):
         yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
@@ -220,8 +226,8 @@ def _tests(comparison: Comparison) -> Iterator[str]:
     tests = {d.test for d in differences(comparison)}
     if "sign-flip" in tests:
         yield (
-            "p: sign-flip test of the pairs; interval: paired t. Near p = .05 they can disagree, "
-            "because only the interval assumes a normal distribution."
+            "p: sign-flip test of the pairs; interval: paired t. They can disagree, because only the interval assumes "
+            "a normal distribution."
         )
     if "Welch" in tests:
         yield "p and interval of rows that are not paired: Welch's t test."
@@ -272,7 +278,7 @@ def _robust(comparison: Comparison) -> Iterator[str]:
             effect_text(interval, metric) for interval in (found.mean, found.hodges_lehmann, found.trimmed_mean)
         )
         yield (
-            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {mean}; "
+            f"{name}: a few extreme pairs move the mean{withheld}. Mean {mean}; "
             f"Hodges–Lehmann {median}; 20% trimmed mean {trimmed}."
         )
         if found.without_collapse:

@@ -18,8 +18,9 @@ from runner.storage import files
 from runner.storage.folder import CONTRAST
 from runner.storage.resume import is_shallow
 
-Fixed = Literal["beforehand", "unknown", "changed"]
-"""When the contrast was fixed: before any run had ended; nobody knows; changed when runs had ended."""
+Fixed = Literal["beforehand", "stated", "unknown", "changed"]
+"""When the contrast was fixed: before any run had ended; as a command states it, for a table of another tool; nobody
+knows; changed when runs had ended."""
 
 WORDS = {"axis": "axis of the contrast", "baseline": "baseline", "smallest_effect": "smallest effect"}
 

@@ -85,7 +85,7 @@ def test_a_collapse_withholds_the_means_verdict_and_both_parts_are_shown() -> No
     text = " ".join(render(comparison, "md").split())
     kept = np.delete(bn - none, [3, 8])
     ends = stats.ttest_1samp(kept, 0).confidence_interval()
-    assert "bn: a few extreme pairs decide the mean; the mean's verdict is withheld. Mean +13.8" in text
+    assert "bn: a few extreme pairs move the mean; the mean's verdict is withheld. Mean +13.8" in text
     assert "collapsed runs: bn 0% [0, 24], none 17% [5, 45]; p 0.500 (McNemar, exact)." in text
     shown = f"{100 * kept.mean():+.2f} [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}] pp"
     assert f"Mean of the pairs without a collapsed run: {shown}." in text

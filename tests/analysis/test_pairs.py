@@ -53,6 +53,23 @@ def test_pairs_are_proven_by_hash(weights: str, batches: str, status: str, expec
         assert found.paired == (expected == (0, 0))
 
 
+def test_rows_that_pool_two_versions_of_the_code_are_not_proven_pairs() -> None:
+    """The plugin was edited between two learning rates: neither their mean nor their difference is of one network."""
+    runs = [
+        replace(run, code=code)
+        for lr, code in ((0.1, "old"), (1.0, "new"))
+        for run in one_epoch({"none": [0.5, 0.6, 0.7], "bn": [0.6, 0.6, 0.8]}, lr=lr)
+    ]
+    assert [difference(row).paired for row in compare([sweep(runs)]).rows if row.difference][:2] == [True, True]
+    choices: tuple[dict[str, Any], ...] = ({"group_by": []}, {"interaction": "lr"})
+    for options in choices:
+        (row,) = [row for row in compare([sweep(runs)], **options).rows if row.difference]
+        assert (difference(row).paired, difference(row).code_differs) == (False, 3)
+    one, *others = one_epoch({"none": [0.5] * 6, "bn": [0.6] * 6})
+    seed_0 = [replace(run, code="old") if run.parameters["seed"] == 0 else run for run in (one, *others)]
+    assert difference(by_arm(compare([sweep(seed_0)]))["bn"]).code_differs == 1
+
+
 def test_two_runs_without_hashes_are_not_proven_a_pair() -> None:
     runs = [Planned({"network": arm, "seed": 0}, [0.5], weights="", batches="") for arm in ("none", "bn")]
     found = difference(by_arm(compare([sweep(runs)]))["bn"])

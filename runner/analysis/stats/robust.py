@@ -30,7 +30,7 @@ EXACT = 50
 def hodges_lehmann(differences: Values, level: float = ALPHA) -> Interval:
     """The median of all means of two differences, with the interval of Wilcoxon's signed-rank test.
 
-    (Hodges & Lehmann 1963; the interval: Hollander, Wolfe & Chicken 2014, section 3.2.) It is exact up to 50 pairs
+    (Hodges & Lehmann 1963; the interval: Hollander, Wolfe & Chicken 2014, chapter 3.) It is exact up to 50 pairs
     where the differences are symmetric. There are no ends where so few pairs can never reject.
     Errors: ValueError where there is no difference, or one is not finite.
 
@@ -85,8 +85,7 @@ def _signed_rank_quantile(n: int, level: float) -> int | None:
 def trimmed_mean(differences: Values, level: float = ALPHA) -> Interval:
     """The mean without the lowest and the highest 20%, with its t interval (Tukey & McLaughlin 1963).
 
-    On pairs' differences this is Yuen's procedure (Yuen 1974), as `scipy.stats.ttest_ind(trim=0.2)` computes it for two
-    samples.
+    Yuen (1974) compares two samples in the same way, as `scipy.stats.ttest_ind(trim=0.2)` does.
     Errors: ValueError where there is no difference, or one is not finite.
 
     >>> trimmed_mean([1, 2, 3, 4, 50]).estimate

@@ -31,9 +31,9 @@ def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int =
     The direction is shown where p · `tests` is below .05, and the size where the interval at level .05 / `tests` lies
     beyond δ. EQUIVALENT is two one-sided tests (TOST; Schuirmann 1987): the interval at twice that level lies within
     ±δ. So at each true effect a wrong word comes in at most 5% of the cases (three-sided testing: Goeman, Solari &
-    Stijnen 2010). `tests` is the number of effects that are judged together. One of the words on each effect can
-    always be wrong, so Holm's steps would gain nothing (Shaffer 1986), and each p is multiplied by `tests`
-    (Bonferroni).
+    Stijnen 2010). `tests` is the number of effects that are judged together; each p is multiplied by it (Bonferroni).
+    Holm's smaller factors would be wrong here: however many effects are decided, each of them still has a wrong word
+    (Shaffer 1986).
     `better`: 1 where a higher value is better, else −1.
     Errors: ValueError for an effect that is not above 0, another sign, and fewer than one test.
 
