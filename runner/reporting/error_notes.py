@@ -13,7 +13,7 @@ def has_images(comparison: Comparison) -> bool:
 def shared_seeds(comparison: Comparison) -> Iterator[str]:
     """Says where pairs are not independent, because they share the seed of a stream."""
     if comparison.shared_seeds:
-        why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
+        why = "pairs that share a seed are not independent, so there is no interval, no p and no verdict"
         yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
 
 

@@ -200,14 +200,11 @@ def why_not_paired(difference: Difference) -> str:
 def _own_best(comparison: Comparison) -> Iterator[str]:
     best = [row for row in comparison.rows if row.own_best_lr]
     if best:
-        yield (
-            "best: each arm at its own best lr, that of the highest mean valid_accuracy at the last epoch. "
-            "It is chosen for each seed by the other seeds."
-        )
-        several = [row for row in best if len(row.lr_counts) > 1]
-        for row in several:
-            counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
-            yield f"best lr of {shown(row.arm)}: {counts} runs."
+        one_seed = all(row.planned_n == 1 for row in comparison.planned_rows)
+        chose = "The first half of the seeds chose it, and the other half is compared."
+        if one_seed:
+            chose = "The only seed chose it and is compared, so these rows look too good."
+        yield (f"best: each arm at its own best lr, that of the highest mean valid_accuracy at the last epoch. {chose}")
     elif (
         comparison.axis
         and not comparison.interaction

@@ -20,6 +20,9 @@ TRIM = 0.2
 COLLAPSE = 10.0
 """A normal distribution has a value so many SDs from its median once in 10²³ cases."""
 
+BULK = 6
+"""With fewer runs, the SD of the bulk is too uncertain to say that a run collapsed."""
+
 LISTED = 1_000
 """Up to this number of pairs, the means of two differences are listed."""
 
@@ -106,7 +109,8 @@ def trimmed_mean(differences: Values, level: float = ALPHA) -> Interval:
 def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
     """Which runs of an arm collapsed: those worse than the arm's median by more than 10 SDs of its bulk.
 
-    The SD of the bulk is 1.4826 times the median distance from the median. Where it is 0, no run is said to collapse.
+    The SD of the bulk is 1.4826 times the median distance from the median. Where it is 0, and with fewer than six runs,
+    no run is said to collapse.
     `better`: 1 where a higher value is better, else −1.
 
     >>> collapsed([0.97, 0.98, 0.97, 0.11, 0.96, 0.98], better=1).tolist()
@@ -115,7 +119,7 @@ def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
     values = finite(values)
     middle = np.median(values)
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    return np.asarray((middle - values) * better > COLLAPSE * spread) & (spread > 0)
+    return np.asarray((middle - values) * better > COLLAPSE * spread) & (spread > 0) & (len(values) >= BULK)
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,16 @@ def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int =
     wide, narrow = estimate.interval(ALPHA / tests), estimate.interval(2 * ALPHA / tests)
     if narrow.low is None or narrow.high is None or estimate.p is None:
         return "UNDECIDED"
-    if -smallest_effect < narrow.low and narrow.high < smallest_effect:
+    # Rounding must not decide: .105 − .1 is more than .005, and .605 − .6 is less.
+    rounding = 1e-9 * smallest_effect
+    # A few pairs that are all equal have an interval without width, which is no evidence.
+    known = narrow.low < narrow.high or estimate.pairs >= fewest_pairs(tests)
+    if known and -smallest_effect + rounding < narrow.low and narrow.high < smallest_effect - rounding:
         return "EQUIVALENT"
     if estimate.p * tests >= ALPHA:
         return "UNDECIDED"
-    above = wide.low is not None and wide.low > smallest_effect
-    below = wide.high is not None and wide.high < -smallest_effect
+    above = wide.low is not None and wide.low > smallest_effect + rounding
+    below = wide.high is not None and wide.high < -smallest_effect - rounding
     if (estimate.interval().estimate > 0) == (better > 0):
         return "SUPERIOR" if above or below else "BETTER"
     return "INFERIOR" if above or below else "WORSE"
