@@ -12,7 +12,7 @@ from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
 from runner.errors import printable
 from runner.execution.composition import decide, jobs_to_train, shortfalls
-from runner.execution.event_loop import drive, until_interrupted
+from runner.execution.event_loop import drive, told_how_to_finish, until_interrupted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_cluster import Cluster, RayContext, connected
 from runner.execution.executors.registry import executor
@@ -57,10 +57,13 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
-        for stage, how in stages(sweep, folder, options, cluster):
-            if code := _run_stage(stage, folder, how, cluster, server, trackers):
-                return code
-        return _conclude(folder, options)
+
+        def train() -> int:
+            for stage, how in stages(sweep, folder, options, cluster):
+                _run_stage(stage, folder, how, cluster, server, trackers)
+            return _conclude(folder, options)
+
+        return until_interrupted(train, folder)
 
 
 def _run_stage(
@@ -70,21 +73,20 @@ def _run_stage(
     cluster: Cluster | None,
     server: Server | None,
     trackers: Mapping[str, Opener],
-) -> int:
-    """Train what is missing of a sweep. Returns 0, or the exit code of an interruption."""
+) -> None:
+    """Train what is missing of a sweep."""
     sweep, store, context = _prepare(sweep, folder, options, cluster)
     context = replace(context, server=server)
     tracked_sweep = tracked(sweep, folder)
     tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
     try:
-        code = until_interrupted(lambda: _train(sweep, store, context, options, tracking), folder)
-        if code == 0:
-            store.finish()
+        with told_how_to_finish(folder):
+            _train(sweep, store, context, options, tracking)
+        store.finish()
     finally:
         # Trackers close last. A tracker may copy the tables.
         for tracker in tracking:
             tracker.close()
-    return code
 
 
 def _server(options: Options) -> AbstractContextManager[Server | None]:

@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from runner.analysis.sequential import Sequential
 from runner.config import yaml_source
+from runner.execution import until_decided
 from runner.interfaces.cli.main import main
 from runner.monitoring.watch import glance
 
@@ -136,6 +138,31 @@ def test_a_killed_sweep_decides_the_same(
     told = [re.findall("^pair .*|^decided after .*", done.stderr, re.MULTILINE) for done in (resumed, whole[0])]
     assert told[0] == told[1]
     assert untimed(tmp_path / "part/grows") == untimed(whole[1])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_can_be_interrupted_between_two_pairs(
+    number: signal.Signals,
+    code: int,
+    bnbench: Bnbench,
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look, looks = until_decided._look, []
+
+    def interrupted(folder: Path) -> Sequential:
+        looks.append(look(folder))
+        if len(looks) == 3:
+            signal.raise_signal(number)
+        return looks[-1]
+
+    monkeypatch.setattr(until_decided, "_look", interrupted)
+    config = write("grows.yaml", CONFIG)
+    done = run(bnbench, config, tmp_path, "--until-decided", "--max-seeds", 20, "--workers", 1)
+    assert done.exit_code == code
+    assert f"interrupted; bnbench resume {tmp_path / 'grows'} finishes it" in done.stderr
+    assert DECIDED.search(bnbench("resume", tmp_path / "grows", "--executor", "inline").stderr)
 
 
 def test_it_ends_at_the_most_seeds_and_a_resume_may_allow_more(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
