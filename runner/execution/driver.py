@@ -27,7 +27,7 @@ from runner.storage import contrast_history, plugin_sources, run_files
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
-from runner.storage.rows import ENDED, FAILED
+from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
 from runner.training import sources
@@ -114,10 +114,10 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
     finished, checkpoints = set[str](), dict[str, Path]()
-    history, ended = list[contrast_history.Entry](), 0
+    known = list[contrast_history.Entry](), {"runs_begun": 0}
     if options.existing in ("resume", "extend") and exists(folder / CONFIG):
-        rows, history = read_rows(folder / RUNS), contrast_history.read(folder) or []
-        ended = sum(row["status"] in ENDED for row in rows)
+        rows = read_rows(folder / RUNS)
+        known = contrast_history.before(folder, rows)
         retried = [row for row in rows if row["status"] in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
@@ -128,7 +128,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
-    contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
+    contrast_history.record(folder, sweep, *known)
     # A sweep that is finished is left as it is. One that grows has been told about.
     if len(finished) < len(runs) and options.existing != "extend":
         not_kept = plugin_sources.keep(folder, sources.digests(sweep.plugins))

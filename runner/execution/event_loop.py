@@ -49,7 +49,7 @@ Unfinished = dict[str, list[EpochRow]]
 
 
 def until_interrupted(action: Callable[[], int], folder: Path) -> int:
-    """Do something that trains. Returns its exit code, or that of an interruption. SIGTERM interrupts, as Ctrl-C does."""
+    """Do something that trains. Returns its exit code, or that of an interruption. SIGTERM interrupts like Ctrl-C."""
     try:
         with ExitStack() as handlers:
             # At the end, put the handlers back.
