@@ -5,21 +5,13 @@ from collections.abc import Iterator
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting import sequential_notes
 from runner.reporting.error_notes import not_varied, over_images, shared_seeds
-from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
+from runner.reporting.formats import FIXED, NOTHING, effect_text, p_text, percent, percents_text, shown
 
 LISTED = (
     *("dataset", "train_samples", "subset", "split", "validate_on", "trainset", "augment"),
     *("network", "optimizer", "lr", "batch_size", "epochs"),
 )
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
-
-FIXED = {
-    "beforehand": "fixed beforehand",
-    "stated": "it is not known whether this was fixed beforehand",
-    "unknown": "it is not known when this was fixed",
-    "changed": "not fixed beforehand",
-}
-"""When the smallest effect was fixed, as a note says it."""
 
 
 def title(comparison: Comparison) -> str:
@@ -220,6 +212,8 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
 
 
 def _tests(comparison: Comparison) -> Iterator[str]:
+    if comparison.sequential:
+        return  # None of these p is valid.
     tests = {d.test for d in differences(comparison)}
     if "sign-flip" in tests:
         yield (
@@ -252,7 +246,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     found = {d.verdict for d in differences(comparison)}
     words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
     if words:
-        yield f"Verdict, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
+        what = "Sequential verdict" if comparison.sequential else "Verdict"
+        yield f"{what}, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
     if needs_more_seeds(comparison):
         yield (
             "needs: how many seeds would give a verdict with 80% power, if the mean and SD of the differences stay as "

@@ -4,20 +4,25 @@ from collections.abc import Iterator
 
 from runner.analysis import sequential
 from runner.analysis.records import ArmRow, Comparison
-from runner.reporting.formats import difference_text, shown
+from runner.reporting.formats import FIXED, difference_text, shown
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
-    """Why the sweep ended, by which test, and which numbers of the table are not valid after such an end."""
+    """Why the sweep ended, and by which test."""
     for name, found in comparison.sequential.items():
         where = f" ({name})" if len(comparison.sequential) > 1 else ""
         yield f"Sequential{where}: {found.conclusion}."
     if comparison.sequential:
         yield (
             "The sequential verdict is that of a sign test of the median of the pairs' differences in validation "
-            "accuracy at the last epoch. It is valid at every look (an e-process, by Ville's inequality). The other "
-            "intervals and p of this table are not valid: they take no account of when the sweep ended."
+            f"accuracy at the last epoch{_valid(comparison)}."
         )
+
+
+def _valid(comparison: Comparison) -> str:
+    # A smallest effect that was chosen with a look at the pairs is not that of the test (`result_warnings`).
+    changed = comparison.fixed == "changed"
+    return "" if changed else ". It is valid at every look (an e-process, by Ville's inequality)"
 
 
 def sentence(row: ArmRow, comparison: Comparison) -> str:
@@ -28,4 +33,7 @@ def sentence(row: ArmRow, comparison: Comparison) -> str:
         value = difference_text(row.difference, metric) if row.difference else ""
         when = f"{sequential.METRIC.words} at the last epoch"
         return f"{text}{metric.words} {value}. No test of it is valid, because the sweep ended by a test of {when}."
-    return text + "; ".join(found.conclusion for found in comparison.sequential.values()) + "."
+    text += "; ".join(found.conclusion for found in comparison.sequential.values()) + "."
+    if row.difference and row.difference.verdict:
+        text += f" Sequential verdict on the smallest effect ({FIXED[comparison.fixed]}): {row.difference.verdict}."
+    return text
