@@ -107,6 +107,8 @@ def test_every_table_says_that_it_was_sequential(bnbench: Bnbench, write: Write,
     (tmp_path / "page").mkdir()
     bnbench("report", folder, "-o", tmp_path / "page/grows.html")
     page = (tmp_path / "page/grows.html").read_text(encoding="utf-8")
+    bnbench("report", folder, "--metric", "valid_loss", "-o", tmp_path / "page/other.html")
+    other = (tmp_path / "page/other.html").read_text(encoding="utf-8")
     tables = [bnbench("compare", folder, "--format", style).stdout for style in ("table", "md", "latex")]
     for text in (*tables, page):
         text = " ".join(text.replace("\\", "").split())
@@ -126,6 +128,12 @@ def test_every_table_says_that_it_was_sequential(bnbench: Bnbench, write: Write,
         "SUPERIOR",
     )
     assert (record["sequential_pairs"], record["pairs"], record["sequential_max_pairs"]) == (7, 8, 20)
+    # The figures draw the interval of the test that ended the sweep.
+    low, high = (f"{100 * record[name]:+.2f}" for name in ("median_low", "median_high"))
+    interval = f"sequential median {100 * record['median_difference']:+.2f} [{low}, {high}] pp (95%)"
+    assert page.count(f"0.01, n = 8 {interval}".replace(" = ", "\u00a0=\u00a0")) == 1
+    assert f"0.01 against 0.0001: {interval}, 8 pairs" in page
+    assert "no interval is valid after a stop by another test" in other
     runs = pd.read_csv(folder / "runs.csv").pivot(index="seed", columns="lr", values="valid_accuracy")
     differences = (runs[0.01] - runs[0.0001]).loc[[5, 2, 6, 7, 8, 9, 10]]
     assert record["median_difference"] == pytest.approx(differences.median())
