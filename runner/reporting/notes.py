@@ -211,7 +211,8 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         and not comparison.stated
         and len({row.cell.get("lr") for row in comparison.rows}) > 1
     ):
-        yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
+        arm = shown(comparison.baseline)
+        yield f"No best lr: of the first half of the seeds, none has a valid_accuracy of {arm} at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
     if edge:
