@@ -123,7 +123,7 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if counts:
         planned = sum(row.planned for row in comparison.planned_rows)
         text = ", ".join(f"{n} {status}" for status, n in counts.items())
-        diverged = " A diverged run counts with its last value." if "diverged" in counts else ""
+        diverged = " A diverged run counts with its last value, if it is finite." if "diverged" in counts else ""
         yield f"Of {planned} runs: {text}.{diverged}"
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
@@ -240,7 +240,7 @@ WORDS = {
     "EQUIVALENT": "less than {} apart",
     "WORSE": "worse, by an unknown amount",
     "INFERIOR": "worse by {} or more",
-    "UNDECIDED": "nothing is shown",
+    "UNDECIDED": "not shown with these seeds",
     "WITHHELD": "a few extreme pairs decide the mean",
 }
 
@@ -252,6 +252,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
     found = {d.verdict for d in differences(comparison)}
     words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
+    if any(d.pairs > 1 and not d.paired for d in differences(comparison)):
+        yield "Rows that are not paired have no verdict."
     if words:
         yield f"Verdict, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
     if needs_more_seeds(comparison):
