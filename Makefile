@@ -60,12 +60,12 @@ docs: $(READY)
 	$(BIN)/python docs/claims.py
 	$(BIN)/python docs/performance.py
 	$(BIN)/python docs/cluster.py
-	$(BIN)/python docs/calibration.py
+	$(BIN)/python -m docs.calibration
 	$(BIN)/python -m docs.recompute
 
 simulations: $(READY)
 	$(BIN)/python docs/simulations.py
-	$(BIN)/python docs/calibration.py
+	$(BIN)/python -m docs.calibration
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from docs.simulations import TABLE, WRONG
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/calibration.md"
-TABLE = ROOT / "results/reference/calibration/simulations.csv"
 HEADING = "\n## Do the verdicts err as rarely as they say?\n"
 
 INTRODUCTION = """
@@ -36,9 +38,10 @@ How often a verdict is wrong where the true effect lies exactly at a boundary. E
 direction if ten rows are judged.
 """
 
-SKEWED = """
-With normal differences, no share is above 5%, except for chance. With skewed differences, {worst} of the verdicts are
-wrong in the worst case ({where}). Such cases are why a table shows robust estimates beside the mean.
+LARGEST = """
+The largest share with normal differences is {normal}. The verdicts promise at most 5%. Of the {cells} shares, {above}
+by more than two standard errors. With skewed differences, the largest is {skewed}. Such cases are why a table shows
+robust estimates beside the mean.
 """
 
 COVERAGE = """
@@ -64,7 +67,8 @@ place of the real ones.
 """
 
 RECORDED_NOTES = """
-What the rows have in common comes from the drawing. What they differ in is the shape of the real differences.
+Both rows are drawn in the same way, and only the first has the shapes of real differences. So the distance between the
+two rows shows what these shapes change.
 """
 
 FAMILIES = """
@@ -95,7 +99,7 @@ the verdict holds for the runs that did not collapse, and the t interval never h
 SEQUENTIAL = """
 ### Looking after every pair
 `bnbench run --until-decided` judges after every pair, and ends at the first verdict that decides (SUPERIOR, EQUIVALENT
-or INFERIOR), or at 200 pairs. The second column counts the sweeps in which a wrong word stood at any look. At ±δ, the
+or INFERIOR), or at 200 pairs. The third column counts the sweeps in which a wrong word stood at any look. At ±δ, the
 word that says more than δ is counted apart. Differences **with ties** are rounded to half an SD, so that many of them
 equal the boundary. The true effect is the median here.
 """
@@ -124,11 +128,6 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator
         yield f"| {' | '.join(map(str, row))} |\n"
 
 
-WRONG = {
-    "−δ": ("EQUIVALENT", "BETTER", "SUPERIOR"),
-    "0": ("SUPERIOR", "BETTER", "WORSE", "INFERIOR"),
-    "δ": ("EQUIVALENT", "WORSE", "INFERIOR"),
-}
 MORE = {"−δ": "INFERIOR", "δ": "SUPERIOR"}
 
 
@@ -154,9 +153,20 @@ def boundaries(counts: pd.DataFrame) -> Iterator[str]:
         ["differences", "pairs", "tests", *names],
         ([*row[:3], *map(percent, row[3:])] for row in errors.itertuples(index=False)),
     )
-    skewed = errors[errors["differences"] == "skewed"].set_index(["n", "tests"])[names].stack()
-    n, tests, case = skewed.idxmax()  # type: ignore[misc]
-    yield SKEWED.format(worst=percent(skewed.to_numpy().max()), where=f"{case}, {n} pairs, tests {tests}")
+    cells = errors.melt(["differences", "n", "tests"], names, var_name="case", value_name="share")
+    largest = {}
+    for kind, rows in cells.groupby("differences"):
+        most = rows.sort_values("share").iloc[-1]
+        judged = "one row" if most["tests"] == 1 else f"{most['tests']} rows"
+        largest[str(kind)] = f"{percent(most['share'])} ({most['case']}, {most['n']} pairs, {judged} judged)"
+    normal, trials = cells[cells["differences"] == "normal"], counts[counts["table"] == "boundaries"]["trials"].iloc[0]
+    above = int((normal["share"] > 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5).sum())
+    exceeds = {0: "none exceeds this", 1: "one exceeds this"}.get(above, f"{above} exceed this")
+    yield fill(LARGEST.format(**largest, cells=len(normal), above=exceeds))
+
+
+def fill(text: str) -> str:
+    return f"\n{textwrap.fill(text.strip(), 120, break_on_hyphens=False)}\n"
 
 
 def coverage(counts: pd.DataFrame) -> Iterator[str]:

@@ -22,6 +22,20 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/reference/claims"
 PAGE = ROOT / "docs/claims.md"
 
+CHECKED = """\
+### How the plan is checked
+`bnbench claims freeze` writes down what decides a verdict, and this page is made by comparing
+it with what there is now.
+
+- **Of each claim**: the smallest effect, the claimed sign, the unit, the kind of effect, the measure with all its
+  arguments, the document's budget, the seeds, the config, and the number of tests. An edit is named by the claim.
+- **Of the code**: a digest of each file that reads tables or judges them (`runner/analysis/`, `runner/storage/`,
+  `runner/config/contrast.py`, `grid.py`), and of each file that declares or measures claims (`experiments/claims/`, or
+  the files of a plugin). An edit is named by the file. So an edited smallest effect is named twice.
+- **No edit**: comments, docstrings, empty lines, and the wording of a claim (sentence, source, metric, reason). In the
+  files that declare claims, a string counts as wording if it has a space and stands in one of these texts.
+"""
+
 INTRODUCTION = """\
 # Claims
 
@@ -47,8 +61,8 @@ HOW = """\
 - **Images.** All runs are read on the same test images, or on the same held-out images. The intervals say what other
   seeds would give on these images.
 - **Smallest effect.** Each claim says how large an effect must be to matter, and why.
-- **Family.** All claims that come with bnbench are one family of @tests@ tests. Each interval and each p pays for all
-  of them (Bonferroni), also if a command names only one claim.
+- **Family.** All claims that come with bnbench are one family of @tests@ tests. Each interval and each p is adjusted
+  for all of them (Bonferroni), also if a command names only one claim.
 
 The words, each with an error of at most 5% over the whole family:
 
@@ -95,6 +109,7 @@ def page(results: Path = RESULTS) -> str:
         found(findings),
         "## Was the plan frozen before the runs?\n",
         "\n".join(fill(f"- {line}") for line in plan) + "\n",
+        CHECKED,
         HOW.replace("@tests@", str(findings[0].tests)),
         "## All claims\n",
         table(findings),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from math import log
 from pathlib import Path
@@ -72,22 +72,27 @@ MEDIAN_0: dict[str, Draw] = {
 }
 
 WRONG = {
-    -DELTA: {"SUPERIOR", "BETTER", "EQUIVALENT"},
-    0.0: {"SUPERIOR", "BETTER", "WORSE", "INFERIOR"},
-    DELTA: {"EQUIVALENT", "WORSE", "INFERIOR"},
+    "−δ": ("EQUIVALENT", "BETTER", "SUPERIOR"),
+    "0": ("SUPERIOR", "BETTER", "WORSE", "INFERIOR"),
+    "δ": ("EQUIVALENT", "WORSE", "INFERIOR"),
 }
-"""True effect → the words that are wrong. At the boundary itself, the smallest effect is one that matters."""
+"""Boundary → the words that are wrong there. At ±δ, the effect is one that matters."""
+
+
+def wrong_at(truth: float) -> tuple[str, ...]:
+    """The words that are wrong at a true effect of 0, or of ±δ or more."""
+    return WRONG["0" if truth == 0 else "δ" if truth > 0 else "−δ"]
 
 
 BOUNDARIES = {"−δ": (-DELTA, DELTA), "0": (0.0, DELTA / 10), "δ": (DELTA, DELTA)}
 """Boundary → the true effect and the smallest effect. A small one at 0, where EQUIVALENT would hide other words."""
 
 
-def boundaries(sizes: Sequence[int] = (6, 12, 30)) -> Iterator[Count]:
+def boundaries(share: float = 1.0) -> Iterator[Count]:
     """The six words at effects of −δ, 0 and δ."""
+    trials = round(4000 * share)
     for kind, draw in MEAN_0.items():
-        for n in sizes:
-            trials = 4000
+        for n in (6, 12, 30):
             for case, (truth, smallest) in BOUNDARIES.items():
                 words: dict[int, Counter[str]] = {1: Counter(), 10: Counter()}
                 for differences in draw(generator("boundaries", kind, n, case), (trials, n)) + truth:
@@ -105,9 +110,9 @@ TRIMMED = {"normal": 0.0, "skewed": (0.6 - 0.8 * log(0.8) + 0.2 * log(0.2)) / 0.
 """The mean between the quantiles at 20% and 80%."""
 
 
-def coverage() -> Iterator[Count]:
+def coverage(share: float = 1.0) -> Iterator[Count]:
     """How often an interval at 95% holds the true value."""
-    trials = 4000
+    trials = round(4000 * share)
     for n in (6, 12, 30):
         for kind, draw in MEAN_0.items():
             one, two = draw(generator("coverage", kind, n), (2, trials, n))
@@ -126,7 +131,7 @@ def coverage() -> Iterator[Count]:
             covered = sum(_covered(0.0, _after_each_pair(path)) == n for path in paths)
             yield Count("coverage", "sign process, after every pair", kind, n, 1, 0.0, "covered", covered, trials)
         yield from _coverage_of_shares(n, trials)
-        yield from _coverage_of_images(n)
+        yield from _coverage_of_images(n, trials // 2)
 
 
 def _after_each_pair(path: Values) -> Iterator[Interval]:
@@ -143,8 +148,9 @@ def _coverage_of_shares(n: int, trials: int) -> Iterator[Count]:
     yield Count("coverage", name, "events", n, 1, 0.2, "covered", _covered(0.2, exact), trials)
 
 
-def _coverage_of_images(n: int, images: int = 100, trials: int = 2000) -> Iterator[Count]:
+def _coverage_of_images(n: int, trials: int) -> Iterator[Count]:
     """Differences on new images: the images add as much error to the mean as twelve seeds do."""
+    images = 100
     random = generator("coverage", "images", n)
     tables = [
         random.normal(size=(n, 1)) + 3 * random.normal(size=(1, images)) + 3 * random.normal(size=(n, images))
@@ -170,13 +176,13 @@ def _covered(truth: float, found: Iterator[Interval]) -> int:
 SWEEPS = Path(__file__).parent.parent / "results/reference"
 
 
-def recorded() -> Iterator[Count]:
+def recorded(share: float = 1.0) -> Iterator[Count]:
     """The boundaries and the t interval with the differences of real sweeps, which are drawn with replacement.
 
     The differences of each contrast are shifted and scaled to mean 0 and SD 1, and are then all that there is. Twelve
     differences are skewed by chance, too. So the same is done with as many contrasts of normal differences.
     """
-    n, drawn = 12, 100
+    n, drawn = 12, round(100 * share)
     real = list(_real_differences(n))
     normal = list(generator("recorded, normal").normal(size=(len(real), n)))
     for kind, contrasts in ((f"{len(real)} contrasts", real), ("normal", normal)):
@@ -204,24 +210,24 @@ def _real_differences(at_least: int) -> Iterator[Values]:
                 yield values
 
 
-def families() -> Iterator[Count]:
+def families(share: float = 1.0) -> Iterator[Count]:
     """Ten rows of a table, judged together: how many tables have a wrong word in any row."""
-    n, rows, trials = 12, 10, 1000
+    n, rows, trials = 12, 10, round(1000 * share)
     cases: dict[str, Values] = {
         "ten at 0": np.zeros(rows),
         "ten at δ": np.full(rows, DELTA),
         "five at 0, five at δ": np.repeat([0.0, DELTA], 5),
     }
-    for shared in (0.0, 0.5):
-        name = "one baseline for all rows" if shared else "independent rows"
+    for correlation in (0.0, 0.5):
+        name = "one baseline for all rows" if correlation else "independent rows"
         for case, truths in cases.items():
             random = generator("families", name, case)
             own, common = random.normal(size=(trials, rows, n)), random.normal(size=(trials, 1, n))
-            tables = np.sqrt(1 - shared) * own + np.sqrt(shared) * common + truths[:, None]
+            tables = np.sqrt(1 - correlation) * own + np.sqrt(correlation) * common + truths[:, None]
             for tests in (1, rows):
                 wrong = sum(
                     any(
-                        decide(MeanDifference(row), DELTA, 1, tests) in WRONG[truth]
+                        decide(MeanDifference(row), DELTA, 1, tests) in wrong_at(truth)
                         for row, truth in zip(table, truths.tolist(), strict=True)
                     )
                     for table in tables
@@ -229,14 +235,13 @@ def families() -> Iterator[Count]:
                 yield Count("families", f"{name}, {case}", "normal", n, tests, 0.0, "any wrong word", wrong, trials)
 
 
-def clustering() -> Iterator[Count]:
+def clustering(share: float = 1.0) -> Iterator[Count]:
     """One seed in five cells, through a whole comparison: how often it rejects where nothing differs."""
-    seeds, cells, share, trials = 6, 5, 0.8, 400
+    seeds, cells, correlation, trials = 6, 5, 0.8, round(400 * share)
     random, count, before = generator("clustering"), 0, 0
     for _ in range(trials):
-        effects = np.sqrt(share) * random.normal(size=(seeds, 1)) + np.sqrt(1 - share) * random.normal(
-            size=(seeds, cells)
-        )
+        common, own = random.normal(size=(seeds, 1)), random.normal(size=(seeds, cells))
+        effects = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
         row = compare([_sweep(0.01 * effects)], group_by=["arm"]).rows[1].difference
         assert row is not None
         assert row.p is not None
@@ -265,13 +270,13 @@ def _sweep(differences: Values) -> Results:
     return Results(Path("simulated"), "simulated", "arm", "none", keys, keys, metrics, runs)
 
 
-def collapses() -> Iterator[Count]:
+def collapses(share: float = 1.0) -> Iterator[Count]:
     """Rare collapses (1.7% of the runs) make the mean difference 0, although most pairs are better by δ or more."""
-    n, trials, share, better = 12, 4000, 0.017, 2.0
+    n, trials, rate, better = 12, round(4000 * share), 0.017, 2.0
     random = generator("collapses")
-    collapsed = random.random((trials, n)) < share
+    collapsed = random.random((trials, n)) < rate
     # The collapse takes away what the other pairs gain, so the mean difference is 0.
-    arm = np.where(collapsed, -better * (1 - share) / share, better) + random.normal(size=(trials, n)) / np.sqrt(2)
+    arm = np.where(collapsed, -better * (1 - rate) / rate, better) + random.normal(size=(trials, n)) / np.sqrt(2)
     baseline = random.normal(size=(trials, n)) / np.sqrt(2)
     found: dict[str, Counter[str]] = {"with a collapse": Counter(), "without one": Counter()}
     covered: Counter[str] = Counter()
@@ -291,8 +296,9 @@ LOOKS = 200
 WITHIN = (10, 20, 50, 100, LOOKS)
 
 
-def sequential() -> Iterator[Count]:
+def sequential(share: float = 1.0) -> Iterator[Count]:
     """A verdict after every pair, which ends at the first that decides, or at 200 pairs."""
+    trials = round(2000 * share)
     cases: Mapping[str, tuple[float, float]] = {
         "no difference, δ = 0.1 SD": (0.0, 0.1),
         "no difference, δ = 1 SD": (0.0, DELTA),
@@ -302,9 +308,8 @@ def sequential() -> Iterator[Count]:
     }
     for kind, draw in MEDIAN_0.items():
         for case, (truth, effect) in cases.items():
-            trials = 2000
             paths = draw(generator("sequential", kind, case), (trials, LOOKS)) + truth
-            wrong = WRONG.get(truth, {"EQUIVALENT", "WORSE", "INFERIOR"})
+            wrong = set(wrong_at(truth))
             found: Counter[str] = Counter({"a wrong word at any look": 0, "SUPERIOR": 0})
             for path in paths:
                 words = _until_decided(path, effect)
@@ -314,7 +319,7 @@ def sequential() -> Iterator[Count]:
                     found[f"decided within {limit} pairs"] += len(words) <= limit and words[-1] in DECIDED
             for what, count in found.items():
                 yield Count("sequential", case, kind, LOOKS, 1, truth, what, count, trials)
-    yield _repeated_t_test()
+    yield _repeated_t_test(round(1000 * share))
 
 
 def _until_decided(path: Values, effect: float) -> list[str]:
@@ -327,9 +332,9 @@ def _until_decided(path: Values, effect: float) -> list[str]:
     return words
 
 
-def _repeated_t_test() -> Count:
+def _repeated_t_test(trials: int) -> Count:
     """An ordinary test after every pair from the sixth on, in place of the sequential one."""
-    trials, looks = 1000, 100
+    looks = 100
     paths = MEAN_0["normal"](generator("repeated t test"), (trials, looks))
     wrong = 0
     for path in paths:
@@ -340,6 +345,7 @@ def _repeated_t_test() -> Count:
 
 
 TABLES = (boundaries, coverage, recorded, families, clustering, collapses, sequential)
+"""Each has as many trials as the page says, times its argument `share`."""
 
 
 def main() -> None:

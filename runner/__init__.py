@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 # These are imported on first use, because `bnbench --help` and `bnbench plan` need neither torch nor pandas.
 _ON_FIRST_USE = {
     "Claim": "runner.analysis.claims.claim",
-    "Compared": "runner.analysis.claims.compared",
+    "PairedValues": "runner.analysis.claims.paired_values",
     "DataSet": "runner.training.data.datasets",
     "RunBuilder": "runner.interfaces.run_builder",
     "RunManager": "runner.interfaces.run_manager",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, astuple
 
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from docs import calibration, simulations
+from runner.analysis.stats.crossed import crossed_interval
+from runner.analysis.stats.intervals import Interval
+from runner.analysis.stats.values import Values
 
 COUNTS = pd.read_csv(simulations.TABLE, keep_default_na=False)
 
@@ -30,15 +34,62 @@ def test_the_page_is_what_the_counts_give() -> None:
     assert calibration.PAGE.read_text(encoding="utf-8") == calibration.page()
 
 
-def test_the_counts_come_out_again() -> None:
-    rows = [astuple(count) for count in simulations.boundaries(sizes=(6,))]
-    assert rows == list(cases("boundaries", n=6).itertuples(index=False, name=None))
+SHARES = {"boundaries": 0.04, "recorded": 0.04, "clustering": 0.12}
+"""Table → which share of its trials is made again. Of the other tables, it is a tenth."""
+
+KEYS = ["case", "differences", "n", "tests"]
+
+
+def frame(counts: Iterator[simulations.Count]) -> pd.DataFrame:
+    return pd.DataFrame(list(map(asdict, counts)))
+
+
+def far_from(committed: pd.DataFrame, again: pd.DataFrame) -> list[str]:
+    """The counts of a table that chance does not explain: one-sided binomial tests at .001, in both directions."""
+    before, now = (made.set_index([*KEYS, "what"])["count"] for made in (committed, again))
+    trials = [made.groupby(KEYS)["trials"].first() for made in (committed, again)]
+    found = []
+    counts = pd.concat([before, now], axis=1).fillna(0).astype(int)
+    for index, count, count_now in counts.itertuples(name=None):
+        of, of_now = (int(made[index[:-1]]) for made in trials)
+        # A word that never came may come once in so many trials.
+        share = (count + 1) / (of + 2)
+        p = min(binomtest(count_now, of_now, share, alternative=side).pvalue for side in ("less", "greater"))
+        if p < 0.001:
+            found.append(f"{index}: {count} of {of}, now {count_now} of {of_now}")
+    return found
+
+
+@pytest.mark.parametrize("table", simulations.TABLES)
+def test_a_part_of_the_trials_gives_the_committed_shares(table: Callable[..., Iterator[simulations.Count]]) -> None:
+    name = table.__name__
+    assert far_from(cases(name), frame(table(share=SHARES.get(name, 0.1)))) == []
+
+
+def test_a_broken_interval_is_far_from_the_committed_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(table: Values) -> Interval:
+        right = crossed_interval(table)
+        assert right.low is not None
+        assert right.high is not None
+        return Interval(right.estimate, (right.estimate + right.low) / 2, (right.estimate + right.high) / 2)
+
+    monkeypatch.setattr(simulations, "crossed_interval", half)
+    broken = frame(simulations._coverage_of_images(12, 200))
+    committed = cases("coverage", n=12)
+    (line,) = far_from(committed[committed["case"].isin(broken["case"])], broken)
+    assert "seeds × images" in line
+
+
+def test_a_case_can_be_repeated_alone() -> None:
+    rows = [astuple(count) for n in (6, 12, 30) for count in simulations._coverage_of_shares(n, 4000)]
+    found = cases("coverage", differences="events")
+    assert rows == list(found.itertuples(index=False, name=None))
 
 
 @pytest.mark.parametrize("n", [6, 12, 30])
 @pytest.mark.parametrize("tests", [1, 10])
 def test_words_at_the_boundaries_are_wrong_at_most_5_percent_of_the_time(n: int, tests: int) -> None:
-    for case, wrong in calibration.WRONG.items():
+    for case, wrong in simulations.WRONG.items():
         found = cases("boundaries", differences="normal", n=n, tests=tests, case=case)
         for words in (wrong, (calibration.MORE.get(case),)):
             assert at_most_5_percent(found, int(found["count"][found["what"].isin(words)].sum())), (case, words)

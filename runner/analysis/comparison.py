@@ -52,7 +52,6 @@ def compare(
     cells, variants = _columns(runs, group_by, results[0].repeats, several=len(results) > 1)
     _check_counted_once(results, cells)
     rows, reference = _asked_rows(runs, cells, variants, baseline, interaction)
-    shared = shared_seeds(runs.parameters)
     comparison = Comparison(
         runs.metric,
         stated.at if stated else at,
@@ -63,14 +62,14 @@ def compare(
         cell_columns=cells,
         variant_columns=variants,
         constant=_constant(runs.parameters),
-        rows=judged(dependent(rows) if shared else rows, smallest_effect, runs.metric.better),
+        rows=judged(rows, smallest_effect, runs.metric.better),
         smallest_effect=smallest_effect,
         target=target,
         warnings=warnings_of(results),
         fixed=max((result.fixed for result in results), key=get_args(Fixed).index),
         stated=stated,
         sequential=sequential.of(results),
-        shared_seeds=shared,
+        shared_seeds=shared_seeds(runs.parameters),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
     return _sorted(_after_a_stop(comparison, alone=len(results) == 1), sort)
@@ -208,11 +207,12 @@ def _asked_rows(
     runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...], baseline: object, interaction: str | None
 ) -> tuple[tuple[ArmRow, ...], tuple[str, object] | None]:
     """The rows, and the reference of an interaction."""
-    rows = _rows(runs, cells, variants)
+    rows, reference = _rows(runs, cells, variants), None
     if interaction:
-        return interaction_rows(runs, cells, variants, interaction, rows)
-    best = at_own_best_lr(runs, cells, variants, baseline)
-    return (rows + _rows(best, cells, variants) if best else rows), None
+        rows, reference = interaction_rows(runs, cells, variants, interaction, rows)
+    elif best := at_own_best_lr(runs, cells, variants, baseline):
+        rows += _rows(best, cells, variants)
+    return (dependent(rows) if shared_seeds(runs.parameters) else rows), reference
 
 
 def _after_a_stop(comparison: Comparison, *, alone: bool) -> Comparison:

@@ -69,8 +69,9 @@ def effect_text(finding: Finding) -> str:
 def notes(findings: Sequence[Finding]) -> list[str]:
     """What the columns mean, and which runs have no result."""
     tests = sorted({finding.tests for finding in findings if finding.word != "NOT RUN"})
+    counts = " or ".join(map(str, tests)) or "none"
     text = [
-        f"Interval and p pay for all tests of a claim's family (Bonferroni): {' or '.join(map(str, tests)) or 'none'}.",
+        f"Interval and p are adjusted for all tests of a claim's family (Bonferroni): {counts}.",
         "p is about the sign (TOST: about equivalence). The interval decides about the size: REFUTED needs no small p.",
         "SIZE OPEN: the sign is shown, but not that the effect is as large as claimed.",
         "needs: how many seeds would decide.",

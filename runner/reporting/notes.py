@@ -115,7 +115,7 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if counts:
         planned = sum(row.planned for row in comparison.planned_rows)
         text = ", ".join(f"{n} {status}" for status, n in counts.items())
-        diverged = " A diverged run counts with its last value." if "diverged" in counts else ""
+        diverged = " A diverged run counts with its last value, if it is finite." if "diverged" in counts else ""
         yield f"Of {planned} runs: {text}.{diverged}"
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
@@ -203,7 +203,8 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
         and not comparison.stated
         and len({row.cell.get("lr") for row in comparison.rows}) > 1
     ):
-        yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
+        arm = shown(comparison.baseline)
+        yield f"No best lr: of the first half of the seeds, none has a valid_accuracy of {arm} at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
     if edge:
@@ -233,7 +234,7 @@ WORDS = {
     "EQUIVALENT": "less than {} apart",
     "WORSE": "worse, by an unknown amount",
     "INFERIOR": "worse by {} or more",
-    "UNDECIDED": "nothing is shown",
+    "UNDECIDED": "not shown with these seeds",
     "WITHHELD": "a few extreme pairs decide the mean",
 }
 
@@ -245,6 +246,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
     found = {d.verdict for d in differences(comparison)}
     words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
+    if any(d.pairs > 1 and not d.paired for d in differences(comparison)):
+        yield "Rows that are not paired have no verdict."
     if words:
         what = "Sequential verdict" if comparison.sequential else "Verdict"
         yield f"{what}, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."

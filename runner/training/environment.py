@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from runner import registry
-from runner.training import sources
+from runner.storage import plugin_files
 from runner.training.data.datasets import load
 from runner.training.kernels.library import identity
 from runner.training.options import Kernels
@@ -72,7 +72,7 @@ def machine() -> str:
 
 def digests(plugins: Iterable[str], folder: Path) -> dict[str, str]:
     """The SHA-256 of the plugins' source files, by their paths relative to a folder."""
-    return {os.path.relpath(path, folder.resolve()): digest for path, digest in sources.digests(plugins).items()}
+    return {os.path.relpath(path, folder.resolve()): digest for path, digest in plugin_files.digests(plugins).items()}
 
 
 def code() -> str:

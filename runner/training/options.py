@@ -18,7 +18,7 @@ class TrainingOptions:
     often a job yields a checkpoint. `run_timeout` is the time that a run may take, in seconds; a stack of R runs may
     take R times as long. With `save_weights`, a run's result carries its final weights, and with `save_predictions`
     which test images it classifies correctly. `kernels` are for runs that train alone on a CPU. `plugins_digest` is the
-    digest of the plugins' source files (`training.sources`). A worker that finds other files trains nothing. It is
+    digest of the plugins' source files (`storage.plugin_files`). A worker that finds other files trains nothing. It is
     empty where that is not checked.
 
     >>> options = TrainingOptions(checkpoint_every=Every(epochs=5), save_weights=True)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.storage.plugin_files import loaded_modules
 from runner.training.learners.dropout import SeededDropout
 from runner.training.learners.learner import attributes, is_plain, named_tensors
-from runner.training.sources import loaded_modules
 
 
 class _Pickler(pickle.Pickler):

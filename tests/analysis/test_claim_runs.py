@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,10 +21,11 @@ from click.testing import Result
 from runner import registry
 from runner.analysis.claims.accuracy import final
 from runner.analysis.claims.claim import Claim, DocumentBudget, chosen_claims, sweeps_of
-from runner.analysis.claims.compared import Compared
 from runner.analysis.claims.convergence import steps_to_target
 from runner.analysis.claims.judge import evaluate, judge
-from runner.analysis.claims.source_code import bare
+from runner.analysis.claims.paired_values import PairedValues
+from runner.analysis.claims.plan import edits, plan_of
+from runner.analysis.claims.source_code import bare, in_words
 from runner.errors import UserError
 from runner.reporting.claim_table import render
 from runner.storage.results import Results, load
@@ -45,7 +47,8 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
         "from runner import Claim, claim\nfrom runner.analysis.claims.accuracy import final\n"
         "@claim('own_claim')\n"
         "def own_claim(name):\n"
-        "    return Claim(name, 'It is higher.', 'me', Path(__file__).parent / 'own.yaml', 'accuracy', 'pp', 1, 1,\n"
+        "    return Claim(name, 'It is higher.', 'my notes', Path(__file__).parent / 'own.yaml',\n"
+        "        'accuracy', 'pp', 1, 1,\n"
         "        partial(final, arm='batch'), {'smoke': ['grid.seed={range: 2}', 'fixed.epochs=1']})\n"
     )
     with registry.claim.temporary():
@@ -115,9 +118,9 @@ def test_a_measure_that_gives_no_pairs_is_named(trained: Path) -> None:
         return [0.1, 0.2]
 
     broken = replace(claim, measure=plain)
-    with pytest.raises(UserError, match=r"claim 'own_claim': its measure gives a list, not a runner\.Compared"):
+    with pytest.raises(UserError, match=r"claim 'own_claim': its measure gives a list, not a runner\.PairedValues"):
         evaluate([broken], trained)
-    ratio = replace(claim, effect="ratio", measure=lambda _: Compared(np.ones(12), -np.ones(12)))
+    ratio = replace(claim, effect="ratio", measure=lambda _: PairedValues(np.ones(12), -np.ones(12)))
     with pytest.raises(UserError, match="a ratio needs a baseline with a mean above 0"):
         evaluate([ratio], trained)
 
@@ -188,27 +191,119 @@ def test_an_edited_effect_is_named_and_an_edited_sentence_is_not(
     assert "1 of 1 sweeps were begun under it" in ran.stdout
     assert ran.stdout.endswith("Nothing that decides a verdict was edited since.\n")
 
-    registry.claim.clear()
-    edited = tmp_path / "again.py"
-    text = plugin.read_text()
-    edited.write_text(text.replace("It is higher.", "It is much higher.  # really").replace("'me'", "'you'"))
-    shown = bnbench("claims", "--plugin", edited, "show", tmp_path / "out", "--budget", "full")
-    assert shown.stdout.endswith("Nothing that decides a verdict was edited since.\n")
+    def after(folder: str, *changes: tuple[str, str]) -> list[str]:
+        """What is said of a copy of the plugin with these changes."""
+        text = plugin.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        registry.claim.clear()
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.py").write_text(text)
+        (tmp_path / folder / "own.yaml").write_bytes((tmp_path / "own.yaml").read_bytes())
+        shown = (*("claims", "--plugin", tmp_path / folder / "own.py"), "show", tmp_path / "out", "--budget", "full")
+        return bnbench(*shown, "--format", "csv").stderr.splitlines()
 
-    registry.claim.clear()
-    other = tmp_path / "other.py"
-    other.write_text(text.replace("'pp', 1, 1,", "'pp', 0.5, 1,").replace("arm='batch'", "arm='batch', epochs=2"))
+    wording = (
+        ("'It is higher.'", "(\n        'It is ' # really\n        'much higher.')"),
+        ("'my notes'", "'the notes of a colleague'"),
+    )
+    nothing = "Nothing that decides a verdict was edited since."
+    assert after("wording", *wording)[-1] == nothing
+    said = after("arguments", ("'pp', 1, 1,", "'pp', 0.5, 1,"), ("arm='batch'", "arm='batch', epochs=2"))
+    assert [line for line in said if line.startswith("Edited")] == [
+        "Edited: own_claim: the measure was final(arm='batch') when the plan was frozen, now "
+        "final(arm='batch', epochs=2).",
+        "Edited: own_claim: the smallest effect was 1 when the plan was frozen, now 0.5.",
+        "Edited: own.py: the code was changed after the plan was frozen.",
+    ]
     config = tmp_path / "own.yaml"
     config.write_text(config.read_text().replace("lr: 0.1", "lr: 0.3") + "# a comment\n")
-    shown = bnbench("claims", "--plugin", other, "show", tmp_path / "out", "--budget", "full", "--format", "csv")
-    said = [line for line in shown.stderr.splitlines() if line.startswith("Edited")]
-    assert said == [
-        "Edited: own_claim: the measure was accuracy.final(arm='batch') when the plan was frozen, now "
-        "accuracy.final(arm='batch', epochs=2).",
-        "Edited: own_claim: the smallest effect was 1 when the plan was frozen, now 0.5.",
-        "Edited: sweep own: lr was 0.1 when the plan was frozen, now 0.3.",
-    ]
-    assert "Sweep own was not trained as planned" not in shown.stderr
+    said = after("config")
+    assert said[-1] == "Edited: sweep own: lr was 0.1 when the plan was frozen, now 0.3."
+    assert not any("was not trained as planned" in line for line in said)
+
+
+MEASURE = """
+import helper
+PP = 100
+def scaled(values):
+    # Shares as percentage points.
+    return PP * values
+def my_measure(results, arm):
+    return helper.final(results, arm)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("own.py", "PP = 100", "PP = 1", True),
+        ("own.py", "PP * values", "values", True),
+        ("helper.py", "epochs=1", "epochs=2", True),
+        ("own.py", "# Shares", "# All shares", False),
+        ("helper.py", "def", "\n\n# why\ndef", False),
+    ],
+)
+def test_an_edit_of_a_plugins_code_is_named_by_its_file(
+    file: str, old: str, new: str, named: bool, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = plugin.read_text().replace("partial(final,", "partial(my_measure,")
+    plugin.write_text(MEASURE + text)
+    helper = plugin.parent / "helper.py"
+    helper.write_text("def final(results, arm, epochs=1):\n    return None\n")
+    monkeypatch.syspath_prepend(plugin.parent)
+    monkeypatch.delitem(sys.modules, "helper", raising=False)
+    registry.load_plugins((str(plugin),))
+    before = plan_of(chosen_claims())
+    path = plugin.parent / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    sentence = f"{file}: the code was changed after the plan was frozen"
+    assert edits(before, plan_of(chosen_claims())) == ([sentence] if named else [])
+
+
+def test_the_plan_has_each_file_that_reads_tables_or_declares_claims() -> None:
+    registry.load_plugins()
+    plan = plan_of(chosen_claims())
+    for file in (
+        *("runner/analysis/claims/claim.py", "runner/storage/results.py", "runner/config/contrast.py"),
+        *("runner/analysis/stats/verdicts.py", "experiments/claims/sweeps.py", "experiments/claims/accuracy.py"),
+    ):
+        edited = {**plan, "code": {**plan["code"], file: "0"}}
+        assert edits(plan, edited) == [f"{file}: the code was changed after the plan was frozen"]
+        del edited["code"][file]
+        assert edits(plan, edited) == [f"{file}: the file is only in the plan"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("statistics.py", "the moving averages are poor", "running statistics are bad", False),
+        ("accuracy.py", "the final results are the same", "nothing changes", False),
+        ("sweeps.py", "nobody would choose a network", "no one takes one", False),
+        ("sweeps.py", "the last batch of 32 images", "a batch", False),
+        ("stability.py", "share=0.9", "share=0.8", True),
+        ("sweeps.py", '"epochs": 30', '"epochs": 3', True),
+        ("stability.py", 'unit="of the runs"', 'unit="of all runs"', True),
+    ],
+)
+def test_the_wording_of_our_claims_is_no_edit(file: str, old: str, new: str, named: bool) -> None:
+    registry.load_plugins()
+    texts = {text for claim in chosen_claims() for text in claim.texts}
+    source = (Path(__file__).parents[2] / "experiments/claims" / file).read_text(encoding="utf-8")
+    assert old in source
+    edited = bare(source.replace(old, new), {text.replace(old, new) for text in texts})
+    assert (edited != bare(source, texts)) == named
+
+
+def test_a_measure_is_named_with_all_its_arguments() -> None:
+    def last(arm: str, results: Results, epochs: int = 1) -> PairedValues:
+        return final(results, arm, epochs)
+
+    assert in_words(partial(partial(last, "batch"), epochs=2)).endswith("last('batch', epochs=2)")
+    assert in_words(partial(last, "batch")) != in_words(partial(last, "none"))
+    assert in_words(partial(sorted, key=len)) == "sorted(key=len)"  # no place in memory
 
 
 def test_a_plan_that_comes_late_or_is_changed_by_hand_shows(

@@ -15,9 +15,9 @@ from scipy import stats
 
 from runner import registry
 from runner.analysis.claims.claim import Claim, family
-from runner.analysis.claims.compared import Compared, Effect
 from runner.analysis.claims.finding import Finding
 from runner.analysis.claims.judge import evaluate, judge
+from runner.analysis.claims.paired_values import Effect, PairedValues
 from runner.analysis.claims.rule import within_bound, word_of
 from runner.analysis.stats.estimates import MeanDifference, RatioOfMeans
 from runner.reporting.claim_table import render
@@ -29,7 +29,7 @@ CLEAR = [-3.0, -3.2, -2.9, -3.1, -3.0, -2.8, -3.3, -3.0, -3.1, -2.9]
 WILD = [-9.0, 8.0, -7.0, 6.0, -5.0, 9.0, -3.0, 2.0]
 
 
-def nothing(_: Results) -> Compared:
+def nothing(_: Results) -> PairedValues:
     raise AssertionError("not measured")
 
 
@@ -58,7 +58,7 @@ def a_claim(
 
 def judged(claim: Claim, differences: Sequence[Any], tests: int = 1) -> Finding:
     values = np.array(differences, dtype=float)
-    return judge(claim, Compared(values, np.zeros_like(values)), tests)
+    return judge(claim, PairedValues(values, np.zeros_like(values)), tests)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_family_of_tests_widens_the_interval_and_multiplies_p() -> None:
     alone, among = judged(a_claim(), CLEAR), judged(a_claim(), CLEAR, tests=20)
     assert (alone.p, among.p) == (2 / 2**10, 2 / 2**10)
     assert among.p_adjusted == 20 * 2 / 2**10
-    # The interval of a row pays for the same number of tests as its p.
+    # The interval of a row is adjusted for the same number of tests as its p.
     oracle = stats.t.interval(1 - 0.05 / 20, 9, np.mean(CLEAR), stats.sem(CLEAR))
     assert among.decisive is not None
     assert (among.decisive.low, among.decisive.high) == pytest.approx(oracle)
@@ -145,7 +145,7 @@ def test_a_ratio_has_fiellers_interval() -> None:
     baseline = generator.normal(100, 10, 20)
     arm = 0.5 * baseline + generator.normal(0, 3, 20)
     claim = a_claim(-1, margin=20, effect="ratio")
-    found = judge(claim, Compared(arm, baseline))
+    found = judge(claim, PairedValues(arm, baseline))
     assert found.word == "SUPPORTED"
     assert found.decisive is not None
     trimmed = stats.trim_mean(arm - baseline, 0.2)
@@ -159,15 +159,15 @@ def test_a_ratio_has_fiellers_interval() -> None:
 def test_a_censored_side_gives_a_bound_and_no_ratio() -> None:
     arm, baseline = np.full(12, 40.0) + np.linspace(0, 11, 12), np.full(12, 100.0)
     claim = a_claim(-1, margin=20, effect="ratio")
-    found = judge(claim, Compared(arm, baseline, censored=(0, 12)))
+    found = judge(claim, PairedValues(arm, baseline, censored=(0, 12)))
     assert (found.word, found.bound) == ("SUPPORTED", "at most")
     shown = render([found], "table")
     assert "at most -54.5 [–, -52.2]" in shown
     assert "12 of 12 runs of the baseline did not reach the target" in shown
     # The baseline was cut off: its true time may be longer, so a small effect refutes nothing.
-    small = judge(claim, Compared(baseline - 5 + np.linspace(0, 1, 12), baseline, censored=(0, 1)))
+    small = judge(claim, PairedValues(baseline - 5 + np.linspace(0, 1, 12), baseline, censored=(0, 1)))
     assert small.word == "UNDECIDED"
-    both = judge(claim, Compared(arm, baseline, censored=(1, 1)))
+    both = judge(claim, PairedValues(arm, baseline, censored=(1, 1)))
     assert both.word == "UNDECIDED"
     assert "open: runs of both did not reach the target" in render([both], "table")
 
@@ -181,7 +181,7 @@ def test_what_follows_from_a_bound() -> None:
 
 
 def test_a_rate_is_never_known_exactly() -> None:
-    found = judge(a_claim(-1, margin=0.1, effect="rate"), Compared(np.zeros(12), np.ones(12)))
+    found = judge(a_claim(-1, margin=0.1, effect="rate"), PairedValues(np.zeros(12), np.ones(12)))
     assert found.interval is not None
     assert found.interval.estimate == -1
     assert found.interval.high is not None
@@ -194,7 +194,7 @@ def test_the_verdict_is_withheld_where_few_seeds_decide_the_mean() -> None:
     baseline = generator.normal(97, 0.1, 30)
     arm = baseline + generator.normal(0.5, 0.1, 30)
     arm[3] = 10.0  # one run collapsed
-    found = judge(a_claim(1, margin=0.2), Compared(arm, baseline))
+    found = judge(a_claim(1, margin=0.2), PairedValues(arm, baseline))
     assert found.word == "WITHHELD"
     shown = render([found], "table")
     assert "collapsed runs: 3% of the arm, 0% of the baseline; pairs without a collapse: +0.5" in shown

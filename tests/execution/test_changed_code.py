@@ -18,7 +18,8 @@ from runner.errors import UserError
 from runner.execution.executors.executor import Context
 from runner.execution.executors.process import process
 from runner.registry import load_plugins
-from runner.training import environment, sources
+from runner.storage import plugin_files
+from runner.training import environment
 from runner.training.options import TrainingOptions
 
 Bnbench = Callable[..., Result]
@@ -228,7 +229,7 @@ def test_a_worker_that_finds_other_code_than_the_driver_trains_nothing(
     monkeypatch.delitem(sys.modules, "own_changing")
     fixed: dict[str, Any] = {"dataset": "digits", "device": "cpu", "epochs": 1}
     jobs = [Job((RunSpec(network=name, **fixed),)) for name in ("kills", "notebook_mlp")]
-    options = TrainingOptions(tmp_path, (str(plugin),), plugins_digest=sources.digest([str(plugin)]))
+    options = TrainingOptions(tmp_path, (str(plugin),), plugins_digest=plugin_files.digest([str(plugin)]))
     events = process(jobs, Context(options, workers=1))
     assert next(events).error == "the worker process died (killed by SIGKILL)"  # type: ignore[union-attr]
     with pytest.raises(UserError, match="a plugin, or a module that it imports, has changed since this command began"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.claims.per_seed import (
     PP,
     accuracies,
@@ -18,18 +18,18 @@ from runner.storage.folder import PROBES
 from runner.storage.results import Results, readings
 
 
-def final(results: Results, arm: object, epochs: int = 1) -> Compared:
+def final(results: Results, arm: object, epochs: int = 1) -> PairedValues:
     """The accuracies at the end [S]."""
     return compared(results, PP * accuracies(results, epochs), arm)
 
 
-def every_other(results: Results) -> Compared:
+def every_other(results: Results) -> PairedValues:
     """The accuracies at the end, for each arm but the baseline [K, S]."""
     sides = [final(results, arm) for arm in other_arms(results)]
-    return Compared(np.stack([side.values for side in sides]), np.stack([side.baseline for side in sides]))
+    return PairedValues(np.stack([side.values for side in sides]), np.stack([side.baseline for side in sides]))
 
 
-def interaction(results: Results, arm: object, parameter: str, good: object) -> Compared:
+def interaction(results: Results, arm: object, parameter: str, good: object) -> PairedValues:
     """How much accuracy depends on a parameter [S].
 
     It is the mean accuracy over the parameter's other values, minus the accuracy at its value `good`.
@@ -41,10 +41,10 @@ def interaction(results: Results, arm: object, parameter: str, good: object) -> 
         at = {value: by_seed(results, accuracy, arm, {parameter: value}) for value in levels}
         return np.asarray(np.mean([found for value, found in at.items() if value != good], axis=0) - at[good])
 
-    return Compared(side(arm), side(results.baseline))
+    return PairedValues(side(arm), side(results.baseline))
 
 
-def slope(results: Results, arm: object, parameter: str, against: object, epochs: int = 1) -> Compared:
+def slope(results: Results, arm: object, parameter: str, against: object, epochs: int = 1) -> PairedValues:
     """The least-squares slope of accuracy against log2 of a parameter [S], in pp per doubling.
 
     `against` is the arm to compare with.
@@ -57,10 +57,10 @@ def slope(results: Results, arm: object, parameter: str, against: object, epochs
         table = np.stack([by_seed(results, accuracy, arm, {parameter: level}) for level in levels])
         return least_squares_slopes(np.log2(levels), table)
 
-    return Compared(side(arm), side(against))
+    return PairedValues(side(arm), side(against))
 
 
-def accuracy_at_matched_loss(results: Results, arm: object) -> Compared:
+def accuracy_at_matched_loss(results: Results, arm: object) -> PairedValues:
     """The validation accuracies at the lowest training loss that both runs of a seed reach [S].
 
     The training loss is read in evaluation mode (the probe `train`) at the ends of epochs, and interpolated between. An

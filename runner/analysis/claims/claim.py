@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner import registry
-from runner.analysis.claims.compared import Compared, Effect
+from runner.analysis.claims.paired_values import Effect, PairedValues
 from runner.config import reader
 from runner.config.sweep import Sweep
 from runner.errors import UserError, unknown
@@ -22,7 +22,7 @@ Budget = Literal["smoke", "small", "full"]
 
 BUDGETS: tuple[Budget, ...] = ("smoke", "small", "full")
 
-Measure = Callable[[Results], Compared]
+Measure = Callable[[Results], PairedValues]
 """A sweep → the two values that are compared, for each tested seed."""
 
 
@@ -57,7 +57,7 @@ class Claim:
     ...     unit="pp",
     ...     smallest_effect=0.5,
     ...     claimed=1,
-    ...     measure=lambda results: Compared(values=[97.1, 97.3], baseline=[96.4, 96.4]),
+    ...     measure=lambda results: PairedValues(values=[97.1, 97.3], baseline=[96.4, 96.4]),
     ...     budgets={"smoke": ["fixed.epochs=1"]},
     ...     reason="0.5 pp are 50 of the 10,000 test images.",
     ... )
@@ -107,6 +107,11 @@ class Claim:
         """What the sentence claims of the effect, such as "≤ −20 %"."""
         relation = {1: "≥ +", -1: "≤ −", "equivalence": "within ±"}[self.claimed]
         return f"{relation}{self.smallest_effect:g} {self.unit}"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The wording, which decides nothing."""
+        return self.sentence, self.source, self.metric, self.reason, self.contradicts, self.document.whose
 
     @property
     def scale(self) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from runner.analysis.best_lr import best_lr
-from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.claims.per_seed import PP, Where, accuracies, by_seed, measured, only_seeds
 from runner.analysis.metrics import MEASURED, reach
 from runner.analysis.stats.values import Values
@@ -16,7 +16,7 @@ from runner.storage.results import Results, readings
 Seeds = Collection[int]
 
 
-def steps_to_target(results: Results, arm: object, target: float) -> Compared:
+def steps_to_target(results: Results, arm: object, target: float) -> PairedValues:
     """The steps to an accuracy [S].
 
     A run that does not reach it counts with the last step of the sweep, which all runs were planned to reach, and is
@@ -25,7 +25,7 @@ def steps_to_target(results: Results, arm: object, target: float) -> Compared:
     return _times(results, "step", target, arm)
 
 
-def seconds_to_target(results: Results, arm: object, target: float) -> Compared:
+def seconds_to_target(results: Results, arm: object, target: float) -> PairedValues:
     """The seconds of training to an accuracy [S].
 
     The seconds are those of the machine that trained. The horizon is the shortest whole run, so every run was followed
@@ -46,14 +46,14 @@ def best_lrs(results: Results, arm: object, selection_seeds: Seeds) -> tuple[str
     )
 
 
-def steps_at_best_lr(results: Results, arm: object, target: float, selection_seeds: Seeds) -> Compared:
+def steps_at_best_lr(results: Results, arm: object, target: float, selection_seeds: Seeds) -> PairedValues:
     """`steps_to_target` [S], each arm at its best learning rate. Other seeds choose the rates than are compared."""
     wheres = [_at_best_lr(results, name, selection_seeds) for name in (arm, results.baseline)]
     tested = only_seeds(results, selection_seeds, among=False)
     return _times(tested, "step", target, arm, *wheres)
 
 
-def area_at_best_lr(results: Results, arm: object, selection_seeds: Seeds) -> Compared:
+def area_at_best_lr(results: Results, arm: object, selection_seeds: Seeds) -> PairedValues:
     """The mean validation accuracy over all readings [S], in pp, each arm at its best learning rate.
 
     Other seeds choose the rates than are compared. A diverged run keeps the accuracy of its last reading for the
@@ -67,10 +67,10 @@ def area_at_best_lr(results: Results, arm: object, selection_seeds: Seeds) -> Co
     def side(arm: object) -> Values:
         return _side(tested, areas, arm, _at_best_lr(results, arm, selection_seeds))
 
-    return Compared(side(arm), side(results.baseline))
+    return PairedValues(side(arm), side(results.baseline))
 
 
-def largest_lr(results: Results, arm: object, within: float, epochs: int, selection_seeds: Seeds) -> Compared:
+def largest_lr(results: Results, arm: object, within: float, epochs: int, selection_seeds: Seeds) -> PairedValues:
     """log10 of the largest learning rate that keeps a seed within `within` of its arm's best [S].
 
     Accuracy is the median of the readings of the last `epochs` epochs. The best is the arm's highest mean accuracy over
@@ -90,10 +90,10 @@ def largest_lr(results: Results, arm: object, within: float, epochs: int, select
         found = np.where(complete, np.where(good, logarithms, logarithms[0]).max(axis=0), np.nan)
         return np.asarray(found[~chosen])
 
-    return Compared(side(arm), side(results.baseline))
+    return PairedValues(side(arm), side(results.baseline))
 
 
-def _times(results: Results, clock: str, target: float, arm: object, *wheres: Where | None) -> Compared:
+def _times(results: Results, clock: str, target: float, arm: object, *wheres: Where | None) -> PairedValues:
     """Each run's time to an accuracy [S], censored at the horizon. `wheres` select the runs of arm and baseline."""
     curves = readings(results, CURVES)
     status = curves["run"].map(results.runs.set_index("run")["status"])
@@ -110,7 +110,7 @@ def _times(results: Results, clock: str, target: float, arm: object, *wheres: Wh
     sides = list(zip((arm, results.baseline), wheres or ({}, {}), strict=True))
     found = [_side(results, of_run, *side) for side in sides]
     counts = [int(np.nansum(_side(results, censored, *side))) for side in sides]
-    return Compared(found[0], found[1], (counts[0], counts[1]))
+    return PairedValues(found[0], found[1], (counts[0], counts[1]))
 
 
 def _side(results: Results, of_run: pd.Series, arm: object, where: Where | None) -> Values:

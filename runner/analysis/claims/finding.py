@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from runner.analysis.claims.claim import Claim
-from runner.analysis.claims.compared import Bound
+from runner.analysis.claims.paired_values import Bound
 from runner.analysis.stats.intervals import Interval
 from runner.analysis.stats.robust import Robust
 from runner.analysis.stats.values import Values
@@ -27,7 +27,7 @@ class Finding:
     n: int = 0
     word: Word = "NOT RUN"
     tests: int = 1
-    """How many tests the claim's family has. Intervals of the verdict and `p_adjusted` pay for them."""
+    """How many tests the claim's family has. Intervals of the verdict and `p_adjusted` are adjusted for them."""
     interval: Interval | None = None
     """The effect with its 95% interval."""
     decisive: Interval | None = None

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from runner.analysis.claims.claim import Claim, family
-from runner.analysis.claims.compared import Compared
 from runner.analysis.claims.finding import Finding, per_seed
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.claims.rule import within_bound, word_of
 from runner.analysis.claims.trained import departures
 from runner.analysis.metrics import MEASURED, check, read_runs
@@ -66,14 +66,16 @@ def _of_folder(claim: Claim, folder: Path) -> Finding:
     return replace(finding, notes=(*notes, *finding.notes))
 
 
-def _measured(claim: Claim, results: Results) -> Compared:
+def _measured(claim: Claim, results: Results) -> PairedValues:
     compared = claim.measure(results)
-    if not isinstance(compared, Compared):
-        raise UserError(f"claim '{claim.name}': its measure gives a {type(compared).__name__}, not a runner.Compared")
+    if not isinstance(compared, PairedValues):
+        raise UserError(
+            f"claim '{claim.name}': its measure gives a {type(compared).__name__}, not a runner.PairedValues"
+        )
     return compared
 
 
-def judge(claim: Claim, compared: Compared, tests: int = 1) -> Finding:
+def judge(claim: Claim, compared: PairedValues, tests: int = 1) -> Finding:
     """The finding for what a measure gave, where `tests` claims are judged together.
 
     Errors: ValueError for several comparisons where no equivalence is claimed; UserError for a ratio to a mean that is
@@ -94,7 +96,7 @@ def _decides(finding: Finding) -> tuple[bool, bool, float]:
     return finding.word == "REFUTED", finding.word != "SUPPORTED", reach
 
 
-def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
+def _judged(claim: Claim, part: PairedValues, tests: int, parts: int) -> Finding:
     complete, differences = part.complete, part.differences
     n = len(complete.differences)
     finding = Finding(
@@ -126,14 +128,14 @@ def _judged(claim: Claim, part: Compared, tests: int, parts: int) -> Finding:
     return _with_numbers(replace(finding, word=word, robust=beside), complete, estimate, parts)
 
 
-def _beside(claim: Claim, complete: Compared, factor: float) -> Robust | None:
+def _beside(claim: Claim, complete: PairedValues, factor: float) -> Robust | None:
     """The robust estimates in the claim's unit. A rate has none: its values are 0 and 1."""
     if claim.effect == "rate":
         return None
     return robust(factor * complete.values, factor * complete.baseline, -1 if claim.claimed == -1 else 1)
 
 
-def _with_numbers(finding: Finding, complete: Compared, estimate: Estimate, parts: int) -> Finding:
+def _with_numbers(finding: Finding, complete: PairedValues, estimate: Estimate, parts: int) -> Finding:
     """The finding with intervals and p. The interval of the verdict is the one that its test uses."""
     claim, tests = finding.claim, finding.tests
     equivalence, refuted = claim.claimed == "equivalence", finding.word == "REFUTED"
@@ -166,7 +168,7 @@ def _scaled(interval: Interval, scale: float) -> Interval:
     return Interval(scale * interval.estimate, *ends)
 
 
-def _censored(part: Compared) -> tuple[str, ...]:
+def _censored(part: PairedValues) -> tuple[str, ...]:
     n = part.differences.shape[-1]
     sides = zip(("the arm", "the baseline"), part.censored, strict=True)
     return tuple(f"{count} of {n} runs of {side} did not reach the target" for side, count in sides if count)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.claims.per_seed import PP, accuracies, by_seed, measured
 from runner.storage.folder import CURVES, PROBES
 from runner.storage.results import Results, readings
@@ -10,7 +10,7 @@ from runner.storage.results import Results, readings
 PRECISE = "precise_valid_accuracy"
 
 
-def running_against_precise(results: Results, arm: object, epochs: int) -> Compared:
+def running_against_precise(results: Results, arm: object, epochs: int) -> PairedValues:
     """The arm's accuracy with its moving averages, and that with precise averages [S].
 
     Both are medians of the readings of the last `epochs` epochs.
@@ -19,7 +19,7 @@ def running_against_precise(results: Results, arm: object, epochs: int) -> Compa
     return _sides(results, arm, accuracies(results, epochs), precise)
 
 
-def precise_against_running_at_first(results: Results, arm: object) -> Compared:
+def precise_against_running_at_first(results: Results, arm: object) -> PairedValues:
     """The arm's accuracy with precise averages, and that with moving averages [S].
 
     They are read at the first reading after training began.
@@ -30,7 +30,7 @@ def precise_against_running_at_first(results: Results, arm: object) -> Compared:
     return _sides(results, arm, measured(results, both["value"]), measured(results, both["valid_accuracy"]))
 
 
-def batch_against_moving(results: Results, arm: object, size: int, epochs: int) -> Compared:
+def batch_against_moving(results: Results, arm: object, size: int, epochs: int) -> PairedValues:
     """The arm's accuracy with a batch's own statistics, and that with moving averages [S].
 
     They are medians of the readings of the last `epochs` epochs, on the samples of the probe `batch_statistics`. `size`
@@ -40,9 +40,9 @@ def batch_against_moving(results: Results, arm: object, size: int, epochs: int) 
     return _sides(results, arm, own, measured(results, _late(results, "moving_valid_accuracy", epochs)))
 
 
-def _sides(results: Results, arm: object, of_run: pd.Series, other: pd.Series) -> Compared:
+def _sides(results: Results, arm: object, of_run: pd.Series, other: pd.Series) -> PairedValues:
     """Two accuracies of the same arm's runs."""
-    return Compared(PP * by_seed(results, of_run, arm), PP * by_seed(results, other, arm))
+    return PairedValues(PP * by_seed(results, of_run, arm), PP * by_seed(results, other, arm))
 
 
 def _probe(results: Results, measure: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.metrics import MEASURED, read_runs
 from runner.analysis.stats.values import Values
 from runner.errors import UserError
@@ -72,9 +72,9 @@ def by_seed(results: Results, of_run: pd.Series, arm: object, where: Where | Non
     return found.reindex(np.sort(runs["seed"].unique())).to_numpy()
 
 
-def compared(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> Compared:
+def compared(results: Results, of_run: pd.Series, arm: object, where: Where | None = None) -> PairedValues:
     """Arm and baseline [S]."""
-    return Compared(by_seed(results, of_run, arm, where), by_seed(results, of_run, results.baseline, where))
+    return PairedValues(by_seed(results, of_run, arm, where), by_seed(results, of_run, results.baseline, where))
 
 
 def only_seeds(results: Results, seeds: Collection[int], *, among: bool) -> Results:

@@ -1,6 +1,8 @@
 """The frozen plan: what decides the verdicts, written to a file before the first run.
 
-The wording of sentences, sources and reasons is no part of it.
+What a claim declares is in it as values: its smallest effect, its measure with all arguments, its config, and more.
+The code is in it as one digest for each file (`source_code`). The wording of sentences, sources and reasons is no part
+of it.
 """
 
 import json
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.claims.claim import Claim, family, sweeps_of
-from runner.analysis.claims.source_code import code_digests, described, digest
+from runner.analysis.claims.source_code import code_digests, digest, in_words
 from runner.analysis.claims.trained import config_values, shown
 from runner.analysis.stats.values import ALPHA
 from runner.config.sweep import Sweep
@@ -48,7 +50,7 @@ def plan_of(claims: Sequence[Claim]) -> Plan:
         "families": sorted({tuple(sorted(family(claim.name))) for claim in claims}),
         "claims": {claim.name: _parts(claim) for claim in claims},
         "sweeps": {name: {"digest": digest(_canonical(values)), "values": values} for name, values in sweeps.items()},
-        "code": code_digests(),
+        "code": code_digests(claims),
     }
     plan = json.loads(_canonical(plan))
     return {"digest": digest(_canonical(plan)), **plan}
@@ -61,7 +63,7 @@ def _parts(claim: Claim) -> dict[str, Any]:
         "unit": claim.unit,
         "claimed": claim.claimed,
         "effect": claim.effect,
-        "measure": described(claim.measure),
+        "measure": in_words(claim.measure),
         "budget": dict(claim.document.parameters),
         "selection_seeds": list(claim.selection_seeds),
         "tests": len(family(claim.name)),
@@ -171,7 +173,9 @@ def edits(frozen: Plan, now: Plan) -> list[str]:
     for name, parts in _both(frozen, now, "sweeps"):
         found += [f"sweep {name}: {edit}" for edit in _differing([p and p["values"] for p in parts], "the sweep", {})]
     for name, (before, after) in _both(frozen, now, "code"):
-        if before != after:
+        if before is None or after is None:
+            found.append(f"{name}: the file is {'not in' if before is None else 'only in'} the plan")
+        elif before != after:
             found.append(f"{name}: the code was changed after the plan was frozen")
     for name in ("rule", "families"):
         if frozen.get(name) != now.get(name):

@@ -1,7 +1,7 @@
 """From an estimate to the word about a claim. The words are explained in `judge`."""
 
-from runner.analysis.claims.compared import Bound
 from runner.analysis.claims.finding import Word
+from runner.analysis.claims.paired_values import Bound
 from runner.analysis.stats.estimates import Estimate
 from runner.analysis.stats.values import ALPHA
 from runner.analysis.stats.verdicts import decide
@@ -11,9 +11,9 @@ def word_of(estimate: Estimate, smallest_effect: float, claimed: object, tests: 
     """What is shown about a claim, where `tests` claims are judged together.
 
     For a claim of equivalence, `parts` is the number of comparisons that must all be equivalent. Each of them may
-    refute the claim, so a refutation pays for all of them. At each true effect a wrong word comes in at most 5% of the
-    cases: see `stats.verdicts.decide`. REFUTED is one more one-sided t test, that the effect is as large as claimed.
-    It is wrong only where SUPPORTED is right, so it adds nothing to the error.
+    refute the claim, so a refutation is adjusted for all of them. At each true effect a wrong word comes in at most 5%
+    of the cases: see `stats.verdicts.decide`. REFUTED is one more one-sided t test, that the effect is as large as
+    claimed. It is wrong only where SUPPORTED is right, so it adds nothing to the error.
 
     >>> import numpy as np
     >>> from runner.analysis.stats.estimates import MeanDifference

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from runner.analysis.claims import per_seed
-from runner.analysis.claims.compared import Compared
+from runner.analysis.claims.paired_values import PairedValues
 from runner.analysis.claims.per_seed import PP, Where, accuracies, compared, measured
 from runner.analysis.metrics import read_runs
 from runner.analysis.stats.values import Values
@@ -14,7 +14,7 @@ from runner.storage.folder import CURVES, PROBES
 from runner.storage.results import Results, readings
 
 
-def vanishing(results: Results, arm: object, every: int, where: Where) -> Compared:
+def vanishing(results: Results, arm: object, every: int, where: Where) -> PairedValues:
     """How much smaller the gradients become per layer towards the input [S]; 0 where they become larger.
 
     It is the slope of log ‖∂L/∂h‖² (natural logarithm) per layer towards the output, before the first step, over the
@@ -23,7 +23,7 @@ def vanishing(results: Results, arm: object, every: int, where: Where) -> Compar
     return _slopes(results, arm, every, where, lambda slope: max(slope, 0.0))
 
 
-def exploding(results: Results, arm: object, every: int, where: Where) -> Compared:
+def exploding(results: Results, arm: object, every: int, where: Where) -> PairedValues:
     """How much larger the gradients become per layer towards the input [S]; 0 where they become smaller.
 
     It is minus the slope of `vanishing`; 0 where that is positive.
@@ -31,7 +31,7 @@ def exploding(results: Results, arm: object, every: int, where: Where) -> Compar
     return _slopes(results, arm, every, where, lambda slope: max(-slope, 0.0))
 
 
-def _slopes(results: Results, arm: object, every: int, where: Where, side: Callable[[float], float]) -> Compared:
+def _slopes(results: Results, arm: object, every: int, where: Where, side: Callable[[float], float]) -> PairedValues:
     probes = readings(results, PROBES)
     start = probes[(probes["step"] == 0) & (probes["measure"] == "output_gradient_squared")]
     layer = pd.to_numeric(start["layer"], errors="coerce")
@@ -44,12 +44,12 @@ def _slopes(results: Results, arm: object, every: int, where: Where, side: Calla
     return compared(results, measured(results, slopes), arm, where)
 
 
-def diverged(results: Results, arm: object) -> Compared:
+def diverged(results: Results, arm: object) -> PairedValues:
     """Whether a run diverged, 1 or 0 [S]."""
     return compared(results, read_runs([results], "valid_accuracy", "last")[1]["diverged"], arm)
 
 
-def deviation(results: Results, arm: object) -> Compared:
+def deviation(results: Results, arm: object) -> PairedValues:
     """How far a seed's accuracy is from its arm's median [S], in pp.
 
     This is Levene's test about the median, but for pairs.
@@ -60,10 +60,10 @@ def deviation(results: Results, arm: object) -> Compared:
         found = per_seed.by_seed(results, accuracy, arm)
         return np.abs(found - np.nanmedian(found)) if np.isfinite(found).any() else found
 
-    return Compared(side(arm), side(results.baseline))
+    return PairedValues(side(arm), side(results.baseline))
 
 
-def late_changes(results: Results, arm: object, share: float) -> Compared:
+def late_changes(results: Results, arm: object, share: float) -> PairedValues:
     """How much accuracy changes from reading to reading [S], in pp: a quantile of the absolute changes.
 
     The changes are those of the second half of the epochs. `share` is the quantile, so that a single bad step, which
@@ -78,7 +78,7 @@ def late_changes(results: Results, arm: object, share: float) -> Compared:
     return compared(results, PP * measured(results, changes.combine_first(best)), arm)
 
 
-def train_loss_gap(results: Results) -> Compared:
+def train_loss_gap(results: Results) -> PairedValues:
     """The largest difference in an epoch's training loss to the baseline, for each other arm [K, S], in nats."""
     losses = results.metrics.pivot_table(index="run", columns="epoch", values="train_loss", dropna=False)
     of_run = [measured(results, losses[epoch]) for epoch in losses]
@@ -87,4 +87,4 @@ def train_loss_gap(results: Results) -> Compared:
         for arm in per_seed.other_arms(results)
     ]
     largest = np.asarray(np.max(gaps, axis=1))
-    return Compared(largest, np.zeros_like(largest))
+    return PairedValues(largest, np.zeros_like(largest))

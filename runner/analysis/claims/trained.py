@@ -6,12 +6,9 @@ from typing import Any
 
 from runner.analysis.claims.claim import Claim
 from runner.config import grid
-from runner.config.run_spec import RunSpec
 from runner.storage import files
 from runner.storage.folder import CONFIG, read_config
-from runner.storage.results import Results
-
-DEFAULTS = {name: info.default for name, info in RunSpec.model_fields.items() if not info.is_required()}
+from runner.storage.results import DEFAULTS, Results
 
 ABSENT = "not set"
 

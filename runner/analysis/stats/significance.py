@@ -129,20 +129,6 @@ def mcnemar_p(events: Events, baseline: Events) -> float:
     return float(mcnemar(table, exact=True).pvalue)
 
 
-def holm(p: Values) -> Values:
-    """p-values adjusted by Holm (1979), for claims that were fixed beforehand.
-
-    They bound the chance of any false rejection.
-    Errors: ValueError for a value that is not a probability.
-
-    >>> holm(np.array([0.01, 0.25]))
-    array([0.02, 0.25])
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    return np.asarray(multipletests(_probabilities(p), method="holm")[1])
-
-
 def benjamini_hochberg(p: Values) -> Values:
     """p-values adjusted by Benjamini & Hochberg (1995), for exploration.
 

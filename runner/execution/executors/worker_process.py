@@ -15,8 +15,8 @@ from typing import Any
 from runner.errors import UserError
 from runner.execution.leftovers import leave
 from runner.registry import load_plugins
+from runner.storage import plugin_files
 from runner.storage.rows import Note
-from runner.training import sources
 from runner.training.options import TrainingOptions
 
 
@@ -83,7 +83,7 @@ def _work(pipe: Connection) -> None:
     try:
         load_plugins(options.plugins)
         if options.plugins_digest and not node:
-            sources.check_unchanged(options.plugins, options.plugins_digest)
+            plugin_files.check_unchanged(options.plugins, options.plugins_digest)
     except UserError as error:
         pipe.send(error)
         return

@@ -31,12 +31,13 @@ def digests(plugins: Iterable[str]) -> dict[Path, str]:
     function, or if it came with the plugin's import. Modules of Python, of installed packages and of the packages
     whose entry points are plugins do not count.
     """
-    files = [path for plugin in map(_file, plugins) for path in (plugin.resolve(), *_modules(plugin))]
+    files = [path for plugin in plugins for path in files_of(plugin_parts(plugin)[0])]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _file(plugin: str) -> Path:
-    return plugin_parts(plugin)[0]
+def files_of(plugin: Path) -> list[Path]:
+    """The plugin's own file, and those of its modules."""
+    return [plugin.resolve(), *_modules(plugin)]
 
 
 def digest(plugins: Iterable[str]) -> str:

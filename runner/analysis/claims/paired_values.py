@@ -17,12 +17,12 @@ Bound = Literal["", "at most", "at least", "open"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairedValues:
     """The arm's values and the baseline's. Each has one value per tested seed [S], NaN where a run has no result.
 
     For a claim of equivalence they may also be [K, S]: K comparisons that must all be small.
 
-    >>> Compared(np.array([3.0, np.nan, 5.0]), np.array([1.0, 1.0, 4.0])).differences.tolist()
+    >>> PairedValues(np.array([3.0, np.nan, 5.0]), np.array([1.0, 1.0, 4.0])).differences.tolist()
     [2.0, nan, 1.0]
     """
 
@@ -44,16 +44,16 @@ class Compared:
             return "open"
         return "at least" if arm else "at most" if baseline else ""
 
-    def parts(self) -> list["Compared"]:
+    def parts(self) -> list["PairedValues"]:
         """The K comparisons, each [S]."""
         values, baseline = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (self.values, self.baseline))
-        return [Compared(*sides, self.censored) for sides in zip(values, baseline, strict=True)]
+        return [PairedValues(*sides, self.censored) for sides in zip(values, baseline, strict=True)]
 
     @property
-    def complete(self) -> "Compared":
+    def complete(self) -> "PairedValues":
         """The seeds whose two runs have a result. The values are [S]."""
         known = np.isfinite(self.differences)
-        return Compared(np.asarray(self.values)[known], np.asarray(self.baseline)[known], self.censored)
+        return PairedValues(np.asarray(self.values)[known], np.asarray(self.baseline)[known], self.censored)
 
     def estimate(self, effect: Effect) -> Estimate:
         """The effect over complete pairs."""
