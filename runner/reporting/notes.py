@@ -88,7 +88,6 @@ def notes(comparison: Comparison) -> list[str]:
     kinds = (
         sequential_notes.notes,
         _not_ok,
-        _chosen_baseline,
         _equal_pairs,
         _stated,
         _not_paired,
@@ -120,12 +119,6 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
-
-
-def _chosen_baseline(comparison: Comparison) -> Iterator[str]:
-    if comparison.planned_baseline is not None:
-        planned = shown(comparison.planned_baseline)
-        yield f"The baseline {shown(comparison.baseline)} was chosen for this table; that of the config is {planned}."
 
 
 def _equal_pairs(comparison: Comparison) -> Iterator[str]:
