@@ -33,8 +33,8 @@ def _grown(result: Results) -> Iterator[str]:
     if result.max_seeds is None:
         return
     yield (
-        "Seeds were added until the verdict was decided. The ordinary p and intervals are not valid: "
-        "they take no account of when the sweep ended."
+        "Seeds are added to this sweep until its verdict is decided. The ordinary p and intervals are not valid: "
+        "they take no account of when it ends."
     )
     if result.fixed == "changed":
         yield "The looks before the change were made with another contrast: the verdict is not valid at every look."
