@@ -30,6 +30,7 @@ from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
+from runner.training.options import TrainingOptions
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -138,13 +139,20 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         versions = environment.versions(datasets, data_dir, chosen)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    # A worker that starts later must find the code that is in environment.json.
-    training = replace(options.training, plugins=sweep.plugins, plugins_digest=plugin_files.digest(sweep.plugins))
-    training = replace(
-        training, save_weights=sweep.save_weights, save_predictions=sweep.save_predictions, kernels=chosen
-    )
+    training = replace(_training(sweep, options), kernels=chosen)
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _training(sweep: Sweep, options: Options) -> TrainingOptions:
+    """What each job is trained with. A worker that starts later must find the code that is in environment.json."""
+    return replace(
+        options.training,
+        plugins=sweep.plugins,
+        plugins_digest=plugin_files.digest(sweep.plugins),
+        save_weights=sweep.save_weights,
+        save_predictions=sweep.save_predictions,
+    )
 
 
 def _say(lines: Sequence[str], store: Store, options: Options) -> None:
