@@ -155,7 +155,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
             contrast,
             runs_ended=int(runs["status"].isin(ENDED).sum()),
             runs_begun=metrics["run"].nunique(),
-            runs_planned=None if max_seeds else len(runs),
+            runs_planned=None if max_seeds else runs["run"].nunique(),
         ),
     )
     return replace(
