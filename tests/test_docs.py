@@ -119,8 +119,9 @@ def test_the_calibration_page_is_its_table() -> None:
 LONG = (
     *("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/full"),
     *("bnbench run configs/variance.yaml", "bnbench variance results/variance"),
+    "bnbench run configs/quickstart.yaml --until-decided",
 )
-"""Commands of minutes and hours, whose tests are test_calibration.py, test_claims.py and test_variance.py.
+"""Commands of minutes and hours, with tests of their own, such as test_calibration.py and test_until_decided.py.
 
 (Those of a cluster are test_executors.py's.)
 """

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from runner.analysis import sequential
-from runner.analysis.best_lr import at_its_lr, at_own_best_lr, marked_copies
-from runner.analysis.differences import difference_of, divergences, judged
+from runner.analysis.best_lr import at_own_best_lr
+from runner.analysis.differences import dependent, difference_of, divergences, judged
 from runner.analysis.interaction import interaction_rows
 from runner.analysis.metrics import FOLDER, At, check, of_sweep, read_curves, read_runs
 from runner.analysis.pairing import Arms, Codes, group, names, plain
@@ -17,6 +18,7 @@ from runner.analysis.runs import Runs, pairs_by_row
 from runner.analysis.streams import shared_seeds
 from runner.analysis.target_times import to_target
 from runner.errors import UserError, unknown
+from runner.storage.contrast_history import Fixed
 from runner.storage.result_warnings import warnings_of
 from runner.storage.results import Metric, Results, Stated
 
@@ -64,13 +66,13 @@ def compare(
         smallest_effect=smallest_effect,
         target=target,
         warnings=warnings_of(results),
-        fixed=max((result.fixed for result in results), key=("beforehand", "unknown", "changed").index),
+        fixed=max((result.fixed for result in results), key=get_args(Fixed).index),
         stated=stated,
         sequential=sequential.of(results),
         shared_seeds=shared_seeds(runs.parameters),
         norm_changes=tuple(dict.fromkeys(change for result in results for change in result.norm_changes)),
     )
-    return _sorted(_after_a_stop(comparison), sort)
+    return _sorted(_after_a_stop(comparison, alone=len(results) == 1), sort)
 
 
 def _runs(
@@ -194,7 +196,10 @@ def _rows(runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...]) -> tupl
             to_target=targets.get(key),
             planned_n=int(planned_n[key]),
         )
-        rows.append(row if runs.best_lr is None else at_its_lr(row, runs.best_lr[code == key]))
+        if runs.best_lr is not None:
+            lr, edge = runs.best_lr.loc[run]
+            row = replace(row, cell={**row.cell, "lr": plain(lr)}, own_best_lr="edge" if edge else "inner")
+        rows.append(row)
     return tuple(rows)
 
 
@@ -202,28 +207,29 @@ def _asked_rows(
     runs: Runs, cells: tuple[str, ...], variants: tuple[str, ...], baseline: object, interaction: str | None
 ) -> tuple[tuple[ArmRow, ...], tuple[str, object] | None]:
     """The rows, and the reference of an interaction."""
-    rows = _rows(runs, cells, variants)
+    rows, reference = _rows(runs, cells, variants), None
     if interaction:
-        return interaction_rows(runs, cells, variants, interaction, rows)
-    best = at_own_best_lr(runs, cells, variants, baseline)
-    return (rows + marked_copies(_rows(best, cells, variants)) if best else rows), None
+        rows, reference = interaction_rows(runs, cells, variants, interaction, rows)
+    elif best := at_own_best_lr(runs, cells, variants, baseline):
+        rows += _rows(best, cells, variants)
+    return (dependent(rows) if shared_seeds(runs.parameters) else rows), reference
 
 
-def _after_a_stop(comparison: Comparison) -> Comparison:
+def _after_a_stop(comparison: Comparison, *, alone: bool) -> Comparison:
     """The comparison, with the verdict of the sequential test where a sweep grew until it was decided.
 
-    There is none where it decided by another metric, or where several sweeps are pooled.
+    There is none where it decided by another metric, or where several sweeps are in one table.
     """
     if not comparison.sequential:
         return comparison
     found = next(iter(comparison.sequential.values()))
-    same = (comparison.metric, comparison.at) == (sequential.METRIC, "last") and len(comparison.sequential) == 1
+    same = (comparison.metric, comparison.at) == (sequential.METRIC, "last") and alone
     word = found.standings[-1].word if same and found.seeds else None
     rows = tuple(
         replace(row, difference=row.difference and replace(row.difference, verdict=word, needed=None))
         for row in comparison.rows
     )
-    return replace(comparison, rows=rows)
+    return replace(comparison, rows=rows, grown=found if alone else None)
 
 
 def _sorted(comparison: Comparison, sort: str | None) -> Comparison:

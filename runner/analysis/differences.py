@@ -44,6 +44,17 @@ def difference_of(pairs: pd.DataFrame | None, better: int) -> Difference:
     )
 
 
+def dependent(rows: Sequence[ArmRow]) -> tuple[ArmRow, ...]:
+    """The rows without interval, p and verdict, because their pairs share seeds and are not independent."""
+    return tuple(replace(row, difference=row.difference and _only_mean(row.difference)) for row in rows)
+
+
+def _only_mean(difference: Difference) -> Difference:
+    counts = (difference.pairs, difference.weights_differ, difference.batches_differ)
+    mean = difference.interval and intervals.Interval(difference.interval.estimate)
+    return Difference(*counts, mean, code_differs=difference.code_differs)
+
+
 def divergences(runs: Runs, code: Codes) -> dict[int, Divergence]:
     """How many runs of each row diverged, where any ended. `code` is the row that each run belongs to."""
     diverged = runs.facts["diverged"]
@@ -66,32 +77,18 @@ def _mcnemar(pairs: pd.DataFrame | None) -> float | None:
 def judged(rows: Sequence[ArmRow], smallest_effect: float | None, better: Literal[1, -1]) -> tuple[ArmRow, ...]:
     """The rows with p adjusted for their number, and with verdicts where the config has a smallest effect.
 
-    A row whose runs are those of another row has that row's p, and is not counted.
     `better`: 1 where a higher metric is better, else −1.
     """
-    tested = [row for row in rows if row.difference and row.difference.p is not None]
-    tests = sum(not row.copied for row in tested) or 1
+    p = [row.difference.p if row.difference else None for row in rows]
+    tests = sum(value is not None for value in p) or 1
     if smallest_effect is None:
-        p = [None if row.copied or not row.difference else row.difference.p for row in rows]
         adjusted = significance.adjusted(p, significance.benjamini_hochberg)
-        found = _with_copies(rows, adjusted)
     else:
-        found = [None if row.difference is None else _times(row.difference.p, tests) for row in rows]
+        adjusted = [None if value is None else min(1.0, value * tests) for value in p]
     return tuple(
-        replace(row, difference=_judged(row.difference, p, tests, smallest_effect, better))
-        for row, p in zip(rows, found, strict=True)
+        replace(row, difference=_judged(row.difference, value, tests, smallest_effect, better))
+        for row, value in zip(rows, adjusted, strict=True)
     )
-
-
-def _times(p: float | None, tests: int) -> float | None:
-    return None if p is None else min(1.0, p * tests)
-
-
-def _with_copies(rows: Sequence[ArmRow], adjusted: Sequence[float | None]) -> list[float | None]:
-    """The adjusted p of every row. That of a copied row is that of the row with the same p."""
-    known = {row.difference.p: p for row, p in zip(rows, adjusted, strict=True) if row.difference and not row.copied}
-    own = zip(rows, adjusted, strict=True)
-    return [known.get(row.difference.p) if row.copied and row.difference else p for row, p in own]
 
 
 def _judged(

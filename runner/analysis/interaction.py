@@ -65,6 +65,7 @@ def _against(row: ArmRow, pairs: pd.DataFrame, reference: pd.DataFrame, better: 
     both = pairs.merge(reference, left_index=True, right_index=True, suffixes=("", "_reference"))
     table = both[["code_hash", *DOUBTS]].copy()
     table[list(DOUBTS)] |= both[[f"{name}_reference" for name in DOUBTS]].to_numpy()
+    table["code"] |= both["code_hash"] != both["code_hash_reference"]
     table["value"] = both["value"] - both["value_base"]
     table["value_base"] = both["value_reference"] - both["value_base_reference"]
     return replace(row, n=len(table), mean=None, sd=None, difference=difference_of(table, better), to_target=None)

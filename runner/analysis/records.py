@@ -57,7 +57,7 @@ class Difference:
     over_images: Interval | None = None
     """The interval for new test images, too (`images.over_images`), with the adjustment of `shown_interval`."""
     code_differs: int = 0
-    """Pairs whose two runs were not trained by the same code, or by another version than the row's first pair."""
+    """Pairs with a run that another version of the code trained than its partner, or than most pairs of the row."""
 
     @property
     def shown_interval(self) -> Interval | None:
@@ -126,13 +126,10 @@ class ArmRow:
     """None where no run ended."""
     to_target: ToTarget | None = None
     own_best_lr: Literal["inner", "edge"] | None = None
-    """Set where each arm is compared at its own best learning rate. "edge": the grid ends at this learning rate."""
-    lr_counts: Mapping[float, int] = field(default_factory=dict)
-    """Learning rate → how many seeds chose it, where each arm is compared at its own best one."""
+    """Set where each arm is compared at its own best learning rate, which other seeds chose. "edge": the grid ends at
+    this learning rate."""
     planned_n: int = 0
     """Planned seeds."""
-    copied: bool = False
-    """Whether the runs are those of another row: both arms are best at the same learning rate."""
 
     @property
     def ok(self) -> int:
@@ -185,6 +182,8 @@ class Comparison:
     """Says that pairs with different seeds share the seed of a stream; empty where they do not."""
     norm_changes: tuple[str, ...] = ()
     """What was done to the networks' norm layers: a sentence for each network and norm layer."""
+    grown: Sequential | None = None
+    """Set where the table is that of one sweep that grew until its verdict was decided."""
     sequential: Mapping[str, Sequential] = field(default_factory=dict)
     """Sweep → its pairs, where seeds were added until its verdict was decided."""
 
@@ -234,9 +233,8 @@ class Comparison:
         record |= {"n": row.n, "ok": row.ok, "planned": row.planned, "mean": row.mean, "sd": row.sd}
         if self.axis:
             record |= self._difference_record(row.difference)
-        if len(self.sequential) == 1:
-            (found,) = self.sequential.values()
-            record |= found.record if row.difference else dict.fromkeys(found.record)
+        if self.grown:
+            record |= self.grown.record if row.difference else dict.fromkeys(self.grown.record)
         if self.target is not None:
             record |= {"target": self.target, **self._target_record(row.to_target)}
         record |= {status: row.statuses.get(status, 0) for status in NOT_OK}

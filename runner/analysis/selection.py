@@ -33,6 +33,8 @@ def only(results: Results, where: Where) -> Results:
             )
     if kept.all():
         return results
+    if results.max_seeds:
+        raise UserError(f"{results.folder}: a sweep that --until-decided ended is shown as a whole; leave out --where")
     runs = results.runs[kept].reset_index(drop=True)
     metrics = results.metrics[results.metrics["run"].isin(runs["run"])]
     chosen = ", ".join(f"{name} {line_of(_text(value))}" for name, value in where.items())

@@ -63,6 +63,8 @@ class Sequential:
 
     most: int
     """The most pairs that were allowed."""
+    planned: int
+    """The seeds of the config so far."""
     smallest_effect: float
     seeds: tuple[int, ...]
     differences: Values
@@ -88,6 +90,16 @@ class Sequential:
     @property
     def decided(self) -> bool:
         return bool(self.seeds) and self.standings[-1].decided
+
+    @property
+    def failing(self) -> bool:
+        """Whether more than half of the seeds have no pair. Only for a sweep whose runs have all ended."""
+        return 2 * len(self.seeds) < self.planned
+
+    @property
+    def over(self) -> bool:
+        """Whether no more seeds are added. Only for a sweep whose runs have all ended."""
+        return self.decided or self.failing or self.planned >= self.most
 
     def line(self, standing: Standing) -> str:
         """A line about a standing: its last pair, and what is open."""
@@ -130,6 +142,16 @@ class Sequential:
         how = "decided" if last.decided else "not decided"
         return f"{how} after {last.pairs} of at most {self.most} pairs{together}; {self._text(last)}"
 
+    @property
+    def ending(self) -> str:
+        """The conclusion of a sweep that is over, and how it can go on."""
+        if self.decided:
+            return self.conclusion
+        if self.failing:
+            return f"{self.conclusion}; stopped, because runs of more than half of the seeds failed"
+        more = f"bnbench run CONFIG --resume --until-decided --max-seeds {2 * self.most}"
+        return f"{self.conclusion}; to go on: {more}"
+
 
 def of(results: Sequence[Results]) -> dict[str, Sequential]:
     """Sweep → its pairs, for those of the sweeps to which seeds were added until their verdict was decided."""
@@ -151,7 +173,7 @@ def read(results: Results) -> Sequential | None:
     first_open = min((order[seed] for seed in open_seeds), default=len(order))
     counted = seeds.map(order) < first_open
     differences = (found["value"] - found["value_base"])[counted].to_numpy()
-    return Sequential(results.max_seeds, results.smallest_effect, tuple(seeds[counted]), differences)
+    return Sequential(results.max_seeds, len(order), results.smallest_effect, tuple(seeds[counted]), differences)
 
 
 def _pp(value: float) -> str:

@@ -33,6 +33,8 @@ def stream_seeds(parameters: pd.DataFrame) -> pd.DataFrame:
     without("subset", "subset", "first")
     if "share_batches" in parameters:
         without("batches", "share_batches", True)
+    if "shuffle" in parameters and ("augment" not in parameters or (parameters["augment"] == "[]").all()):
+        without("batches", "shuffle", False)
     return pd.DataFrame(found).infer_objects()
 
 

@@ -12,7 +12,7 @@ from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
 from runner.errors import printable
 from runner.execution.composition import decide, jobs_to_train, shortfalls
-from runner.execution.event_loop import drive, until_interrupted
+from runner.execution.event_loop import drive, told_how_to_finish, until_interrupted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_cluster import Cluster, RayContext, connected
 from runner.execution.executors.registry import executor
@@ -27,7 +27,7 @@ from runner.storage import contrast_history, plugin_files, plugin_sources, run_f
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
-from runner.storage.rows import ENDED, FAILED
+from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
 
@@ -56,10 +56,13 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
             click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
-        for stage, how in stages(sweep, folder, options, cluster):
-            if code := _run_stage(stage, folder, how, cluster, server, trackers):
-                return code
-        return _conclude(folder, options)
+
+        def train() -> int:
+            for stage, how in stages(sweep, folder, options, cluster):
+                _run_stage(stage, folder, how, cluster, server, trackers)
+            return _conclude(folder, options)
+
+        return until_interrupted(train, folder)
 
 
 def _run_stage(
@@ -69,21 +72,20 @@ def _run_stage(
     cluster: Cluster | None,
     server: Server | None,
     trackers: Mapping[str, Opener],
-) -> int:
-    """Train what is missing of a sweep. Returns 0, or the exit code of an interruption."""
+) -> None:
+    """Train what is missing of a sweep."""
     sweep, store, context = _prepare(sweep, folder, options, cluster)
     context = replace(context, server=server)
     tracked_sweep = tracked(sweep, folder)
     tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
     try:
-        code = until_interrupted(lambda: _train(sweep, store, context, options, tracking), folder)
-        if code == 0:
-            store.finish()
+        with told_how_to_finish(folder):
+            _train(sweep, store, context, options, tracking)
+        store.finish()
     finally:
         # Trackers close last. A tracker may copy the tables.
         for tracker in tracking:
             tracker.close()
-    return code
 
 
 def _server(options: Options) -> AbstractContextManager[Server | None]:
@@ -111,10 +113,10 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
 
     finished, checkpoints = set[str](), dict[str, Path]()
-    history, ended = list[contrast_history.Entry](), 0
+    known = list[contrast_history.Entry](), {"runs_begun": 0}
     if options.existing in ("resume", "extend") and exists(folder / CONFIG):
-        rows, history = read_rows(folder / RUNS), contrast_history.read(folder) or []
-        ended = sum(row["status"] in ENDED for row in rows)
+        rows = read_rows(folder / RUNS)
+        known = contrast_history.before(folder, rows)
         retried = [row for row in rows if row["status"] in options.retry]
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
@@ -125,7 +127,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
-    contrast_history.record(folder, history, sweep.resolved.get("contrast") or {}, ended)
+    contrast_history.record(folder, sweep, *known)
     # A sweep that is finished is left as it is. One that grows has been told about.
     if len(finished) < len(runs) and options.existing != "extend":
         not_kept = plugin_sources.keep(folder, plugin_files.digests(sweep.plugins))

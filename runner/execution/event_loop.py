@@ -2,8 +2,8 @@
 
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
@@ -20,6 +20,8 @@ from runner.monitoring.trackers import replay
 from runner.monitoring.trackers.guarded import Guarded
 from runner.storage import rows
 from runner.storage.checkpoints import epoch_of
+from runner.storage.files import exists
+from runner.storage.folder import CONFIG
 from runner.storage.repeated_runs import NotRepeatedError
 from runner.storage.rows import FAILED, Checkpoint, EpochRow, Event, EventBatch, Note, RunEvent, RunResult, Single
 from runner.storage.store import Store
@@ -46,20 +48,28 @@ Unfinished = dict[str, list[EpochRow]]
 """Run id → its rows, for each run that has begun and not ended."""
 
 
-def until_interrupted(action: Callable[[], None], folder: Path) -> int:
-    """Do something that trains. Returns 0, or the exit code of an interruption. SIGTERM interrupts, as Ctrl-C does."""
-    resume = f"bnbench resume {folder}"
+def until_interrupted(action: Callable[[], int], folder: Path) -> int:
+    """Do something that trains. Returns its exit code, or that of an interruption. SIGTERM interrupts like Ctrl-C."""
     try:
         with ExitStack() as handlers:
             # At the end, put the handlers back.
             for number in SIGNALS:
                 handlers.callback(signal.signal, number, signal.getsignal(number))
             signal.signal(signal.SIGTERM, _raise_terminated)
-            action()
+            return action()
     except tuple(INTERRUPTIONS) as interruption:
         exit_code, reason = INTERRUPTIONS[type(interruption)]
-        click.echo(f"\n{reason}; {resume} finishes it", err=True)
+        remedy = f"bnbench resume {folder} finishes it" if exists(folder / CONFIG) else "nothing was written"
+        click.echo(f"\n{reason}; {remedy}", err=True)
         return exit_code
+
+
+@contextmanager
+def told_how_to_finish(folder: Path) -> Iterator[None]:
+    """Where an error ends the training, say how it can go on."""
+    resume = f"bnbench resume {folder}"
+    try:
+        yield
     except NotRepeatedError:
         raise
     except UserError:
@@ -69,7 +79,6 @@ def until_interrupted(action: Callable[[], None], folder: Path) -> int:
         remedy = f"free space or repair it, then run: {resume}"
         click.echo(f"\nstopped: the disk reported an error; {remedy}", err=True)
         raise
-    return 0
 
 
 def drive(

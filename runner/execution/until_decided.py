@@ -52,19 +52,18 @@ def stages(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | None
     whole = reader.changed(sweep, **with_seeds(sweep.resolved, seeds))
     step = _at_a_time(whole, options, cluster)
     begun = {point.get("seed") for point in grid.expand(there)} if there else set()
+    if options.existing == "resume" and len(begun) > len(seeds):
+        raise UserError(f"{folder}: {len(begun)} pairs are there already; --max-seeds must be {len(begun)} or more")
     count = max([place for place, seed in enumerate(seeds, start=1) if seed in begun], default=min(step, len(seeds)))
     told = 0
     while True:
         yield reader.changed(sweep, **with_seeds(sweep.resolved, seeds[:count])), options
         found = _look(folder)
-        failing = 2 * len(found.seeds) < count
-        over = found.decided or failing or count == len(seeds)
         if not options.quiet:
             lines = [found.line(standing) for standing in found.standings]
-            why = "; stopped, because runs of more than half of the seeds failed" if failing else ""
-            click.echo("\n".join([*lines[told:], *([found.conclusion + why] if over else [])]), err=True)
+            click.echo("\n".join([*lines[told:], *([found.ending] if found.over else [])]), err=True)
             told = len(lines)
-        if over:
+        if found.over:
             return
         count, options = min(count + step, len(seeds)), replace(options, existing="extend", retry=())
 

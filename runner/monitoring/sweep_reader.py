@@ -6,6 +6,7 @@ left out until the next look. When a file was replaced, the next look reads ever
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -50,11 +51,16 @@ class WatchedRun:
         return 0 if self.ended else self.epochs - self.epoch
 
 
+Look = Callable[[Path], tuple[bool, str]]
+"""Whether seeds are still to be added to a sweep until its verdict is decided, and where its verdict stands."""
+
+
 class Watched:
     """A sweep's folder that is read again and again. Errors: UserError where it holds no sweep, or a damaged one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, look: Look | None = None) -> None:
         self.folder = folder
+        self._look = look
         self._files: dict[Path, BinaryIO] = {}
         try:
             self._open()
@@ -149,6 +155,11 @@ class Watched:
     @property
     def finished(self) -> bool:
         return all(run.ended for run in self.runs.values())
+
+    @property
+    def standing(self) -> tuple[bool, str]:
+        """`Look`, of a sweep that grows and whose runs have all ended."""
+        return self._look(self.folder) if self._look and self.grows else (False, "")
 
     def age(self) -> float:
         """Seconds since the last row."""

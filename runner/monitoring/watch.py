@@ -14,7 +14,7 @@ from typing import Literal
 import click
 
 from runner.monitoring.eta import roughly
-from runner.monitoring.sweep_reader import Watched, WatchedRun
+from runner.monitoring.sweep_reader import Look, Watched, WatchedRun
 from runner.storage.folder import is_written
 from runner.storage.rows import FAILED
 
@@ -24,7 +24,7 @@ SHOWN = 10
 """How many running runs, and how many failures, have a line."""
 
 Over = Literal["finished", "stopped"]
-"""Why nothing more will come: all runs have ended, or the writer has left before."""
+"""Why nothing more will come: all runs have ended, and no seeds are to be added, or the writer has left before."""
 
 Show = Callable[[Watched, Over | None], None]
 
@@ -95,30 +95,35 @@ def _means(watched: Watched) -> list[str]:
 
 def _advice(watched: Watched, why: Over | None) -> list[str]:
     if why == "stopped":
-        return [f"stopped; bnbench resume {watched.folder} finishes it"]
-    if why and watched.grows:
-        remedy = f"bnbench resume {watched.folder} goes on unless its verdict is decided"
-        return [f"finished; bnbench compare {watched.folder} compares it; {remedy}"]
-    return [f"finished; bnbench compare {watched.folder} compares it"] if why else []
+        verdict = [watched.standing[1]] if watched.grows and watched.finished else []
+        return [*verdict, f"stopped; bnbench resume {watched.folder} finishes it"]
+    verdict = [watched.standing[1]] if why and watched.grows else []
+    return [*verdict, f"finished; bnbench compare {watched.folder} compares it"] if why else []
 
 
 def over(watched: Watched) -> Over | None:
     """Why nothing more will come; None while the sweep is trained."""
-    if not watched.finished and not is_written(watched.folder):
-        watched.refresh()  # the writer may have added rows before it left
-        return "finished" if watched.finished else "stopped"
+    if watched.finished and not watched.grows:
+        return "finished"
+    if is_written(watched.folder):
+        return None
+    watched.refresh()  # the writer may have added rows before it left
     # Between two stages of a sweep that grows, all runs have ended.
-    return "finished" if watched.finished and not (watched.grows and is_written(watched.folder)) else None
+    return "finished" if watched.finished and not watched.standing[0] else "stopped"
 
 
-def glance(folder: Path) -> list[str]:
-    """The state of a sweep as lines of text. Errors: UserError where the folder holds no sweep, or a damaged one."""
-    with closing(Watched(folder)) as watched:
+def glance(folder: Path, look: Look | None = None) -> tuple[list[str], Over | None]:
+    """The state of a sweep as lines of text, and why nothing more will come.
+
+    Errors: UserError where the folder holds no sweep, or a damaged one.
+    """
+    with closing(Watched(folder, look)) as watched:
         watched.refresh()
-        return report(watched, over(watched))
+        why = over(watched)
+        return report(watched, why), why
 
 
-def follow(folder: Path, interval: float) -> bool:
+def follow(folder: Path, interval: float, look: Look | None = None) -> bool:
     """Show a sweep every `interval` seconds until it is over. Returns whether it was finished.
 
     A terminal shows the report, which is redrawn in place. Elsewhere a line is added whenever there is something new.
@@ -126,7 +131,7 @@ def follow(folder: Path, interval: float) -> bool:
     """
     in_place = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     last_row = -math.inf
-    with closing(Watched(folder)) as watched, _picture() if in_place else nullcontext(_Lines()) as show:
+    with closing(Watched(folder, look)) as watched, _picture() if in_place else nullcontext(_Lines()) as show:
         watched.refresh()
         while True:
             silent = monotonic() - last_row > PATIENCE

@@ -13,7 +13,7 @@ def has_images(comparison: Comparison) -> bool:
 def shared_seeds(comparison: Comparison) -> Iterator[str]:
     """Says where pairs are not independent, because they share the seed of a stream."""
     if comparison.shared_seeds:
-        why = "pairs that share a seed are not independent, so intervals and p are too optimistic"
+        why = "pairs that share a seed are not independent, so there is no interval, no p and no verdict"
         yield f"The {comparison.shared_seeds}: {why} (bnbench variance measures each source)."
 
 
@@ -23,7 +23,9 @@ def over_images(comparison: Comparison) -> Iterator[str]:
         variance = "σ²(seed)/S + σ²(image)/I + σ²(both)/(S·I)"
         yield (
             "over seeds and images: the interval for new seeds and new test images. "
-            f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df."
+            f"The variance of the mean is {variance}, from a two-way analysis of variance; t with Satterthwaite's df. "
+            "It is never narrower than the interval of the seeds. The verdict is about the seeds. Rows at an arm's "
+            "best lr have no such interval."
         )
 
 

@@ -21,6 +21,11 @@ LATEX = str.maketrans(
         # LaTeX would read a bare bracket at the start of a row as an argument of the \\ before it.
         "[": "{[}",
         "±": r"$\pm$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "σ": r"$\sigma$",
+        "²": r"$^2$",
+        "·": r"$\cdot$",
         NOTHING: "--",
         "\n": " ",
     }

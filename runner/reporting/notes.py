@@ -15,6 +15,7 @@ LISTED = (
 
 FIXED = {
     "beforehand": "fixed beforehand",
+    "stated": "it is not known whether this was fixed beforehand",
     "unknown": "it is not known when this was fixed",
     "changed": "not fixed beforehand",
 }
@@ -122,7 +123,7 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if counts:
         planned = sum(row.planned for row in comparison.planned_rows)
         text = ", ".join(f"{n} {status}" for status, n in counts.items())
-        diverged = " A diverged run counts with its last value." if "diverged" in counts else ""
+        diverged = " A diverged run counts with its last value, if it is finite." if "diverged" in counts else ""
         yield f"Of {planned} runs: {text}.{diverged}"
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
@@ -199,16 +200,19 @@ def why_not_paired(difference: Difference) -> str:
 def _own_best(comparison: Comparison) -> Iterator[str]:
     best = [row for row in comparison.rows if row.own_best_lr]
     if best:
-        yield (
-            "best: each arm at its own best lr, that of the highest mean valid_accuracy at the last epoch. "
-            "It is chosen for each seed by the other seeds."
-        )
-        several = [row for row in best if len(row.lr_counts) > 1]
-        for row in several:
-            counts = ", ".join(f"{shown(lr)} for {n}" for lr, n in sorted(row.lr_counts.items()))
-            yield f"best lr of {shown(row.arm)}: {counts} runs."
-    elif comparison.axis and not comparison.interaction and len({row.cell.get("lr") for row in comparison.rows}) > 1:
-        yield f"No best lr: no seed of {shown(comparison.baseline)} has a valid_accuracy at every lr."
+        one_seed = all(row.planned_n == 1 for row in comparison.planned_rows)
+        chose = "The first half of the seeds chose it, and the other half is compared."
+        if one_seed:
+            chose = "The only seed chose it and is compared, so these rows look too good."
+        yield (f"best: each arm at its own best lr, that of the highest mean valid_accuracy at the last epoch. {chose}")
+    elif (
+        comparison.axis
+        and not comparison.interaction
+        and not comparison.stated
+        and len({row.cell.get("lr") for row in comparison.rows}) > 1
+    ):
+        arm = shown(comparison.baseline)
+        yield f"No best lr: of the first half of the seeds, none has a valid_accuracy of {arm} at every lr."
     at_edge = [row for row in comparison.rows if row.own_best_lr == "edge"]
     edge = dict.fromkeys(f"{shown(row.arm)} {shown(row.cell['lr'])}" for row in at_edge)
     if edge:
@@ -220,8 +224,8 @@ def _tests(comparison: Comparison) -> Iterator[str]:
     tests = {d.test for d in differences(comparison)}
     if "sign-flip" in tests:
         yield (
-            "p: sign-flip test of the pairs; interval: paired t. Near p = .05 they can disagree, "
-            "because only the interval assumes a normal distribution."
+            "p: sign-flip test of the pairs; interval: paired t. They can disagree, because only the interval assumes "
+            "a normal distribution."
         )
     if "Welch" in tests:
         yield "p and interval of rows that are not paired: Welch's t test."
@@ -236,7 +240,7 @@ WORDS = {
     "EQUIVALENT": "less than {} apart",
     "WORSE": "worse, by an unknown amount",
     "INFERIOR": "worse by {} or more",
-    "UNDECIDED": "nothing is shown",
+    "UNDECIDED": "not shown with these seeds",
     "WITHHELD": "a few extreme pairs decide the mean",
 }
 
@@ -248,6 +252,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     effect = f"{percent(comparison.metric) * comparison.smallest_effect:.6g}{unit}"
     found = {d.verdict for d in differences(comparison)}
     words = "; ".join(f"{word}: {text.format(effect)}" for word, text in WORDS.items() if word in found)
+    if any(d.pairs > 1 and not d.paired for d in differences(comparison)):
+        yield "Rows that are not paired have no verdict."
     if words:
         yield f"Verdict, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
     if needs_more_seeds(comparison):
@@ -272,7 +278,7 @@ def _robust(comparison: Comparison) -> Iterator[str]:
             effect_text(interval, metric) for interval in (found.mean, found.hodges_lehmann, found.trimmed_mean)
         )
         yield (
-            f"{name}: a few extreme pairs decide the mean{withheld}. Mean {mean}; "
+            f"{name}: a few extreme pairs move the mean{withheld}. Mean {mean}; "
             f"Hodges–Lehmann {median}; 20% trimmed mean {trimmed}."
         )
         if found.without_collapse:

@@ -109,11 +109,11 @@ def _layouts(comparison: Comparison, columns: list[Column]) -> Iterator[tuple[li
     # The notes also say why runs are not paired, so the reason goes first.
     short = [replace(c, cell=_paired) if c.heading == "paired" else c for c in columns]
     yield from ((columns, 2), (short, 2), (short, 1))
-    # The verdict says what p says, and the notes say what is not paired.
+    # The seeds that are needed are the first to go. The verdict says what p says, and the notes say what is not paired.
     if comparison.smallest_effect is not None:
-        few = [column for column in columns if column.heading not in ("p", "paired")]
-        fewer = [column for column in few if column.heading != "needs"]
-        yield from ((few, 2), (few, 1), (fewer, 1))
+        for left_out in (("needs",), ("needs", "p", "paired")):
+            few = [column for column in short if column.heading not in left_out]
+            yield from ((few, 2), (few, 1))
 
 
 def _paired(row: ArmRow) -> str:

@@ -48,7 +48,7 @@ def _notes(found: Variance) -> Iterator[str]:
     if "one at a time" in designs:
         yield "one at a time: the other sources keep their most frequent seeds. The SD includes interactions with them."
     if SUM in {row.source for row in found.rows}:
-        yield f"{SUM}: right if they do not interact. They do if it is above the SD of all of them together."
+        yield f"{SUM}: the SD of all of them together, if they do not interact."
     if "together" in designs:
         yield "together: these streams change their seeds together, so their parts cannot be told apart."
     yield "Intervals assume normal effects: chi-square, or Weerahandi's (1993) where mean squares are combined."

@@ -102,7 +102,8 @@ class Results:
     fixed: contrast_history.Fixed = "beforehand"
     """When the contrast and its smallest effect were fixed."""
     contrast_changes: tuple[str, ...] = ()
-    """How the contrast was changed after runs had ended, or the runs were chosen: a sentence for each change."""
+    """How the contrast was changed, or runs were added, after runs had begun, or the runs were chosen: a sentence for
+    each."""
     small_batches: tuple[str, ...] = ()
     """What run.log says of last batches that are very small."""
 
@@ -150,8 +151,15 @@ def load(folder: Path, *, whole: bool = True) -> Results:
     axis, baseline = contrast.get("axis"), contrast.get("baseline")
     smallest_effect = contrast.get("smallest_effect")
     found = Results(folder, name, axis, baseline, columns, grid_keys, metrics, runs, smallest_effect)
-    ended = int(runs["status"].isin(ENDED).sum())
-    fixed, changes = contrast_history.judged(contrast_history.read(folder), contrast, ended)
+    fixed, changes = contrast_history.judged(
+        contrast_history.read(folder),
+        contrast_history.Entry.of(
+            contrast,
+            runs_ended=int(runs["status"].isin(ENDED).sum()),
+            runs_begun=metrics["run"].nunique(),
+            runs_planned=None if max_seeds else len(runs),
+        ),
+    )
     return replace(
         found,
         norm_changes=norm_changes.read(folder),

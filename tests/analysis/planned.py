@@ -27,6 +27,7 @@ class Planned:
     weights: str | None = None  # default: a hash of the seed alone, as for arms that share their layers
     batches: str | None = None  # default: a digest per epoch, of the seed alone
     test_accuracy: float = NAN
+    code: str = "c"  # the version of the code that trained it
 
 
 def sweep(
@@ -43,9 +44,18 @@ def sweep(
         weights = f"w{seed}" if run.weights is None else run.weights
         digests = " ".join(f"s{seed}e{epoch}" for epoch in range(1, count + 1))
         hashes = [weights or None, (digests if run.batches is None else run.batches) or None]
-        ends.append([number, run.status, count, 1 - run.test_accuracy, run.test_accuracy, *hashes, *of_run])
+        ends.append([number, run.status, count, 1 - run.test_accuracy, run.test_accuracy, *hashes, run.code, *of_run])
     metrics = pd.DataFrame(epochs, columns=["run", "epoch", "step", *METRICS, *parameters, "run_id"])
-    columns = ["run", "status", "epochs_trained", "test_loss", "test_accuracy", "weights_hash", "batches_hash"]
+    columns = [
+        "run",
+        "status",
+        "epochs_trained",
+        "test_loss",
+        "test_accuracy",
+        "weights_hash",
+        "batches_hash",
+        "code_hash",
+    ]
     table = pd.DataFrame(ends, columns=[*columns, *parameters, "run_id"])
     return Results(Path("results") / name, name, axis, baseline, parameters, parameters, metrics, table)
 

@@ -33,48 +33,42 @@ GRID = {
 }
 
 
-def test_each_arm_is_compared_at_its_own_best_lr() -> None:
-    none, bn = tuned(GRID)
+def test_half_of_the_seeds_choose_each_arms_lr_and_the_others_are_compared() -> None:
+    grid = {key: [*values, *(value - 0.05 * n for n, value in enumerate(values))] for key, values in GRID.items()}
+    none, bn = tuned(grid)
     assert (none.arm, none.cell, none.own_best_lr, none.n) == ("none", {"lr": 0.1}, "inner", 2)
     assert (bn.arm, bn.cell, bn.own_best_lr, bn.n) == ("bn", {"lr": 1.0}, "edge", 2)
-    assert [none.mean, bn.mean] == pytest.approx([0.75, 0.8])
+    assert [none.mean, bn.mean] == pytest.approx([(0.7 + 0.75) / 2, (0.9 + 0.65) / 2])
     assert none.difference is None
     assert (difference(bn).pairs, difference(bn).paired) == (2, True)
     expected = stats.ttest_1samp([0.2, -0.1], 0).confidence_interval()
     assert interval(bn) == (pytest.approx(0.05), pytest.approx(expected.low), pytest.approx(expected.high))
 
 
-def test_a_seeds_lr_is_chosen_by_the_other_seeds() -> None:
-    """Seed 0 of `none` is lucky at 0.1, and seed 2 at 1.0: luck at a rate must not choose the rate that is reported."""
-    grid = {
-        **{(0.1, "none"): [0.9, 0.5, 0.5], (1.0, "none"): [0.6, 0.6, 0.8]},
-        **{(0.1, "bn"): [0.5, 0.5, 0.5], (1.0, "bn"): [0.4, 0.4, 0.4]},
-    }
-    none, bn = tuned(grid)
-    # Means of the other seeds: seed 0: .5 and .7; seed 1: .7 and .7, so the smaller rate; seed 2: .7 and .6.
-    assert (none.lr_counts, bn.lr_counts) == ({1.0: 1, 0.1: 2}, {0.1: 3})
-    assert none.mean == pytest.approx((0.6 + 0.5 + 0.5) / 3)
-    assert interval(bn)[0] == pytest.approx((-0.1 + 0 + 0) / 3)
+def test_a_true_null_is_not_rejected_because_the_lr_was_chosen() -> None:
+    """Each seed at the rate that all others chose rejects 22% of the time here: the seeds are then not independent."""
+    generator = np.random.default_rng(8)
+    rejected = 0
+    for _ in range(40):
+        grid = {
+            (lr, arm): generator.normal(0.9, 0.01, 16).tolist()
+            for lr in (0.01, 0.03, 0.1, 0.3, 1.0)
+            for arm in ("none", "bn")
+        }
+        _, bn = tuned(grid)
+        assert difference(bn).pairs == 8
+        rejected += (difference(bn).p or 1) < 0.05
+    assert rejected <= 6  # more than 6 of 40 at 5% come up once in 300 times
 
 
-def test_a_best_row_that_copies_another_is_not_counted_again() -> None:
-    generator = np.random.default_rng(3)
-    grid = {
-        (lr, arm): (0.5 + lr + 0.01 * (arm == "bn") + generator.normal(0, 0.01, 8)).tolist()
-        for lr in (0.1, 0.3)
-        for arm in ("none", "bn")
-    }
-    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
-    rows = [row for row in compare([replace(sweep(runs), smallest_effect=0.005)]).rows if row.difference]
-    assert [(row.cell["lr"], row.own_best_lr, row.copied) for row in rows] == [
-        *((0.1, None, False), (0.3, None, False)),
-        (0.3, "edge", True),
-    ]
-    assert [difference(row).tests for row in rows] == [2, 2, 2]
-    assert difference(rows[1]).p_adjusted == difference(rows[2]).p_adjusted == 2 * (difference(rows[1]).p or 0)
-    assert (difference(rows[1]).p_adjusted or 1) < 1
-    exploring = [row for row in compare([sweep(runs)]).rows if row.difference]
-    assert difference(exploring[1]).p_adjusted == difference(exploring[2]).p_adjusted
+def test_the_only_seed_chooses_and_is_compared_and_the_table_says_so() -> None:
+    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values[:1]}, lr=lr)]
+    comparison = compare([sweep(runs)])
+    best = [row for row in comparison.rows if row.own_best_lr]
+    assert [(row.arm, row.cell["lr"], row.n) for row in best] == [("none", 0.1, 1), ("bn", 1.0, 1)]
+    assert any(
+        "The only seed chose it and is compared, so these rows look too good." in note for note in notes(comparison)
+    )
 
 
 def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> None:
@@ -84,13 +78,13 @@ def test_own_best_rows_follow_those_at_the_same_lr_and_count_no_run_twice() -> N
     assert [row.own_best_lr for row in comparison.rows] == [None] * 6 + ["inner", "edge"]
     assert comparison.statuses["ok"] + comparison.statuses["failed"] == 12
     assert [record["own_best_lr"] for record in comparison.records][-2:] == ["inner", "edge"]
-    assert sum(row.difference is not None and row.difference.p_adjusted is not None for row in comparison.rows) == 3
+    assert sum(row.difference is not None and row.difference.p_adjusted is not None for row in comparison.rows) == 2
 
 
 def test_a_failed_run_leaves_its_seed_out_at_every_lr_in_the_table_and_in_claims() -> None:
     """At lr 0.01 seed 0 of `none` has failed: lrs are compared on seed 1 alone, where 1.0 is best and not 0.1."""
     grid = {**GRID, (1.0, "none"): [0.2, 0.9]}
-    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
+    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: [*values, 0.5, 0.5]}, lr=lr)]
     results = sweep([replace(runs[0], status="failed"), *runs[1:]])
     none, bn = [row for row in compare([results]).rows if row.own_best_lr]
     assert (none.cell["lr"], bn.cell["lr"]) == (1.0, 1.0)
@@ -100,11 +94,13 @@ def test_a_failed_run_leaves_its_seed_out_at_every_lr_in_the_table_and_in_claims
 
 
 def test_without_a_complete_seed_of_the_baseline_the_table_says_why_there_is_no_best_lr() -> None:
-    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
-    runs[0], runs[3] = replace(runs[0], status="failed"), replace(runs[3], status="failed")
+    grid = {key: [*values, *values] for key, values in GRID.items()}
+    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
+    runs[0], runs[5] = replace(runs[0], status="failed"), replace(runs[5], status="failed")
     comparison = compare([sweep(runs)])
     assert not any(row.own_best_lr for row in comparison.rows)
-    assert "No best lr: no seed of none has a valid_accuracy at every lr." in notes(comparison)
+    expected = "No best lr: of the first half of the seeds, none has a valid_accuracy of none at every lr."
+    assert expected in notes(comparison)
 
 
 def test_an_lr_at_which_every_run_failed_does_not_count() -> None:
@@ -117,7 +113,7 @@ def test_the_best_lr_is_chosen_by_validation_whatever_is_compared() -> None:
     runs = [
         replace(run, test_accuracy=lr / 2)
         for (lr, arm), values in GRID.items()
-        for run in one_epoch({arm: values}, lr=lr)
+        for run in one_epoch({arm: [*values, *values]}, lr=lr)
     ]
     for metric, expected in (("test_accuracy", [0.05, 0.5]), ("valid_loss", [0.25, 0.2])):
         rows = [row for row in compare([sweep(runs)], metric=metric).rows if row.own_best_lr]
@@ -143,7 +139,8 @@ def test_each_other_cell_has_its_own_best_lr() -> None:
 
 
 def test_a_lr_at_which_runs_diverged_without_a_number_is_not_best_by_its_survivors() -> None:
-    runs = [run for (lr, arm), values in GRID.items() for run in one_epoch({arm: values}, lr=lr)]
+    grid = {key: [*values, 0.5, 0.5] for key, values in GRID.items()}
+    runs = [run for (lr, arm), values in grid.items() for run in one_epoch({arm: values}, lr=lr)]
     lost = next(i for i, run in enumerate(runs) if run.parameters["lr"] == 1 and run.parameters["network"] == "bn") + 1
     runs[lost] = replace(runs[lost], accuracy=[NAN], status="diverged")  # .9 and nothing is .45, not .9
     rows = [row for row in compare([sweep(runs)]).rows if row.own_best_lr]
@@ -172,7 +169,7 @@ def test_each_arm_at_its_own_best_lr_has_a_time_too() -> None:
     ]
     rows = [row for row in compare([sweep(runs)], target=0.7).rows if row.own_best_lr]
     assert [(row.arm, row.cell["lr"]) for row in rows] == [("none", 0.2), ("bn", 0.1)]
-    assert [row.to_target and row.to_target.reached for row in rows] == [0, 2]
+    assert [row.to_target and row.to_target.reached for row in rows] == [0, 1]
 
 
 def test_the_constant_guess_of_a_ruined_network_is_nobodys_best() -> None:

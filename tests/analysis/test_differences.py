@@ -85,7 +85,7 @@ def test_a_collapse_withholds_the_means_verdict_and_both_parts_are_shown() -> No
     text = " ".join(render(comparison, "md").split())
     kept = np.delete(bn - none, [3, 8])
     ends = stats.ttest_1samp(kept, 0).confidence_interval()
-    assert "bn: a few extreme pairs decide the mean; the mean's verdict is withheld. Mean +13.8" in text
+    assert "bn: a few extreme pairs move the mean; the mean's verdict is withheld. Mean +13.8" in text
     assert "collapsed runs: bn 0% [0, 24], none 17% [5, 45]; p 0.500 (McNemar, exact)." in text
     shown = f"{100 * kept.mean():+.2f} [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}] pp"
     assert f"Mean of the pairs without a collapsed run: {shown}." in text
@@ -155,7 +155,47 @@ def test_no_spread_has_a_p_and_a_verdict() -> None:
     rows = by_arm(compare([result]))
     assert (difference(rows["bn"]).p, difference(rows["bn"]).dz) == (2 / 2**6, None)
     assert judged(rows["bn"]) == "UNDECIDED"  # .03125 times two rows
-    assert (difference(rows["same"]).p, judged(rows["same"])) == (1, "EQUIVALENT")
+    # An interval without width, of too few pairs to reject, shows nothing.
+    assert (difference(rows["same"]).p, judged(rows["same"])) == (1, "UNDECIDED")
+    more = replace(sweep(one_epoch({"none": [0.5] * 7, "bn": [0.75] * 7, "same": [0.5] * 7})), smallest_effect=0.005)
+    assert [judged(row) for row in compare([more]).rows if row.difference] == ["SUPERIOR", "EQUIVALENT"]
+
+
+def test_rounding_does_not_decide_at_the_smallest_effect() -> None:
+    """Six pairs that are all 5 of 1,000 images better, at any level: the same word."""
+    words = set()
+    for level in range(100, 990, 7):
+        arms = {"none": [level / 1000] * 6, "bn": [(level + 5) / 1000] * 6}
+        words.add(judged(by_arm(compare([replace(sweep(one_epoch(arms)), smallest_effect=0.005)]))["bn"]))
+    assert words == {"BETTER"}
+
+
+def test_pairs_that_share_a_streams_seed_have_no_interval_and_no_p() -> None:
+    runs = [
+        Planned({"network": arm, "seed_weights": weights, "seed_batches": batches}, [0.5 + gain + weights / 10])
+        for arm, gain in (("none", 0), ("bn", 0.1))
+        for weights in (0, 1)
+        for batches in range(6)
+    ]
+    result = replace(sweep(runs), smallest_effect=0.005)
+    comparison = compare([result])
+    found = difference(by_arm(comparison)["bn"])
+    assert (found.pairs, found.p, found.verdict) == (12, None, None)
+    assert interval(by_arm(comparison)["bn"]) == (pytest.approx(0.1), None, None)
+    assert "so there is no interval, no p and no verdict" in render(comparison, "md")
+
+
+def test_a_seed_that_lacks_a_run_is_left_out_of_a_pooled_row() -> None:
+    """At lr 0.01 six of eight baseline runs failed: a mean over what is left would compare other learning rates."""
+    gains = {0.1: 0.04, 0.01: -0.04}
+    runs = [run for lr, gain in gains.items() for run in one_epoch({"none": [0.9] * 8, "bn": [0.9 + gain] * 8}, lr=lr)]
+    failed = [
+        r.parameters["lr"] == 0.01 and r.parameters["network"] == "none" and r.parameters["seed"] > 1 for r in runs
+    ]
+    runs = [replace(run, status="failed") if fails else run for run, fails in zip(runs, failed, strict=True)]
+    rows = by_arm(compare([sweep(runs)], group_by=[]))
+    assert (rows["none"].n, rows["bn"].n, difference(rows["bn"]).pairs) == (2, 8, 2)
+    assert interval(rows["bn"])[0] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(2, 6), (11, 9)])

@@ -53,6 +53,23 @@ def test_pairs_are_proven_by_hash(weights: str, batches: str, status: str, expec
         assert found.paired == (expected == (0, 0))
 
 
+def test_rows_that_pool_two_versions_of_the_code_are_not_proven_pairs() -> None:
+    """The plugin was edited between two learning rates: neither their mean nor their difference is of one network."""
+    runs = [
+        replace(run, code=code)
+        for lr, code in ((0.1, "old"), (1.0, "new"))
+        for run in one_epoch({"none": [0.5, 0.6, 0.7], "bn": [0.6, 0.6, 0.8]}, lr=lr)
+    ]
+    assert [difference(row).paired for row in compare([sweep(runs)]).rows if row.difference][:2] == [True, True]
+    choices: tuple[dict[str, Any], ...] = ({"group_by": []}, {"interaction": "lr"})
+    for options in choices:
+        (row,) = [row for row in compare([sweep(runs)], **options).rows if row.difference]
+        assert (difference(row).paired, difference(row).code_differs) == (False, 3)
+    one, *others = one_epoch({"none": [0.5] * 6, "bn": [0.6] * 6})
+    seed_0 = [replace(run, code="old") if run.parameters["seed"] == 0 else run for run in (one, *others)]
+    assert difference(by_arm(compare([sweep(seed_0)]))["bn"]).code_differs == 1
+
+
 def test_two_runs_without_hashes_are_not_proven_a_pair() -> None:
     runs = [Planned({"network": arm, "seed": 0}, [0.5], weights="", batches="") for arm in ("none", "bn")]
     found = difference(by_arm(compare([sweep(runs)]))["bn"])
@@ -204,8 +221,9 @@ def test_two_folders_are_told_apart_and_never_paired_with_each_other() -> None:
     assert [interval(row)[0] for row in rows if row.difference] == [0.25, 0.5]
     assert compare([first, second]).cell_columns == ("results", "momentum")
     together = by_arm(compare([first, second], group_by=[]))["bn"]
-    assert (together.n, together.ok, difference(together).pairs) == (2, 3, 2)  # Both folders have a seed 0.
-    assert interval(together)[0] == pytest.approx(((0.25 + 0.5) / 2 + 0.25) / 2)
+    # Only seed 0 is in both folders. The mean of seed 1 would be that of one momentum.
+    assert (together.n, together.ok, difference(together).pairs) == (1, 3, 1)
+    assert interval(together)[0] == pytest.approx((0.25 + 0.5) / 2)
     assert [row.n for row in compare([first, second], group_by=["results"]).rows] == [2, 2, 1, 1]
     with pytest.raises(UserError, match="unknown column 'results'"):
         compare([first], group_by=["results"])

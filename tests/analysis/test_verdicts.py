@@ -81,14 +81,23 @@ def test_no_decision_without_a_size_a_sign_and_a_test(effect: float, better: int
         decide(MeanDifference(np.ones(6)), effect, better, tests)
 
 
-@pytest.mark.parametrize("truth", [-0.2, 0.0, 0.2])
-def test_at_each_boundary_a_wrong_word_is_rare(truth: float) -> None:
-    """Of 2,000 tables, 5% is 100; more than 130 come up once in 500 times."""
-    wrong = {-0.2: ("INFERIOR",), 0.0: ("SUPERIOR", "BETTER", "WORSE", "INFERIOR"), 0.2: ("SUPERIOR",)}[truth]
-    samples = rng(7).normal(truth, 0.2, (2000, 12))
+@pytest.mark.parametrize(
+    ("truth", "sd", "wrong", "share"),
+    [
+        (-0.2, 0.1, ("INFERIOR",), 0.025),
+        (-0.2, 0.1, ("EQUIVALENT",), 0.05),
+        (0.0, 1.0, ("SUPERIOR", "BETTER", "WORSE", "INFERIOR"), 0.05),
+        (0.2, 0.1, ("SUPERIOR",), 0.025),
+        (0.2, 0.1, ("EQUIVALENT",), 0.05),
+    ],
+)
+def test_at_each_boundary_a_wrong_word_is_as_rare_as_it_should_be(
+    truth: float, sd: float, wrong: tuple[str, ...], share: float
+) -> None:
+    samples = rng(7).normal(truth, sd, (3000, 12))
     words = [decide(MeanDifference(sample), 0.2, better=1) for sample in samples]
-    assert sum(word in wrong for word in words) <= 130
-    assert sum(word == "EQUIVALENT" for word in words) <= (130 if truth else 2000)
+    low, high = stats.binom.interval(0.999, 3000, share)
+    assert low <= sum(word in wrong for word in words) <= high
 
 
 # Estimates

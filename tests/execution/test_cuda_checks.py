@@ -46,7 +46,7 @@ class Waits(nn.Module):
 
 CONFIG = """\
 plugins: [mine.py]
-fixed: {dataset: digits, epochs: 1, network: mine, device: cuda}
+fixed: {dataset: digits, epochs: 1, batch_size: 250, network: mine, device: cuda}
 grid: {network.layer: [LAYERS], seed: [0, 1]}
 """
 

@@ -101,7 +101,7 @@ def test_tensorboard_is_told(bnbench: Bnbench, run: Callable[..., str], tmp_path
     run("--resume", *MORE)
     assert bnbench("export", tmp_path / "own", "--format", "tensorboard").exit_code == 0
     tensors = accumulated(tmp_path / "own/tensorboard/run-001").Tensors("warnings/text_summary")
-    assert tensors[0].tensor_proto.string_val[0].decode() == MIXED
+    assert tensors[0].tensor_proto.string_val[0].decode().splitlines()[0] == MIXED
 
 
 def test_pairs_of_two_networks_are_not_proven(bnbench: Bnbench, run: Callable[..., str], tmp_path: Path) -> None:
@@ -172,6 +172,58 @@ def test_an_effect_that_was_chosen_after_the_results_is_named(
     assert "changed from 0.1 pp to 0.5 pp" in run("--resume")
 
 
+def test_a_run_that_has_begun_counts_although_none_has_ended(run: Callable[..., str], tmp_path: Path) -> None:
+    run()
+    (tmp_path / "own/runs.csv").write_text((tmp_path / "own/runs.csv").read_text().partition("\n")[0] + "\n")
+    shown = run("--resume", "--set", "contrast.smallest_effect=0.001")
+    assert "UTC, after 6 runs had begun; it was not fixed beforehand." in shown
+
+
+ADDED = (
+    r"6 runs were added on \d{4}-\d\d-\d\d \d\d:\d\d UTC, after 6 runs had ended: p and intervals take no account of "
+    r"looking in between \(run --until-decided does\)\."
+)
+TWICE = ("--set", "grid.seed=[0, 1, 2, 3, 4, 5]")
+
+
+def test_runs_that_were_added_after_the_results_are_named(
+    bnbench: Bnbench, run: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "added" not in run()
+    shown = run("--resume", *TWICE)
+    assert re.search(ADDED, shown)
+    assert "with a smallest effect of 0.5 pp (fixed beforehand)" in shown
+    for style in ("csv", "json", "md", "latex"):
+        exported = bnbench("compare", tmp_path / "own", "--format", style).stdout
+        assert re.search(ADDED, exported.replace("\\", "").replace("{}", "")), style
+    assert re.search(ADDED, bnbench_page(bnbench, tmp_path / "own").partition("<dl")[0])
+    record = (tmp_path / "own/contrast.json").read_text()
+    assert [entry["runs_planned"] for entry in json.loads(record)] == [6, 12]
+    run("--resume", *TWICE)
+    assert (tmp_path / "own/contrast.json").read_text() == record
+
+
+def test_runs_that_were_added_before_any_had_begun_are_no_offence(run: Callable[..., str], tmp_path: Path) -> None:
+    run()
+    for name in ("runs.csv", "metrics.csv"):
+        table = tmp_path / "own" / name
+        table.write_text(table.read_text().partition("\n")[0] + "\n")
+    assert "were added" not in run("--resume", *TWICE)
+
+
+def test_runs_that_were_added_to_an_older_folder_are_named(run: Callable[..., str], tmp_path: Path) -> None:
+    """Its record has no counts of the runs that had begun and were planned."""
+    run()
+    record = tmp_path / "own/contrast.json"
+    (entry,) = json.loads(record.read_text())
+    for name in ("runs_begun", "runs_planned"):
+        del entry[name]
+    record.write_text(json.dumps([entry]))
+    assert "(fixed beforehand)" in run("--resume")
+    assert json.loads(record.read_text()) == [entry]
+    assert re.search(ADDED, run("--resume", *TWICE))
+
+
 def test_a_baseline_that_was_chosen_after_the_results_is_named(run: Callable[..., str]) -> None:
     run()
     shown = run("--resume", "--set", "contrast.baseline=batch")
@@ -236,8 +288,10 @@ def test_only_what_was_replaced_after_runs_had_ended_counts() -> None:
         for minute, (effect, ended) in enumerate([(0.1, 0), (0.2, 0), (0.3, 5)])
     )
     contrast = {"axis": "network.norm", "baseline": "none"}
-    assert judged([first, second], {**contrast, "smallest_effect": 0.2}, 5) == ("beforehand", [])
-    fixed, (sentence,) = judged([first, second, third], {**contrast, "smallest_effect": 0.3}, 9)
+    here = Entry.of({**contrast, "smallest_effect": 0.2}, runs_ended=5)
+    assert judged([first, second], here) == ("beforehand", [])
+    here = Entry.of({**contrast, "smallest_effect": 0.3}, runs_ended=9)
+    fixed, (sentence,) = judged([first, second, third], here)
     assert fixed == "changed"
     assert sentence == (
         "The smallest effect was changed from 20 pp to 30 pp on 2026-11-26 14:02 UTC, after 5 runs had ended; "

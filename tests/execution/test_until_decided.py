@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from runner.analysis.sequential import Sequential
 from runner.config import yaml_source
+from runner.execution import until_decided
 from runner.interfaces.cli.main import main
-from runner.monitoring.watch import glance
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -85,7 +86,10 @@ def test_a_sweep_ends_by_itself_and_says_why(bnbench: Bnbench, whole: tuple[Resu
     runs = pd.read_csv(folder / "runs.csv")
     assert list(runs.seed) == seeds(folder) * 2
     assert set(runs.status) == {"ok"}
-    assert "14 ok" in "\n".join(glance(folder))
+    watched = bnbench("watch", folder, "--once")
+    assert "14 ok" in watched.stdout
+    assert DECIDED.search(watched.stdout)
+    assert watched.exit_code == 0
     before = untimed(folder)
     again = bnbench("resume", folder, "--executor", "inline")
     assert DECIDED.search(again.stderr)
@@ -138,11 +142,45 @@ def test_a_killed_sweep_decides_the_same(
     assert untimed(tmp_path / "part/grows") == untimed(whole[1])
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_can_be_interrupted_between_two_pairs(
+    number: signal.Signals,
+    code: int,
+    bnbench: Bnbench,
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look, looks = until_decided._look, []
+
+    def interrupted(folder: Path) -> Sequential:
+        looks.append(look(folder))
+        if len(looks) == 3:
+            signal.raise_signal(number)
+        return looks[-1]
+
+    monkeypatch.setattr(until_decided, "_look", interrupted)
+    config = write("grows.yaml", CONFIG)
+    done = run(bnbench, config, tmp_path, "--until-decided", "--max-seeds", 20, "--workers", 1)
+    assert done.exit_code == code
+    assert f"interrupted; bnbench resume {tmp_path / 'grows'} finishes it" in done.stderr
+    watched = bnbench("watch", tmp_path / "grows", "--once")
+    assert watched.exit_code == 1
+    assert "not decided after 3 of at most 20 pairs" in watched.stdout
+    assert watched.stdout.endswith(f"stopped; bnbench resume {tmp_path / 'grows'} finishes it\n")
+    assert DECIDED.search(bnbench("resume", tmp_path / "grows", "--executor", "inline").stderr)
+
+
 def test_it_ends_at_the_most_seeds_and_a_resume_may_allow_more(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     config = write("grows.yaml", CONFIG)
     done = run(bnbench, config, tmp_path, "--until-decided", "--max-seeds", 3)
     assert "not decided after 3 of at most 3 pairs; median" in done.stderr
     assert "UNDECIDED, sign and size are open" in done.stderr
+    assert "to go on: bnbench run CONFIG --resume --until-decided --max-seeds 6" in done.stderr
+    assert "not decided after 3 of at most 3 pairs" in bnbench("watch", tmp_path / "grows", "--once").stdout
+    fewer = run(bnbench, config, tmp_path, "--resume", "--until-decided", "--max-seeds", 2)
+    assert fewer.exit_code == 2
+    assert "3 pairs are there already; --max-seeds must be 3 or more" in fewer.stderr
     refused = run(bnbench, config, tmp_path, "--resume")
     assert refused.exit_code == 2
     assert "seeds were added to this sweep until its verdict was decided" in refused.stderr

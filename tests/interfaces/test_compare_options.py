@@ -59,6 +59,11 @@ def test_only_the_runs_that_are_asked_for_are_compared(rates: Path, bnbench: Bnb
     assert (refused.exit_code, "no run with lr 7; there are 0.1, 0.5, 0.01" in refused.stderr) == (2, True)
 
 
+def test_a_parameter_that_is_given_twice_is_an_error(rates: Path, bnbench: Bnbench) -> None:
+    refused = bnbench("compare", rates, "--where", "lr=0.1", "--where", "lr=0.5")
+    assert (refused.exit_code, "a parameter is given twice" in refused.stderr) == (2, True)
+
+
 def test_several_metrics_make_several_tables(rates: Path, bnbench: Bnbench) -> None:
     both = ("--metric", "valid_loss", "--metric", "test_accuracy", "--where", "lr=0.5")
     text = bnbench("compare", rates, *both).stdout
@@ -82,6 +87,9 @@ def test_the_page_shows_the_metric_and_the_epoch_that_are_asked_for(
     assert "Hodges–Lehmann" in text
     assert bnbench("report", rates, "--at", "epoch=1", "-o", page).exit_code == 0
     assert "valid_accuracy at epoch 1" in page.read_text(encoding="utf-8")
+    for option in (("--metric", "test_accuracy"), ("--at", "epoch=1")):
+        refused = bnbench("plot", rates, "accuracy", *option)
+        assert (refused.exit_code, "figure 'accuracy' is the same for each of them" in refused.stderr) == (2, True)
     refused = bnbench("plot", rates, "differences", "--metric", "test_acuracy")
     assert (refused.exit_code, "did you mean 'test_accuracy'?" in refused.stderr) == (2, True)
 

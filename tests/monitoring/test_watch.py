@@ -83,20 +83,20 @@ def test_a_finished_sweep_is_said_to_be_and_left_alone(bnbench: Bnbench, copy: P
 def test_the_arms_means_are_those_of_runs_csv(copy: Path) -> None:
     runs = pd.read_csv(copy / RUNS)
     means = runs.groupby("network", sort=False)["valid_accuracy"].mean()
-    assert glance(copy)[1:3] == [f"{arm}  mean valid {mean:.4f}, n = 2" for arm, mean in means.items()]
+    assert glance(copy)[0][1:3] == [f"{arm}  mean valid {mean:.4f}, n = 2" for arm, mean in means.items()]
 
 
 def test_a_torn_and_unfinished_table_is_read_as_far_as_it_goes(copy: Path) -> None:
     keep(copy / METRICS, 5, torn="2,3,6,0.12")
     keep(copy / RUNS, 1, torn='2,failed,0,"half a')
     with sole_writer(copy):
-        lines = glance(copy)
+        lines = glance(copy)[0]
     assert re.fullmatch(r"seen: 4 runs: 1 ok, 1 running, 2 waiting; 5/12 epochs; ETA \d+ s", lines[0]), lines
     assert re.fullmatch(r"run 2  epoch 2/3  loss \d\.\d{4}  valid \d\.\d{4}  no_batch_norm seed=1", lines[1])
     assert lines[2].startswith("no_batch_norm  mean valid 0.")
     assert len(lines) == 3
-    assert glance(copy)[0] == "seen: 4 runs: 1 ok, 1 interrupted, 2 waiting; 5/12 epochs"
-    assert glance(copy)[-1] == f"stopped; bnbench resume {copy} finishes it"
+    assert glance(copy)[0][0] == "seen: 4 runs: 1 ok, 1 interrupted, 2 waiting; 5/12 epochs"
+    assert glance(copy)[0][-1] == f"stopped; bnbench resume {copy} finishes it"
 
 
 def test_what_is_added_is_read_once_and_what_is_replaced_anew(copy: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_sweep_is_watched_while_it_runs_and_when_it_is_killed(write: Write, tm
             assert time.monotonic() < deadline, seen
             time.sleep(0.1)
             if (folder / "config.yaml").exists():
-                seen = "\n".join(glance(folder))
+                seen = "\n".join(glance(folder)[0])
         assert re.search(r"live: 4 runs: 2 running, 2 waiting; \d+/1600 epochs; ETA ", seen), seen
         assert re.search(r"run 1  epoch \d+/400 .*\nrun 2  epoch \d+/400 ", seen), seen
         watch = subprocess.Popen(

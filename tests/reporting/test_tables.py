@@ -98,7 +98,7 @@ def test_pairs_are_counted_where_not_every_run_has_one() -> None:
 def test_runs_that_are_not_ok_are_counted_below(format: Format) -> None:
     text = render(comparison(*ALL), format)
     assert "Of 60 runs: 1 diverged, 12 failed, 10 missing." in text
-    assert "A diverged run counts with its last value." in text
+    assert "A diverged run counts with its last value, if it is finite." in text
     assert "diverged" not in render(comparison(BASE, NEVER), format)
     assert "Of " not in render(comparison(BASE, BETTER), format)
 
@@ -336,7 +336,7 @@ def test_verdicts_and_the_seeds_they_need_fit_a_terminal() -> None:
         ["–", ""],
     ]
     wide, narrow = render(made, width=120), render(made, width=80)
-    assert "SUPERIOR: better by 0.5 pp or more; UNDECIDED: nothing is shown." in wide.replace("\n", " ")
+    assert "SUPERIOR: better by 0.5 pp or more; UNDECIDED: not shown with these seeds." in wide.replace("\n", " ")
     assert "needs: how many seeds would give a verdict with 80% power" in wide.replace("\n", " ")
     assert "Not shown" not in wide
     assert max(map(len, narrow.splitlines())) <= 80

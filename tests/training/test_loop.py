@@ -163,9 +163,9 @@ def test_the_runs_device_is_the_current_one_while_they_train(monkeypatch: pytest
     def watched(method: str) -> None:
         original = getattr(Solo, method)
 
-        def watch(solo: Solo, argument: Any) -> Any:
+        def watch(solo: Solo, *arguments: Any) -> Any:
             seen.append(current[-1] if current else None)
-            return original(solo, argument)
+            return original(solo, *arguments)
 
         monkeypatch.setattr(Solo, method, watch)
 

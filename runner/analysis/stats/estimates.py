@@ -19,6 +19,10 @@ class Estimate(Protocol):
     """The name of the test that gives `p`."""
 
     @property
+    def pairs(self) -> int:
+        """The number of pairs."""
+
+    @property
     def p(self) -> float | None:
         """The two-sided p that there is no effect; None for one pair."""
 
@@ -38,6 +42,10 @@ class MeanDifference:
     differences: Values
     test: ClassVar[str] = "sign-flip"
 
+    @property
+    def pairs(self) -> int:
+        return len(self.differences)
+
     @cached_property
     def p(self) -> float | None:
         # Each estimate has its own generator, so its p does not depend on the others.
@@ -53,6 +61,10 @@ class MedianDifference:
 
     differences: Values
     test: ClassVar[str] = "signed-rank"
+
+    @property
+    def pairs(self) -> int:
+        return len(self.differences)
 
     @cached_property
     def p(self) -> float | None:
@@ -74,6 +86,10 @@ class RatioOfMeans:
     baseline: Values
     test: ClassVar[str] = "sign-flip"
 
+    @property
+    def pairs(self) -> int:
+        return len(self.values)
+
     @cached_property
     def p(self) -> float | None:
         return MeanDifference(np.asarray(self.values) - self.baseline).p
@@ -91,6 +107,10 @@ class RateDifference:
     events: Events
     baseline: Events
     test: ClassVar[str] = "McNemar"
+
+    @property
+    def pairs(self) -> int:
+        return len(self.events)
 
     @cached_property
     def p(self) -> float | None:

@@ -20,6 +20,9 @@ TRIM = 0.2
 COLLAPSE = 10.0
 """A normal distribution has a value so many SDs from its median once in 10²³ cases."""
 
+BULK = 6
+"""With fewer runs, the SD of the bulk is too uncertain to say that a run collapsed."""
+
 LISTED = 1_000
 """Up to this number of pairs, the means of two differences are listed."""
 
@@ -30,7 +33,7 @@ EXACT = 50
 def hodges_lehmann(differences: Values, level: float = ALPHA) -> Interval:
     """The median of all means of two differences, with the interval of Wilcoxon's signed-rank test.
 
-    (Hodges & Lehmann 1963; the interval: Hollander, Wolfe & Chicken 2014, section 3.2.) It is exact up to 50 pairs
+    (Hodges & Lehmann 1963; the interval: Hollander, Wolfe & Chicken 2014, chapter 3.) It is exact up to 50 pairs
     where the differences are symmetric. There are no ends where so few pairs can never reject.
     Errors: ValueError where there is no difference, or one is not finite.
 
@@ -85,8 +88,7 @@ def _signed_rank_quantile(n: int, level: float) -> int | None:
 def trimmed_mean(differences: Values, level: float = ALPHA) -> Interval:
     """The mean without the lowest and the highest 20%, with its t interval (Tukey & McLaughlin 1963).
 
-    On pairs' differences this is Yuen's procedure (Yuen 1974), as `scipy.stats.ttest_ind(trim=0.2)` computes it for two
-    samples.
+    Yuen (1974) compares two samples in the same way, as `scipy.stats.ttest_ind(trim=0.2)` does.
     Errors: ValueError where there is no difference, or one is not finite.
 
     >>> trimmed_mean([1, 2, 3, 4, 50]).estimate
@@ -107,7 +109,8 @@ def trimmed_mean(differences: Values, level: float = ALPHA) -> Interval:
 def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
     """Which runs of an arm collapsed: those worse than the arm's median by more than 10 SDs of its bulk.
 
-    The SD of the bulk is 1.4826 times the median distance from the median. Where it is 0, no run is said to collapse.
+    The SD of the bulk is 1.4826 times the median distance from the median. Where it is 0, and with fewer than six runs,
+    no run is said to collapse.
     `better`: 1 where a higher value is better, else −1.
 
     >>> collapsed([0.97, 0.98, 0.97, 0.11, 0.96, 0.98], better=1).tolist()
@@ -116,7 +119,7 @@ def collapsed(values: Values, better: int) -> NDArray[np.bool_]:
     values = finite(values)
     middle = np.median(values)
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    return np.asarray((middle - values) * better > COLLAPSE * spread) & (spread > 0)
+    return np.asarray((middle - values) * better > COLLAPSE * spread) & (spread > 0) & (len(values) >= BULK)
 
 
 @dataclass(frozen=True)

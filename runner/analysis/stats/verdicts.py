@@ -31,9 +31,9 @@ def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int =
     The direction is shown where p · `tests` is below .05, and the size where the interval at level .05 / `tests` lies
     beyond δ. EQUIVALENT is two one-sided tests (TOST; Schuirmann 1987): the interval at twice that level lies within
     ±δ. So at each true effect a wrong word comes in at most 5% of the cases (three-sided testing: Goeman, Solari &
-    Stijnen 2010). `tests` is the number of effects that are judged together. One of the words on each effect can
-    always be wrong, so Holm's steps would gain nothing (Shaffer 1986), and each p is multiplied by `tests`
-    (Bonferroni).
+    Stijnen 2010). `tests` is the number of effects that are judged together; each p is multiplied by it (Bonferroni).
+    Holm's smaller factors would be wrong here: however many effects are decided, each of them still has a wrong word
+    (Shaffer 1986).
     `better`: 1 where a higher value is better, else −1.
     Errors: ValueError for an effect that is not above 0, another sign, and fewer than one test.
 
@@ -49,12 +49,16 @@ def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int =
     wide, narrow = estimate.interval(ALPHA / tests), estimate.interval(2 * ALPHA / tests)
     if narrow.low is None or narrow.high is None or estimate.p is None:
         return "UNDECIDED"
-    if -smallest_effect < narrow.low and narrow.high < smallest_effect:
+    # Rounding must not decide: .105 − .1 is more than .005, and .605 − .6 is less.
+    rounding = 1e-9 * smallest_effect
+    # A few pairs that are all equal have an interval without width, which is no evidence.
+    known = narrow.low < narrow.high or estimate.pairs >= fewest_pairs(tests)
+    if known and -smallest_effect + rounding < narrow.low and narrow.high < smallest_effect - rounding:
         return "EQUIVALENT"
     if estimate.p * tests >= ALPHA:
         return "UNDECIDED"
-    above = wide.low is not None and wide.low > smallest_effect
-    below = wide.high is not None and wide.high < -smallest_effect
+    above = wide.low is not None and wide.low > smallest_effect + rounding
+    below = wide.high is not None and wide.high < -smallest_effect - rounding
     if (estimate.interval().estimate > 0) == (better > 0):
         return "SUPERIOR" if above or below else "BETTER"
     return "INFERIOR" if above or below else "WORSE"

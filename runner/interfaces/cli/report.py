@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from runner.errors import UserError
+from runner.errors import UserError, allowed
 from runner.interfaces.cli.options import PATH, results_argument
 from runner.interfaces.cli.table import (
     at_option,
@@ -88,10 +88,14 @@ def plot(
     "bnbench compare --help" says which tables of other tools are read.
     They have the kinds differences, pairs and, if lr is one of their keys, learning-rate.
     """
-    from runner.reporting.figures.kinds import draw
+    from runner.reporting.figures.kinds import OF_A_METRIC, draw
     from runner.reporting.figures.study import study, timed_study
     from runner.reporting.figures.style import save
 
+    if not question and kind not in OF_A_METRIC and (shown["metric"] or shown["at"] != "last"):
+        raise UserError(
+            f"--metric and --at: figure '{kind}' is the same for each of them; allowed: {allowed(OF_A_METRIC)}"
+        )
     tables = opened(results, question, where, baseline)
     output = output or output_path(tables, f"{kind}.svg")
     save(draw((timed_study if kind == "target" else study)(tables, target=target, **shown), kind), output)

@@ -1,7 +1,7 @@
 """The options of commands that also read a table of another tool, and what they open: a sweep, or such a table."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,20 @@ _options = together(
     ),
 )
 
+
+def _where(texts: Sequence[str]) -> dict[str, object]:
+    pairs = [read_assignment(text, "--where", "lr=0.1") for text in texts]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise UserError("--where: a parameter is given twice; a run has one value of it (--group-by compares several)")
+    return found
+
+
 where_option = click.option(
     "--where",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=lambda _context, _option, texts: dict(read_assignment(text, "--where", "lr=0.1") for text in texts),
+    callback=lambda _context, _option, texts: _where(texts),
     help="Use only runs with this parameter value, e.g. lr=0.1.",
 )
 target_option = functools.partial(click.option, "--target", type=float, metavar="VALUE")

@@ -26,13 +26,27 @@ def watch(results: Path, interval: float, once: bool) -> None:
 
     RESULTS is the sweep's folder. This command writes nothing.
 
-    The exit code is 0 if the sweep is finished,
+    The exit code is 0 if the sweep is finished (with --once, also if it is being trained),
     1 if its process ended before that, 130 after Ctrl-C.
     """
     try:
         if once:
-            click.echo(printable("\n".join(glance(results))))
-        elif not follow(results, interval):
+            lines, why = glance(results, _look)
+            click.echo(printable("\n".join(lines)))
+            stopped = why == "stopped"
+        else:
+            stopped = not follow(results, interval, _look)
+        if stopped:
             sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _look(results: Path) -> tuple[bool, str]:
+    """Where a sweep stands that grows until its verdict is decided: `runner.monitoring.sweep_reader.Look`."""
+    # These modules import pandas, which takes half a second. Other sweeps do not need it.
+    from runner.analysis import sequential
+    from runner.storage.results import load
+
+    found = sequential.read(load(results))
+    return (not found.over, found.ending if found.over else found.conclusion) if found else (False, "")

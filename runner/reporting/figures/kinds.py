@@ -21,6 +21,9 @@ KINDS: dict[str, Callable[[Study], list[Panel]]] = {
     "norms": partial(layers.by_layer, readings=layers.NORMS),
 }
 
+OF_A_METRIC = ("differences", "pairs", "learning-rate", "target")
+"""The kinds that draw any metric. The others draw accuracy, loss, or readings inside the network, over all epochs."""
+
 NEEDS = {
     "differences": "runs of a contrast (contrast: {axis, baseline})",
     "pairs": "runs of a contrast (contrast: {axis, baseline})",

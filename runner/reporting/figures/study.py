@@ -90,7 +90,7 @@ class Study:
 
 
 def at_own_best_lr(study: Study) -> Study | None:
-    """The runs of each arm at the learning rate that most of its seeds chose, with a panel for each other cell.
+    """The runs of each arm at its own best learning rate, with a panel for each other cell.
 
     None where the arms have no best learning rate.
     """

@@ -48,7 +48,7 @@ SECTIONS = {
     ),
     "best-lr": (
         "Learning curves at each arm's own best learning rate",
-        _CURVES + "The learning rate is the one that most seeds of the arm chose.",
+        _CURVES + "The first half of the seeds chose the learning rate.",
     ),
     "target": (
         "Time to a target",

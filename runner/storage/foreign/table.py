@@ -94,6 +94,7 @@ def load(path: Path, question: Question) -> Results:
         metrics=pd.DataFrame({"run": [], "epoch": []}),
         runs=runs,
         smallest_effect=asked.smallest_effect,
+        fixed="stated",
         stated=Stated(asked.measure, asked.pair, at, tuple(notes), asked.arguments(path)),
     )
 
