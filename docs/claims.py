@@ -24,8 +24,8 @@ PAGE = ROOT / "docs/claims.md"
 
 CHECKED = """\
 ### How the plan is checked
-`bnbench claims freeze` writes down what decides a verdict. `bnbench claims show` and this page compare the plan with what
-there is now.
+`bnbench claims freeze` writes down what decides a verdict. `bnbench claims show` and this page compare the plan with
+what there is now.
 
 - **Of each claim**: the smallest effect, the claimed sign, the unit, the kind of effect, the measure with all its
   arguments, the document's budget, the seeds, the config, and the number of tests. An edit is named by the claim, and
