@@ -24,11 +24,12 @@ PAGE = ROOT / "docs/claims.md"
 
 CHECKED = """\
 ### How the plan is checked
-`bnbench claims freeze` writes down what decides a verdict, and this page is made by comparing
-it with what there is now.
+`bnbench claims freeze` writes down what decides a verdict. `bnbench claims show` and this page compare the plan with
+what there is now.
 
 - **Of each claim**: the smallest effect, the claimed sign, the unit, the kind of effect, the measure with all its
-  arguments, the document's budget, the seeds, the config, and the number of tests. An edit is named by the claim.
+  arguments, the document's budget, the seeds, the config, and the number of tests. An edit is named by the claim, and
+  an edit of a config by its sweep.
 - **Of the code**: a digest of each file that reads tables or judges them (`runner/analysis/`, `runner/storage/`,
   `runner/config/contrast.py`, `grid.py`), and of each file that declares or measures claims (`experiments/claims/`, or
   the files of a plugin). An edit is named by the file. So an edited smallest effect is named twice.

@@ -8,12 +8,19 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+
+from runner.analysis.claims.judge import judge
+from runner.analysis.claims.paired_values import PairedValues
+from runner.analysis.claims.rule import within_bound
+from tests.analysis.test_claim_verdicts import a_claim
 
 ROOT = Path(__file__).parent.parent
 RECOMPUTE = ROOT / "docs/recompute"
@@ -98,6 +105,56 @@ def test_its_words_follow_from_the_tests_that_the_page_describes() -> None:
     ]
     assert [word(mean, "≤ −") for mean in (-0.6, 0.6)] == ["SUPPORTED", "REFUTED"]
     assert [word(mean, "within ±") for mean in (0.3, 0.5, -0.6)] == ["SUPPORTED", "UNDECIDED", "REFUTED"]
+
+
+@pytest.mark.parametrize("kind", ["difference", "ratio", "rate"])
+def test_its_words_are_those_of_the_verdicts(kind: Literal["difference", "ratio", "rate"]) -> None:
+    claims = importlib.import_module("docs.recompute.claims")
+    generator = np.random.default_rng(3)
+    seen: Counter[str] = Counter()
+    for _ in range(100):
+        n, tests = int(generator.integers(2, 13)), int(generator.choice([1, 10, 36]))
+        parts = int(generator.integers(1, 3)) if kind == "difference" else 1
+        claimed: Any = 1 if kind == "rate" else int(generator.choice([1, -1]))
+        if parts > 1 or (kind == "difference" and generator.random() < 0.3):
+            claimed = "equivalence"
+        baseline: Any = generator.normal(4, 0.3, (parts, n))
+        arm = baseline + generator.choice([-2, -1, -0.3, 0, 0.3, 1, 2]) + generator.normal(0, 0.2, (parts, n))
+        if kind == "rate":
+            baseline, arm = (1.0 * (generator.random((1, n)) < share) for share in (0.1, generator.choice([0.1, 1.0])))
+        sign = {1: "≥ +", -1: "≤ −", "equivalence": "within ±"}[claimed]
+        effects = [claims.Effect(*sides, kind) for sides in zip(arm, baseline, strict=True)]
+        margin = 20.0 if kind == "ratio" else 0.1 if kind == "rate" else 0.5
+        judged = judge(a_claim(claimed, margin=margin, effect=kind), PairedValues(arm, baseline), tests)
+        if judged.word == "WITHHELD":
+            continue
+        seen[judged.word] += 1
+        assert claims.word(effects, sign, margin, tests, parts) == judged.word, (claimed, n, tests, arm - baseline)
+    assert len(seen) >= 3, seen
+
+
+@pytest.mark.parametrize("found", ["SUPPORTED", "SUPPORTED, SIZE OPEN", "REFUTED", "UNDECIDED"])
+def test_its_words_follow_from_bounds_as_the_verdicts_do(found: Any) -> None:
+    claims = importlib.import_module("docs.recompute.claims")
+    for missed in ((0, 0), (0, 3), (2, 0), (2, 3)):
+        bound = PairedValues(np.zeros(9), np.zeros(9), missed).bound
+        for claimed, sign in ((1, "≥ +"), (-1, "≤ −"), ("equivalence", "within ±")):
+            assert claims.bounded(found, sign, missed) == within_bound(found, claimed, bound), (missed, claimed)
+
+
+def test_verdicts_at_the_documents_budget_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The committed tables, as if they had been trained with the documents' budgets: the page has words then."""
+    monkeypatch.setattr("runner.analysis.claims.judge.departures", lambda *_: ())
+    (tmp_path / "docs").mkdir()
+    page = importlib.import_module("docs.claims").page()
+    assert "NOT TESTED" not in page.partition("## All claims")[2]
+    claims, path = importlib.import_module("docs.recompute.claims").claims, tmp_path / "docs/claims.md"
+    path.write_text(page, encoding="utf-8")
+    assert list(claims(tmp_path, ROOT / "results/reference")) == []
+    for word, wrong in (("REFUTED", "SUPPORTED"), ("UNDECIDED", "PROVEN"), ("SUPPORTED", "REFUTED")):
+        path.write_text(page.replace(f"Verdict: **{word}**", f"Verdict: **{wrong}**", 1), encoding="utf-8")
+        lines = list(claims(tmp_path, ROOT / "results/reference"))
+        assert sum(f"verdict: the page says {wrong}, the tables give {word}" in line for line in lines) == 1, lines
 
 
 def test_only_the_other_seeds_choose_a_learning_rate(tmp_path: Path) -> None:

@@ -109,6 +109,10 @@ class Effect:
             case _:
                 return sign_flip_p(self.arm - self.baseline)
 
+    def differs(self, tests: int) -> bool:
+        """Whether the test of the sign rejects "no difference", where `tests` effects are tested."""
+        return len(self.arm) > 1 and self.p("McNemar" if self.kind == "rate" else "sign-flip", 0.0) * tests < 0.05
+
 
 Said = tuple[str, str, float | str]
 """(what it is, what the document says, what the tables give)."""
@@ -128,11 +132,15 @@ def claim_section(name: str, text: str, tests: int, results: Path) -> Iterator[S
     assert said, name
     assert measured, name
     kind = "ratio" if said[3].startswith("%") else "rate" if name == "fewer_divergences" else "difference"
+    verdict = re.search(r"- Verdict: \*\*([A-Z, ]+)\*\*", text)
+    said_word = verdict[1] if verdict else ""
     yield "number of seeds", measured[3], str(len(parts[0].arm))
     complete = [part for part in parts if np.isfinite(part.arm - part.baseline).any()]
     if not complete:
         yield "pairs", measured[2], "0"
         yield "effect", measured[1].split()[0], "–"
+        if said_word not in UNCHECKED:
+            yield "verdict", said_word, "UNDECIDED"
         return
     levels = {f"{100 * (1 - level):.4g}%": level for level in (0.1 / tests, 0.05 / tests, 0.05 / tests / len(parts))}
     stated = re.search(r"\(([\d.]+%) interval\)", measured[1])
@@ -166,37 +174,57 @@ def claim_section(name: str, text: str, tests: int, results: Path) -> Iterator[S
     for who, missed in zip(("the arm", "the baseline"), part.missed, strict=True):
         count = re.search(rf"(\d+) of \d+ runs of {who} did not reach the target", text)
         yield f"runs of {who} that did not reach the target", count[1] if count else "0", str(missed)
-    verdict = re.search(r"- Verdict: \*\*([A-Z, ]+)\*\*", text)
-    # These words follow from the tests alone.
-    if verdict and verdict[1] in WORDS and part.missed == (0, 0):
-        yield "verdict", verdict[1], word([each for each, _ in effects], said[1], float(said[2]), tests)
+    if said_word not in UNCHECKED:
+        own_word = word([each for each, _ in effects], said[1], float(said[2]), tests, len(parts))
+        yield "verdict", said_word, bounded(own_word, said[1], part.missed)
     for arm, lr in part.chosen.items():
         best = re.search(rf"best lr of {arm}: ([\d.]+)", text, re.IGNORECASE)
         yield f"best lr of {arm}", best[1].rstrip(".") if best else "", f"{lr:g}"
 
 
-WORDS = ("SUPPORTED", "SUPPORTED, SIZE OPEN", "REFUTED", "UNDECIDED")
+UNCHECKED = ("NOT TESTED", "WITHHELD")
+"""Words that do not follow from the tests alone, but from the config or from a few extreme seeds."""
 
 
-def word(effects: Sequence[Effect], claimed: str, margin: float, tests: int) -> str:
-    """The verdict on a claim. `effects`: the comparisons; `claimed`: "≥ +", "≤ −" or "within ±"; `margin`: its size."""
+def word(effects: Sequence[Effect], claimed: str, margin: float, tests: int, parts: int = 1) -> str:
+    """The verdict on a claim, by the rules that the page states.
+
+    effects: the comparisons that have pairs, out of `parts`. claimed: "≥ +", "≤ −" or "within ±"; margin: its size.
+    A size needs its sign, too: an interval beyond the margin says nothing where the test of the sign does not reject.
+    """
     if claimed == "within ±":
-        each = [effect.interval(0.1 / tests) for effect in effects]
-        if all(-margin < low and high < margin for low, high in each):
+        each = [effect.interval(0.1 / tests) for effect in effects if len(effect.arm) > 1]
+        if len(each) == parts and all(-margin < low and high < margin for low, high in each):
             return "SUPPORTED"
-        each = [effect.interval(0.05 / tests / len(effects)) for effect in effects]
+        beyond = [effect for effect in effects if effect.differs(tests * parts)]
+        each = [effect.interval(0.05 / tests / parts) for effect in beyond]
         return "REFUTED" if any(low > margin or high < -margin for low, high in each) else "UNDECIDED"
     (effect,) = effects
+    if len(effect.arm) < 2:
+        return "UNDECIDED"
     sign = 1 if claimed == "≥ +" else -1
-    near, _ = sorted(sign * end for end in effect.interval(0.05 / tests))
-    _, far = sorted(sign * end for end in effect.interval(0.1 / tests))
-    if near > margin:
+    wide, narrow = effect.interval(0.05 / tests), effect.interval(0.1 / tests)
+    near, far = (wide[0], narrow[1]) if sign == 1 else (-wide[1], -narrow[0])
+    # An interval without an end decides nothing.
+    shown_sign = np.isfinite(narrow).all() and sign * effect.estimate > 0 and effect.differs(tests)
+    if near > margin and shown_sign:
         return "SUPPORTED"
     if far < margin:
         return "REFUTED"
-    test = "McNemar" if effect.kind == "rate" else "sign-flip"
-    shown_sign = sign * effect.estimate > 0 and effect.p(test, margin) * tests < 0.05
     return "SUPPORTED, SIZE OPEN" if shown_sign else "UNDECIDED"
+
+
+def bounded(found: str, claimed: str, missed: tuple[int, int]) -> str:
+    """The word where runs missed their target: they took longer than they count, so the effect is one end only."""
+    arm, baseline = (count > 0 for count in missed)
+    if not arm and not baseline:
+        return found
+    # Longer times of the arm raise the effect, and those of the baseline lower it.
+    raises, lowers = found.startswith("SUPPORTED"), found == "REFUTED"
+    if claimed == "≤ −":
+        raises, lowers = lowers, raises
+    certain = (raises or not arm) and (lowers or not baseline) and (raises or lowers)
+    return found if certain and claimed != "within ±" else "UNDECIDED"
 
 
 def said_effect(text: str, effect: Effect, level: float, part: Measured) -> Iterator[Said]:

@@ -23,14 +23,14 @@ from runner.execution.until_decided import stages, starting
 from runner.monitoring.trackers.guarded import Guarded
 from runner.monitoring.trackers.registry import openers
 from runner.monitoring.trackers.tracker import Opener, tracked
-from runner.storage import contrast_history, plugin_files, plugin_sources, run_files
+from runner.storage import contrast_history, plugin_sources, run_files
 from runner.storage.checkpoint_places import folder_at
 from runner.storage.files import exists
 from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_folder
+from runner.storage.plugin_files import digest, digests
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
 from runner.storage.tables import read_rows
-from runner.training.options import TrainingOptions
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -131,7 +131,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     contrast_history.record(folder, sweep, *known)
     # A sweep that is finished is left as it is. One that grows has been told about.
     if len(finished) < len(runs) and options.existing != "extend":
-        not_kept = plugin_sources.keep(folder, plugin_files.digests(sweep.plugins))
+        not_kept = plugin_sources.keep(folder, digests(sweep.plugins))
         _say([*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)], store, options)
 
     ray = None
@@ -139,20 +139,11 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
         versions = environment.versions(datasets, data_dir, chosen)
         ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
-    training = replace(_training(sweep, options), kernels=chosen)
+    training = replace(options.training, plugins=sweep.plugins, kernels=chosen, save_weights=sweep.save_weights)
+    # A worker that starts later must find the code that is in environment.json.
+    training = replace(training, save_predictions=sweep.save_predictions, plugins_digest=digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
-
-
-def _training(sweep: Sweep, options: Options) -> TrainingOptions:
-    """What each job is trained with. A worker that starts later must find the code that is in environment.json."""
-    return replace(
-        options.training,
-        plugins=sweep.plugins,
-        plugins_digest=plugin_files.digest(sweep.plugins),
-        save_weights=sweep.save_weights,
-        save_predictions=sweep.save_predictions,
-    )
 
 
 def _say(lines: Sequence[str], store: Store, options: Options) -> None:

@@ -168,7 +168,9 @@ def run(words: Sequence[str]) -> tuple[str | None, int, str]:
     done = CliRunner().invoke(bnbench, list(words))
     # `compare --format csv` writes the texts of a table as they are.
     out = "" if "csv" in words else done.stdout
-    wrong = ending(done.exception, done.exit_code, out, done.stderr)
+    # A sweep that was stopped is no error of `watch`, so it says so in its report.
+    said = done.stderr + (out if words[0] == "watch" else "")
+    wrong = ending(done.exception, done.exit_code, out, said)
     return f"{words[0]}: {wrong}" if wrong else None, done.exit_code, done.stderr
 
 

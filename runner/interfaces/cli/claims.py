@@ -78,8 +78,9 @@ def freeze(file: Path) -> None:
     """Write down what decides the verdicts, before the first run.
 
     FILE (default: results/claims/full/plan.json) is the plan: the configs, the seeds, the measures, the smallest
-    effects, the rule and the number of tests of all claims. bnbench claims run --budget full looks for it in the folder
-    of its sweeps, and bnbench claims show names everything that was edited since. The wording of a sentence is no edit.
+    effects, the rule and the number of tests of all claims, and a digest of each file of code that decides. bnbench
+    claims run --budget full looks for it in the folder of its sweeps, and bnbench claims show names everything that was
+    edited since. The wording of a sentence is no edit.
     """
     from runner.analysis.claims.claim import chosen_claims
     from runner.analysis.claims.plan import freeze as write
