@@ -57,7 +57,6 @@ def compare(
         stated.at if stated else at,
         axis,
         baseline,
-        planned_baseline=results[0].planned_baseline,
         interaction=reference,
         cell_columns=cells,
         variant_columns=variants,

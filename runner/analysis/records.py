@@ -165,8 +165,6 @@ class Comparison:
     constant: Mapping[str, object]
     """The run parameters that are the same in every run."""
     rows: tuple[ArmRow, ...]
-    planned_baseline: object | None = None
-    """The baseline of the config, where another one was chosen for this table."""
     smallest_effect: float | None = None
     """The smallest effect of this metric, where the config fixed one."""
     interaction: tuple[str, object] | None = None

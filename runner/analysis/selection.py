@@ -43,7 +43,7 @@ def only(results: Results, where: Where) -> Results:
 
 
 def against(results: Results, baseline: object) -> Results:
-    """The sweep with another arm as its baseline. Its comparison says that the config names another one.
+    """The sweep with another arm as its baseline. Its tables say that the config names another one.
 
     Errors: UserError where the sweep has no contrast, or no such arm.
     """
@@ -56,12 +56,14 @@ def against(results: Results, baseline: object) -> Results:
         raise UserError(f"{results.folder}: {unknown(results.axis, _text(baseline), list(arms))}")
     if _text(baseline) == _text(results.baseline):
         return results
-    return _chosen(replace(results, baseline=arms[_text(baseline)], planned_baseline=results.baseline))
+    chosen, planned = line_of(_text(baseline)), line_of(_text(results.baseline))
+    sentence = f"The baseline {chosen} was chosen for this table; that of the config is {planned}."
+    return _chosen(replace(results, baseline=arms[_text(baseline)]), sentence)
 
 
-def _chosen(results: Results, *sentences: str) -> Results:
-    """What is chosen for one table was not fixed beforehand, and `sentences` say so wherever the table is shown."""
-    return replace(results, fixed="changed", contrast_changes=(*results.contrast_changes, *sentences))
+def _chosen(results: Results, sentence: str) -> Results:
+    """What is chosen for one table was not fixed beforehand. A sentence says so wherever the table is shown."""
+    return replace(results, contrast_changes=(*results.contrast_changes, sentence))
 
 
 def _text(value: object) -> str:

@@ -24,7 +24,7 @@ SHOWN = 10
 """How many running runs, and how many failures, have a line."""
 
 Over = Literal["finished", "stopped"]
-"""Why nothing more will come: all runs have ended, and no seeds are to be added, or the writer has left before."""
+"""Why nothing more will come: all runs have ended, and no seeds are to be added; or the writer has left before."""
 
 Show = Callable[[Watched, Over | None], None]
 

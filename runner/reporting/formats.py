@@ -12,6 +12,14 @@ from runner.storage.results import Metric
 
 NOTHING = "–"
 
+FIXED = {
+    "beforehand": "fixed beforehand",
+    "stated": "it is not known whether this was fixed beforehand",
+    "unknown": "it is not known when this was fixed",
+    "changed": "not fixed beforehand",
+}
+"""When the smallest effect was fixed, as a note says it."""
+
 
 def p_text(p: float | None) -> str:
     """A p-value with three decimals.

@@ -5,21 +5,13 @@ from collections.abc import Iterator
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.reporting import sequential_notes
 from runner.reporting.error_notes import not_varied, over_images, shared_seeds
-from runner.reporting.formats import NOTHING, effect_text, p_text, percent, percents_text, shown
+from runner.reporting.formats import FIXED, NOTHING, effect_text, p_text, percent, percents_text, shown
 
 LISTED = (
     *("dataset", "train_samples", "subset", "split", "validate_on", "trainset", "augment"),
     *("network", "optimizer", "lr", "batch_size", "epochs"),
 )
 """The parameters that a reader asks for first. Those that are the same in every run are named below the table."""
-
-FIXED = {
-    "beforehand": "fixed beforehand",
-    "stated": "it is not known whether this was fixed beforehand",
-    "unknown": "it is not known when this was fixed",
-    "changed": "not fixed beforehand",
-}
-"""When the smallest effect was fixed, as a note says it."""
 
 
 def title(comparison: Comparison) -> str:
@@ -96,7 +88,6 @@ def notes(comparison: Comparison) -> list[str]:
     kinds = (
         sequential_notes.notes,
         _not_ok,
-        _chosen_baseline,
         _equal_pairs,
         _stated,
         _not_paired,
@@ -128,12 +119,6 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
-
-
-def _chosen_baseline(comparison: Comparison) -> Iterator[str]:
-    if comparison.planned_baseline is not None:
-        planned = shown(comparison.planned_baseline)
-        yield f"The baseline {shown(comparison.baseline)} was chosen for this table; that of the config is {planned}."
 
 
 def _equal_pairs(comparison: Comparison) -> Iterator[str]:
@@ -221,6 +206,8 @@ def _own_best(comparison: Comparison) -> Iterator[str]:
 
 
 def _tests(comparison: Comparison) -> Iterator[str]:
+    if comparison.sequential:
+        return  # None of these p is valid.
     tests = {d.test for d in differences(comparison)}
     if "sign-flip" in tests:
         yield (
@@ -255,7 +242,8 @@ def _judgement(comparison: Comparison) -> Iterator[str]:
     if any(d.pairs > 1 and not d.paired for d in differences(comparison)):
         yield "Rows that are not paired have no verdict."
     if words:
-        yield f"Verdict, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
+        what = "Sequential verdict" if comparison.sequential else "Verdict"
+        yield f"{what}, with a smallest effect of {effect} ({FIXED[comparison.fixed]}): {words}."
     if needs_more_seeds(comparison):
         yield (
             "needs: how many seeds would give a verdict with 80% power, if the mean and SD of the differences stay as "

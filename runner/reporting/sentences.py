@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from runner.analysis.records import ArmRow, Comparison, Difference
 from runner.analysis.stats.values import ALPHA
 from runner.reporting import sequential_notes
-from runner.reporting.formats import difference_text, p_text, shown
-from runner.reporting.notes import FIXED
+from runner.reporting.formats import FIXED, difference_text, p_text, shown
 
 
 def sentences(comparison: Comparison) -> list[str]:

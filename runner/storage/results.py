@@ -93,8 +93,6 @@ class Results:
     runs: pd.DataFrame
     smallest_effect: float | None = None
     stated: Stated | None = None
-    planned_baseline: object | None = None
-    """The baseline of the config, where another one was chosen for a table."""
     norm_changes: tuple[str, ...] = ()
     """What run.log says of norm layers that were replaced: a sentence for each network and norm layer."""
     max_seeds: int | None = None
@@ -102,8 +100,8 @@ class Results:
     fixed: contrast_history.Fixed = "beforehand"
     """When the contrast and its smallest effect were fixed."""
     contrast_changes: tuple[str, ...] = ()
-    """How the contrast was changed, or runs were added, after runs had begun, or the runs were chosen: a sentence for
-    each."""
+    """How the contrast was changed, or runs were added, after runs had begun, or runs or a baseline were chosen for
+    one table: a sentence for each."""
     small_batches: tuple[str, ...] = ()
     """What run.log says of last batches that are very small."""
 
@@ -157,7 +155,7 @@ def load(folder: Path, *, whole: bool = True) -> Results:
             contrast,
             runs_ended=int(runs["status"].isin(ENDED).sum()),
             runs_begun=metrics["run"].nunique(),
-            runs_planned=None if max_seeds else len(runs),
+            runs_planned=None if max_seeds else runs["run"].nunique(),
         ),
     )
     return replace(

@@ -47,6 +47,9 @@ def sometimes():
 DECIDED = re.compile(r"decided after 7 of at most 20 pairs.*; median \+.* \(95%\): SUPERIOR, better by 10 pp or more")
 
 
+INVALID = "The ordinary p and intervals are not valid"
+
+
 def run(bnbench: Bnbench, config: Path, out: Path, *options: object) -> Result:
     return bnbench("run", config, "--out", out, "--executor", "inline", *options)
 
@@ -104,18 +107,33 @@ def test_every_table_says_that_it_was_sequential(bnbench: Bnbench, write: Write,
     (tmp_path / "page").mkdir()
     bnbench("report", folder, "-o", tmp_path / "page/grows.html")
     page = (tmp_path / "page/grows.html").read_text(encoding="utf-8")
-    for text in (bnbench("compare", folder, "--format", "md").stdout, bnbench("compare", folder).stdout, page):
+    bnbench("report", folder, "--metric", "valid_loss", "-o", tmp_path / "page/other.html")
+    other = (tmp_path / "page/other.html").read_text(encoding="utf-8")
+    tables = [bnbench("compare", folder, "--format", style).stdout for style in ("table", "md", "latex")]
+    for text in (*tables, page):
         text = " ".join(text.replace("\\", "").split())
         assert "decided after 7 of at most 20 pairs (1 other was trained at the same time)" in text
         assert "sign test of the median" in text
-        assert "p of this table are not valid" in text
+        assert INVALID in text
+        assert "Sequential verdict, with a smallest effect of 10 pp (fixed beforehand): SUPERIOR" in text
+        assert "valid at every look" in text
+        assert not any(ordinary in text for ordinary in ("p: sign-flip test", "cannot reach p", " Verdict, with"))
+    assert "Sequential verdict on the smallest effect (fixed beforehand): SUPERIOR" in page.partition("<dl")[0]
+    assert INVALID in bnbench("compare", folder, "--format", "csv").stdout
     record = json.loads(bnbench("compare", folder, "--format", "json").stdout)[1]
+    assert INVALID in record["warnings"]
     assert (record["sequential"], record["sequential_verdict"], record["verdict"]) == (
         "sign e-process",
         "SUPERIOR",
         "SUPERIOR",
     )
     assert (record["sequential_pairs"], record["pairs"], record["sequential_max_pairs"]) == (7, 8, 20)
+    # The figures draw the interval of the test that ended the sweep.
+    low, high = (f"{100 * record[name]:+.2f}" for name in ("median_low", "median_high"))
+    interval = f"sequential median {100 * record['median_difference']:+.2f} [{low}, {high}] pp (95%)"
+    assert page.count(f"0.01, n = 8 {interval}".replace(" = ", "\u00a0=\u00a0")) == 1
+    assert f"0.01 against 0.0001: {interval}, 8 pairs" in page
+    assert "no interval is valid after a stop by another test" in other
     runs = pd.read_csv(folder / "runs.csv").pivot(index="seed", columns="lr", values="valid_accuracy")
     differences = (runs[0.01] - runs[0.0001]).loc[[5, 2, 6, 7, 8, 9, 10]]
     assert record["median_difference"] == pytest.approx(differences.median())
@@ -186,6 +204,21 @@ def test_it_ends_at_the_most_seeds_and_a_resume_may_allow_more(bnbench: Bnbench,
     assert "seeds were added to this sweep until its verdict was decided" in refused.stderr
     more = run(bnbench, config, tmp_path, "--resume", "--until-decided", "--max-seeds", 20)
     assert DECIDED.search(more.stderr)
+
+
+def test_an_effect_that_was_changed_after_the_end_makes_no_valid_verdict(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    config = write("grows.yaml", CONFIG)
+    options = ("-q", "--until-decided", "--max-seeds", 2, "--workers", 1)
+    run(bnbench, config, tmp_path, *options)
+    shown = run(bnbench, config, tmp_path, *options, "--resume", "--set", "contrast.smallest_effect=0.05").stdout
+    shown = " ".join(shown.split())
+    assert "The smallest effect was changed from 10 pp to 5 pp" in shown
+    assert "the verdict is not valid at every look" in shown
+    assert "It is valid at every look" not in shown
+    # The seeds that such a sweep adds by itself are no offence.
+    assert "were added on" not in shown
 
 
 def test_a_finished_sweep_can_go_on_until_it_is_decided(

@@ -20,8 +20,9 @@ from runner.analysis.stats.values import Values
 from runner.reporting.figures.curves import MANY
 from runner.reporting.figures.study import Study, labels, titled
 from runner.reporting.figures.style import BASELINE, INK, RULE, Panel, Series, draw_mean
-from runner.reporting.formats import axis_label, difference_text, percent, shown
+from runner.reporting.formats import axis_label, percent, shown
 from runner.reporting.notes import moment, row_name
+from runner.reporting.sequential_notes import drawn, drawn_words
 from runner.storage.results import Metric
 
 
@@ -36,7 +37,7 @@ def pairs(study: Study) -> list[Panel]:
             row = study.row(int(runs[chosen][0])) if chosen.any() else None
             if row and row.difference:
                 title = titled(f"{line.label} against {study.lines[0].label}", name)
-                title += f": {difference_text(row.difference, study.metric)}"
+                title += f": {drawn(row.difference, study.comparison)[1]}"
                 title += f", {row.difference.pairs} pair{'s' if row.difference.pairs != 1 else ''}"
                 title += "" if row.difference.paired else ", not proven pairs"
                 title += _pairing(study, " ")
@@ -59,8 +60,9 @@ def _draw_pairs(study: Study, line: Series, pairs: pd.DataFrame, difference: Dif
     x = 1.56 + 0.04 * _rank_among_equals(gains)
     axes.plot(x, middle + gains, ".", ms=4, color=line.color, alpha=0.5)
     axes.hlines(middle, 1.35, 2.1, color=INK, linewidth=0.8, linestyle=":")
-    if difference.shown_interval is not None:
-        low, mean, high = _as_shown(difference.shown_interval, study.metric)
+    interval, _ = drawn(difference, study.comparison)
+    if interval is not None:
+        low, mean, high = _as_shown(interval, study.metric)
         axes.vlines(1.85, middle + low, middle + high, color=INK, linewidth=2)
         axes.plot([1.85], [middle + mean], "D", ms=5, color=INK)
     axes.set_xlim(-0.25, 2.1)
@@ -112,8 +114,11 @@ def differences(study: Study) -> list[Panel]:
     title = f"Difference to {shown(comparison.baseline)} in {study.metric.words}{moment(comparison)}"
     title += " (pp)" if study.metric.share else ""
     title += _pairing(study, ", pairs ")
-    texts = [f"{label} {difference_text(difference, study.metric)}" for label, _, difference in rows]
-    description = f"{title}, mean with 95% interval: {'; '.join(texts)}."
+    if comparison.sequential:
+        title += f", {drawn_words(comparison)}"
+    texts = [f"{label} {drawn(difference, comparison)[1]}" for label, _, difference in rows]
+    what = "" if comparison.sequential else ", mean with 95% interval"
+    description = f"{title}{what}: {'; '.join(texts)}."
     lines = sum(fill(label, 30).count("\n") + 1 for label, _, _ in rows)
     return [Panel(title, description, partial(_draw_rows, study, rows), 1.3 + 0.2 * lines)]
 
@@ -129,8 +134,9 @@ def _draw_rows(study: Study, rows: Sequence[tuple[str, str, Difference]], axes: 
             places = y + 0.2 + 0.06 * _rank_among_equals(values)
             many = len(values) > MANY
             axes.plot(factor * values, places, ".", ms=3.5, color=color, alpha=0.45, rasterized=many)
-        if difference.shown_interval is not None:
-            low, mean, high = _as_shown(difference.shown_interval, study.metric)
+        interval, _ = drawn(difference, study.comparison)
+        if interval is not None:
+            low, mean, high = _as_shown(interval, study.metric)
             axes.hlines(y, low, high, color=color, linewidth=2)
             axes.plot([mean], [y], "D", ms=4.5, color=color)
     axes.set_yticks(range(len(rows)), [fill(label, 30) for label, _, _ in rows], fontsize=8)
