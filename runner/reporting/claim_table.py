@@ -9,7 +9,7 @@ from runner.analysis.calibration import Check
 from runner.analysis.claims.finding import Finding
 from runner.reporting.formats import NOTHING, p_text
 from runner.reporting.markup import markdown_table
-from runner.reporting.tables import csv_text, plain_lines
+from runner.reporting.tables import csv_text, fitted, plain_lines
 
 Style = Literal["table", "csv", "json", "md"]
 
@@ -30,7 +30,7 @@ def render(findings: Sequence[Finding], style: Style, plan: Sequence[str] = ()) 
             rows.insert(1, (":---",) * len(HEADINGS))
             return "\n".join([markdown_table(rows), "", *(f"{note}\n" for note in below)]) + "\n"
         case "table":
-            return "\n".join([*plain_lines(rows), "", *below]) + "\n"
+            return "\n".join([*plain_lines(rows), "", *map(fitted, below)]) + "\n"
 
 
 def cells(finding: Finding) -> tuple[str, ...]:

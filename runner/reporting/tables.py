@@ -87,6 +87,14 @@ def terminal_width() -> int | None:
     return os.get_terminal_size(sys.stdout.fileno()).columns if in_terminal else None
 
 
+def fitted(text: str) -> str:
+    """A sentence in lines that fit the terminal; one line in a pipe."""
+    width = terminal_width()
+    return (
+        text if width is None else textwrap.fill(text, max(width, 40), break_long_words=False, break_on_hyphens=False)
+    )
+
+
 def _page(comparison: Comparison, part: Part, width: int | None, color: bool) -> str:
     """Title, table and notes. The table has the first layout that fits, or else the narrowest."""
     for columns, gap in _layouts(comparison, part.columns):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from runner.analysis.variance import INTERACTIONS, SUM, SourceRow, Variance
 from runner.reporting.formats import NOTHING, interval_text, number_format, shown
-from runner.reporting.tables import csv_text, plain_lines
+from runner.reporting.tables import csv_text, fitted, plain_lines
 
 Style = Literal["table", "csv", "json"]
 
@@ -22,7 +22,7 @@ def render(found: Variance, style: Style) -> str:
             axis = [found.axis] if found.axis else []
             headings = [*found.cell_columns, *axis, "of", "source", "seeds", "SD [95%]", "design"]
             rows = [headings, *(_cells(row, found) for row in found.rows)]
-            return "\n".join([_title(found), "", *plain_lines(rows), "", *_notes(found)]) + "\n"
+            return "\n".join([fitted(_title(found)), "", *plain_lines(rows), "", *map(fitted, _notes(found))]) + "\n"
 
 
 def _title(found: Variance) -> str:

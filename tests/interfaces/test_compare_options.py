@@ -94,6 +94,13 @@ def test_the_page_shows_the_metric_and_the_epoch_that_are_asked_for(
     assert (refused.exit_code, "did you mean 'test_accuracy'?" in refused.stderr) == (2, True)
 
 
+def test_the_legend_counts_the_runs_of_one_learning_rate(rates: Path, bnbench: Bnbench, tmp_path: Path) -> None:
+    assert bnbench("plot", rates, "learning-rate", "-o", tmp_path / "lr.svg", "--where", "batch_size=50").exit_code == 0
+    drawn = (tmp_path / "lr.svg").read_text(encoding="utf-8")
+    assert "batch (n = 3)" in drawn
+    assert "(n = 6)" not in drawn
+
+
 def test_curves_of_each_arm_at_its_own_best_lr(rates: Path, bnbench: Bnbench, tmp_path: Path) -> None:
     done = bnbench("plot", rates, "best-lr", "-o", tmp_path / "best.svg", "--where", "batch_size=50")
     assert done.exit_code == 0, done.stderr
