@@ -41,7 +41,7 @@ def main() -> None:
         shoot(browser, Path(folder) / "tutorial.html", IMAGES / "report.png", 1280, "light", height=1180)
         terminal = Path(folder) / "terminal.html"
         terminal.write_text(terminal_page(), encoding="utf-8")
-        shoot(browser, terminal, IMAGES / "compare.png", 700, "dark", height=275)
+        shoot(browser, terminal, IMAGES / "compare.png", 700, "dark", height=370)
         browser.close()
 
 
