@@ -84,6 +84,14 @@ Six seeds were trained in five cells, and `--group-by` pools the cells. The diff
 {trials} comparisons. If all 30 pairs counted as independent, it would reject in {before}.
 """
 
+OWN_BEST_LR = """
+### Each arm at its own best learning rate
+24 seeds were trained at five learning rates that are equally good, and the arms do not differ. `compare` lets half of
+the seeds choose each arm's learning rate and compares the other half: it rejects in {half} of {trials} comparisons. If
+each seed were compared at the rate that all other seeds chose, a sign-flip test would reject in {others}, because
+these seeds are not independent.
+"""
+
 COLLAPSES = """
 ### Rare collapses
 Most pairs are better by 2 SDs (2δ), but 1.7% of the arm's runs collapse, so that the mean difference is 0. A sample has
@@ -109,7 +117,7 @@ def page() -> str:
     """The page with its last sections."""
     text, _, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
     counts = pd.read_csv(TABLE, keep_default_na=False)
-    parts = (boundaries, coverage, recorded, families, clustering, collapses, sequential)
+    parts = (boundaries, coverage, recorded, families, clustering, own_best_lr, collapses, sequential)
     return text + HEADING + INTRODUCTION + "".join(line for part in parts for line in part(counts))
 
 
@@ -212,6 +220,15 @@ def clustering(counts: pd.DataFrame) -> Iterator[str]:
         for what in ("compare rejects", "30 pairs reject")
     )
     yield CLUSTERING.format(now=percent(share(now)), before=percent(share(before)), trials=now["trials"].iloc[0])
+
+
+def own_best_lr(counts: pd.DataFrame) -> Iterator[str]:
+    half, others = (
+        counts[(counts["table"] == "own_best_lr") & (counts["what"] == what)]
+        for what in ("half of the seeds choose", "all other seeds choose")
+    )
+    text = OWN_BEST_LR.format(half=percent(share(half)), others=percent(share(others)), trials=half["trials"].iloc[0])
+    yield text
 
 
 def collapses(counts: pd.DataFrame) -> Iterator[str]:

@@ -252,21 +252,46 @@ def clustering(share: float = 1.0) -> Iterator[Count]:
     yield Count("clustering", case, "normal", seeds * cells, 1, 0.0, "30 pairs reject", before, trials)
 
 
-def _sweep(differences: Values) -> Results:
-    """A sweep of two arms whose pairs have these differences: [seeds, cells]."""
+def own_best_lr(share: float = 1.0) -> Iterator[Count]:
+    """Each arm at its own best learning rate, where nothing differs: by whom the rates are chosen."""
+    seeds, rates, trials = 24, 5, round(400 * share)
+    random, half, left_out = generator("own_best_lr"), 0, 0
+    for _ in range(trials):
+        none, batch = 0.5 + 0.01 * random.normal(size=(2, seeds, rates))
+        row = compare([_sweep(batch - none, none, cell="lr")]).rows[-1]
+        assert row.own_best_lr is not None
+        assert row.difference is not None
+        assert row.difference.p is not None
+        half += row.difference.p < ALPHA
+        differences = _chosen_by_others(batch) - _chosen_by_others(none)
+        left_out += sign_flip_p(differences, random) < ALPHA
+    case = "24 seeds, five equally good learning rates"
+    yield Count("own_best_lr", case, "normal", seeds // 2, 1, 0.0, "half of the seeds choose", half, trials)
+    yield Count("own_best_lr", case, "normal", seeds, 1, 0.0, "all other seeds choose", left_out, trials)
+
+
+def _chosen_by_others(values: Values) -> Values:
+    """The value of each seed at the learning rate that is best on all other seeds; of values [seeds, rates]."""
+    best = (values.sum(axis=0) - values).argmax(axis=1)
+    return np.asarray(np.take_along_axis(values, best[:, None], axis=1)[:, 0])
+
+
+def _sweep(differences: Values, baseline: Values | float = 0.5, cell: str = "momentum") -> Results:
+    """A sweep of two arms whose pairs have these differences: [seeds, cells]. `cell` is the parameter of the cells."""
     seeds, cells = differences.shape
-    seed, lr = (index.ravel() for index in np.meshgrid(range(seeds), range(cells), indexing="ij"))
+    seed, number = (index.ravel() for index in np.meshgrid(range(seeds), range(cells), indexing="ij"))
+    none = np.broadcast_to(baseline, differences.shape)
     runs = pd.concat(
         [
-            pd.DataFrame({"arm": arm, "momentum": lr / 10, "seed": seed, "valid_accuracy": values.ravel()})
-            for arm, values in (("none", np.full_like(differences, 0.5)), ("batch", 0.5 + differences))
+            pd.DataFrame({"arm": arm, cell: (number + 1) / 10, "seed": seed, "valid_accuracy": values.ravel()})
+            for arm, values in (("none", none), ("batch", none + differences))
         ],
         ignore_index=True,
     )
     runs["run"], runs["run_id"] = range(1, len(runs) + 1), [f"{n:012}" for n in range(len(runs))]
     runs = runs.assign(status="ok", weights_hash="w", batches_hash="b", test_loss=np.nan, test_accuracy=np.nan)
     metrics = runs[["run", "valid_accuracy"]].assign(epoch=1)
-    keys = ("arm", "momentum", "seed")
+    keys = ("arm", cell, "seed")
     return Results(Path("simulated"), "simulated", "arm", "none", keys, keys, metrics, runs)
 
 
@@ -344,7 +369,7 @@ def _repeated_t_test(trials: int) -> Count:
     return Count("sequential", case, "normal", looks, 1, 0.0, "a wrong word at any look", wrong, trials)
 
 
-TABLES = (boundaries, coverage, recorded, families, clustering, collapses, sequential)
+TABLES = (boundaries, coverage, recorded, families, clustering, own_best_lr, collapses, sequential)
 """Each has as many trials as the page says, times its argument `share`."""
 
 

@@ -121,6 +121,12 @@ def test_one_seed_in_several_cells_counts_once() -> None:
     assert before["count"].iloc[0] > 100  # of 400
 
 
+def test_the_seeds_that_choose_a_learning_rate_are_not_compared() -> None:
+    half, others = (cases("own_best_lr", what=f"{who} choose") for who in ("half of the seeds", "all other seeds"))
+    assert at_most_5_percent(half, int(half["count"].iloc[0]))
+    assert not at_most_5_percent(others, int(others["count"].iloc[0]))
+
+
 def test_a_collapse_withholds_the_verdict_about_the_mean() -> None:
     seen = cases("collapses", case="with a collapse").set_index("what")["count"]
     assert seen["WITHHELD"] / seen.filter(regex="^[A-Z]+$").sum() > 0.95

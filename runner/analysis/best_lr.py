@@ -32,8 +32,8 @@ def choosers(repeat: Codes) -> NDArray[np.bool_]:
     """Which runs choose the learning rates: those of the first half of the seeds. With one seed, all choose.
 
     The other half is compared. A seed that chose is lucky at the chosen rate (Cawley & Talbot 2010). If every seed were
-    compared at the rate that all others chose, the seeds would not be independent, and a true null hypothesis would be
-    rejected in 22% of the cases (12 seeds, five rates).
+    compared at the rate that all others chose, the seeds would not be independent, and p would be far too small
+    (docs/calibration.md).
 
     >>> choosers(np.array([3, 1, 2, 1])).tolist()
     [False, True, False, True]

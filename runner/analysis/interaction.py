@@ -24,6 +24,8 @@ def interaction_rows(
     """
     if runs.arms.axis is None:
         raise UserError("--interaction needs a contrast in the config")
+    if not cells:
+        raise UserError(f"--interaction {parameter}: only the arm and the seed differ here; it needs a third parameter")
     if parameter not in cells:
         raise UserError(f"--interaction: {unknown('parameter', parameter, list(cells))}")
     paired = _differences(runs, [*cells, runs.arms.axis, *variants])

@@ -64,7 +64,7 @@ def pairs(parameters: pd.DataFrame, facts: pd.DataFrame, arms: Arms) -> pd.DataF
         both = of_arm.merge(of_baseline, on="key", suffixes=("", "_base"))
         both["weights"] = (both["weights_hash"] != both["weights_hash_base"]) | (both["weights_hash"] == "")
         both["batches"] = _batches_differ(both)
-        # Two runs of an older bnbench, which recorded no code, are not accused.
+        # Two runs of an older bnbench have no digests, so nothing says that their code differs.
         both["code"] = both["code_hash"] != both["code_hash_base"]
         found.append(both.groupby("run").agg(how))
     if found:

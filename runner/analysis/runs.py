@@ -29,7 +29,7 @@ class Runs:
     def by_repeat(self, values: pd.Series, code: Codes) -> pd.DataFrame:
         """One row per repeat of each row of the comparison: `row` and `value`, the mean over the repeat's runs.
 
-        A repeat of which a run has no value is left out where others have all: it would be the mean of other settings.
+        A repeat that lacks values is left out if other repeats have more: its mean would be one of fewer settings.
         """
         table = pd.DataFrame({"row": code, "repeat": self.repeat, "value": values.to_numpy()})
         found = table.groupby(["row", "repeat"])["value"].agg(["mean", "count"]).reset_index()

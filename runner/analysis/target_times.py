@@ -67,7 +67,7 @@ def _time_by_row(runs: Runs, code: Codes, times: pd.Series, reached: pd.Series) 
 
 
 def _bound(reached: pd.DataFrame | None) -> Bound | None:
-    """What the ratio of the horizon-limited times says about the ratio of the true times."""
+    """What is known of the ratio of the true times: the times that are compared end at the horizon."""
     if reached is None:
         return None
     arm, baseline = (bool((reached[name] == 1).all()) for name in ("value", "value_base"))

@@ -129,7 +129,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     else:
         store.start(described, config)
     contrast_history.record(folder, sweep, *known)
-    # A sweep that is finished is left as it is. One that grows has been told about.
+    # The log of a finished sweep is left as it is. For a sweep that grows, its first stage wrote these lines.
     if len(finished) < len(runs) and options.existing != "extend":
         not_kept = plugin_sources.keep(folder, digests(sweep.plugins))
         _say([*changes, *not_kept, *kernels.shortfalls(runs, options, chosen)], store, options)

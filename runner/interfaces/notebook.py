@@ -129,8 +129,8 @@ class Outcome:
         at: At = "last",
     ) -> Picture:
         """Draw one kind of figure, like `bnbench plot`, of the runs that have the parameters `where`."""
-        make_study = study.timed_study if kind == "target" else study.study
-        return Picture(kinds.draw(make_study(self.results, where, target, metric=metric, at=at), kind))
+        drawn = study.study(self.results, where, target, metric=metric, at=at, timed=kind == "target")
+        return Picture(kinds.draw(drawn, kind))
 
     def report(self, path: str | Path | None = None, *, metric: str | None = None, at: At = "last") -> Path:
         """Write the page of `bnbench report`; by default to report.html in the sweep's folder, or beside the table."""

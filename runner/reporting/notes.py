@@ -88,6 +88,7 @@ def notes(comparison: Comparison) -> list[str]:
     kinds = (
         sequential_notes.notes,
         _not_ok,
+        _left_out,
         _equal_pairs,
         _stated,
         _not_paired,
@@ -119,6 +120,15 @@ def _not_ok(comparison: Comparison) -> Iterator[str]:
     if "diverged" in counts:
         rows = "; ".join(_diverged(comparison))
         yield f"Diverged, with 95% intervals (Wilson) and p (McNemar, exact): {rows}."
+
+
+def _left_out(comparison: Comparison) -> Iterator[str]:
+    """Says which rows that average runs leave seeds out."""
+    for row in comparison.rows:
+        n = row.difference.pairs if row.difference else row.n
+        if row.pooled and n < row.planned_n:
+            name = row_name(row, comparison)
+            yield f"{name}: {n} of {row.planned_n} seeds count; the others lack runs that are averaged here."
 
 
 def _equal_pairs(comparison: Comparison) -> Iterator[str]:

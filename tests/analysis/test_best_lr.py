@@ -46,7 +46,7 @@ def test_half_of_the_seeds_choose_each_arms_lr_and_the_others_are_compared() -> 
 
 
 def test_a_true_null_is_not_rejected_because_the_lr_was_chosen() -> None:
-    """Each seed at the rate that all others chose rejects 22% of the time here: the seeds are then not independent."""
+    """If each seed were compared at the rate that all others chose, the seeds would not be independent."""
     generator = np.random.default_rng(8)
     rejected = 0
     for _ in range(40):

@@ -115,6 +115,8 @@ def test_an_interaction_is_a_contrast_of_contrasts_of_each_seed() -> None:
     for parameter, message in (("lrr", "unknown parameter 'lrr'"), ("network", "unknown parameter 'network'")):
         with pytest.raises(UserError, match=message):
             compare([sweep(runs)], interaction=parameter)
+    with pytest.raises(UserError, match="only the arm and the seed differ here"):
+        compare([sweep(one_epoch({"none": [0.5], "bn": [0.5]}))], interaction="lr")
     with pytest.raises(UserError, match="needs a contrast"):
         compare([sweep(runs, axis=None, baseline=None)], interaction="lr")
 
@@ -193,7 +195,9 @@ def test_a_seed_that_lacks_a_run_is_left_out_of_a_pooled_row() -> None:
         r.parameters["lr"] == 0.01 and r.parameters["network"] == "none" and r.parameters["seed"] > 1 for r in runs
     ]
     runs = [replace(run, status="failed") if fails else run for run, fails in zip(runs, failed, strict=True)]
-    rows = by_arm(compare([sweep(runs)], group_by=[]))
+    comparison = compare([sweep(runs)], group_by=[])
+    assert "bn: 2 of 8 seeds count; the others lack runs that are averaged here." in render(comparison, "md")
+    rows = by_arm(comparison)
     assert (rows["none"].n, rows["bn"].n, difference(rows["bn"]).pairs) == (2, 8, 2)
     assert interval(rows["bn"])[0] == pytest.approx(0)
 

@@ -47,7 +47,7 @@ def best_lrs(results: Results, arm: object, selection_seeds: Seeds) -> tuple[str
 
 
 def steps_at_best_lr(results: Results, arm: object, target: float, selection_seeds: Seeds) -> PairedValues:
-    """`steps_to_target` [S], each arm at its best learning rate. Other seeds choose the rates than are compared."""
+    """`steps_to_target` [S], each arm at its best learning rate. Seeds that are not compared choose the rates."""
     wheres = [_at_best_lr(results, name, selection_seeds) for name in (arm, results.baseline)]
     tested = only_seeds(results, selection_seeds, among=False)
     return _times(tested, "step", target, arm, *wheres)

@@ -49,7 +49,7 @@ def decide(estimate: Estimate, smallest_effect: float, better: int, tests: int =
     wide, narrow = estimate.interval(ALPHA / tests), estimate.interval(2 * ALPHA / tests)
     if narrow.low is None or narrow.high is None or estimate.p is None:
         return "UNDECIDED"
-    # Rounding must not decide: .105 − .1 is more than .005, and .605 − .6 is less.
+    # Rounding must not decide: in floats, .105 − .1 is less than .005, and .605 − .6 is more.
     rounding = 1e-9 * smallest_effect
     # A few pairs that are all equal have an interval without width, which is no evidence.
     known = narrow.low < narrow.high or estimate.pairs >= fewest_pairs(tests)

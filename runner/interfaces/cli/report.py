@@ -89,7 +89,7 @@ def plot(
     They have the kinds differences, pairs and, if lr is one of their keys, learning-rate.
     """
     from runner.reporting.figures.kinds import OF_A_METRIC, draw
-    from runner.reporting.figures.study import study, timed_study
+    from runner.reporting.figures.study import study
     from runner.reporting.figures.style import save
 
     if not question and kind not in OF_A_METRIC and (shown["metric"] or shown["at"] != "last"):
@@ -98,5 +98,5 @@ def plot(
         )
     tables = opened(results, question, where, baseline)
     output = output or output_path(tables, f"{kind}.svg")
-    save(draw((timed_study if kind == "target" else study)(tables, target=target, **shown), kind), output)
+    save(draw(study(tables, target=target, timed=kind == "target", **shown), kind), output)
     click.echo(output)

@@ -132,29 +132,19 @@ def study(
     *,
     metric: str | None = None,
     at: At = "last",
+    timed: bool = False,
 ) -> Study:
     """A sweep's folder, or its tables, for drawing. `where` keeps only the runs whose parameters have these values.
 
     `metric` is the accuracy on the validation set by default, or on the training set where there is no validation.
+    `timed`: without a target, `default_target` is taken, where there is one.
     Errors: UserError where there is no sweep, and for an unknown parameter, metric or epoch.
     """
     results = source if isinstance(source, Results) else tables.load(source, whole=False)
     results = only(results, where or {})
-    return _study(results, metric or _drawn(results), at, target)
-
-
-def timed_study(
-    source: Path | Results,
-    where: Where | None = None,
-    target: float | None = None,
-    *,
-    metric: str | None = None,
-    at: At = "last",
-) -> Study:
-    """A `study` with a target: the one given, or else `default_target`, where there is one."""
-    found = study(source, where, target, metric=metric, at=at)
-    default = default_target(found.results, found.comparison) if target is None else None
-    return found if default is None else _study(found.results, found.metric.name, at, default)
+    found = _study(results, metric or _drawn(results), at, target)
+    default = default_target(results, found.comparison) if timed and target is None else None
+    return found if default is None else _study(results, found.metric.name, at, default)
 
 
 def _study(results: Results, metric: str | None, at: At, target: float | None) -> Study:

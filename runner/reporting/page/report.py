@@ -18,7 +18,7 @@ from runner.analysis.selection import Where
 from runner.errors import printable
 from runner.reporting.columns import Column, parts, robust_part
 from runner.reporting.figures.kinds import KINDS
-from runner.reporting.figures.study import Study, timed_study
+from runner.reporting.figures.study import Study, study
 from runner.reporting.figures.style import svg
 from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
@@ -67,7 +67,7 @@ OUTCOMES = ("train_accuracy", "valid_accuracy", "best_valid_accuracy", "test_acc
 
 
 def report(source: Path | Results, where: Where | None = None, target: float | None = None, **shown: Any) -> str:
-    """The page of a sweep's folder, or of its tables. The arguments are those of `timed_study`.
+    """The page of a sweep's folder, or of its tables. The arguments are those of `study`.
 
     Errors: UserError where there is no sweep, and for an unknown parameter, metric or epoch.
     """
@@ -79,7 +79,7 @@ def report(source: Path | Results, where: Where | None = None, target: float | N
         lstrip_blocks=True,
     )
     template = environment.get_template("page.html.j2")
-    return printable(template.render(_contents(timed_study(source, where, target, **shown))))
+    return printable(template.render(_contents(study(source, where, target, timed=True, **shown))))
 
 
 def _contents(study: Study) -> dict[str, Any]:
