@@ -179,7 +179,9 @@ def test_it_can_be_interrupted_between_two_pairs(
 
     monkeypatch.setattr(until_decided, "_look", interrupted)
     config = write("grows.yaml", CONFIG)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs do not hear it
     done = run(bnbench, config, tmp_path, "--until-decided", "--max-seeds", 20, "--workers", 1)
+    signal.signal(signal.SIGINT, heard)
     assert done.exit_code == code
     assert f"interrupted; bnbench resume {tmp_path / 'grows'} finishes it" in done.stderr
     watched = bnbench("watch", tmp_path / "grows", "--once")
