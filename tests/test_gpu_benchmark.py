@@ -287,7 +287,7 @@ def test_the_section_of_a_gpu(tmp_path: Path) -> None:
         "## NVIDIA H200",
         "| A LeNet run trains for one epoch at batch 1000 in at most 4 ms | 3.90 ms | yes |",
         "| A LeNet run trains at least 1,000 times as fast as in the tutorial's loop | 1,282 times | yes |",
-        "1 tests passed, 1 failed, 1 were skipped.",
+        "1 tests passed, 1 failed, 1 skipped.",
         "- **Wrong**: AssertionError (tests/test_a.py::test_a)",
         "to its end. This is 10.00 ms per run and epoch.",
         "| `batch_norm` | 3.90 |",

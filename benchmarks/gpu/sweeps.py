@@ -21,6 +21,8 @@ from runner.storage.folder import CHECKPOINTS, METRICS, RUNS
 
 TIMING = ("epoch_duration", "run_duration")
 
+SAME_BYTES_RUNS = 20
+
 MEMORY_RUNS = 32
 MEMORY_BYTES = 4 << 30
 """32 LeNet runs at batch 1000 need about twice this memory, so their stack has to be cut."""
@@ -59,7 +61,7 @@ def same_bytes(setting: Setting, record: Record) -> None:
     """A sweep twice, and once killed and resumed: its tables must be equal, timing columns aside."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = config(folder, setting)
+        path = config(folder, replace(setting, runs=min(setting.runs, SAME_BYTES_RUNS)))
         first = run_whole(folder / "first", path, setting.options)
         ended = rows(first / RUNS)
         record({"sweep": "first", "runs": len(ended)} | not_ok(ended))
