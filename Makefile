@@ -57,7 +57,7 @@ $(TESTS): $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/reproductions.py
-	$(BIN)/python docs/claims.py
+	$(BIN)/python -m docs.claims
 	$(BIN)/python docs/performance.py
 	$(BIN)/python docs/cluster.py
 	$(BIN)/python -m docs.calibration

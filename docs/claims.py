@@ -5,10 +5,15 @@ It reads the sweeps in `results/reference/claims/`. No number on the page is typ
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from docs.claims_found import found
+from docs.claims_then import then_and_now
 from runner import registry
 from runner.analysis.claims.claim import chosen_claims
 from runner.analysis.claims.finding import Finding
@@ -21,6 +26,14 @@ from runner.storage.folder import CONFIG, METRICS, read_config
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/reference/claims"
 PAGE = ROOT / "docs/claims.md"
+
+NEEDED = """\
+The seeds that a claim of "no important difference" needs were counted for a direction, too. No verdict, effect,
+interval or p depends on this number
+"""
+
+EDITS = {"runner/analysis/claims/judge.py": NEEDED, "runner/analysis/stats/verdicts.py": NEEDED}
+"""What was edited after the runs → why."""
 
 CHECKED = """\
 ### How the plan is checked
@@ -42,12 +55,6 @@ INTRODUCTION = """\
 
 Documents about batch norm make claims, such as "it converges faster". Here each claim is an experiment. The documents
 are listed in [sources.md](sources.md).
-"""
-
-PREVIEW = """\
-**There are no verdicts yet.** The tables in `results/reference/claims/` were trained with smaller budgets than the
-documents use, and with older configs. They are a preview, so this page shows their numbers only. The verdicts of these
-claims come with the next tables.
 """
 
 HOW = """\
@@ -88,15 +95,6 @@ bnbench claims show results/claims/full
 ```
 """
 
-FOUND = {
-    "SUPPORTED": "The runs agree with these claims",
-    "SUPPORTED, SIZE OPEN": "The sign is as claimed, the size is open",
-    "REFUTED": "The runs contradict these claims",
-    "WITHHELD": "A few extreme seeds decide, so there is no verdict",
-    "UNDECIDED": "The runs do not decide",
-}
-"""Word → how its claims are introduced."""
-
 
 def page(results: Path = RESULTS) -> str:
     """The page for a folder with one folder per sweep."""
@@ -106,30 +104,28 @@ def page(results: Path = RESULTS) -> str:
     plan = [line.replace(f"{ROOT}/", "") for line in statement(results, claims)]
     parts = [
         INTRODUCTION,
-        "## What was found\n",
         found(findings),
-        "## Was the plan frozen before the runs?\n",
-        "\n".join(fill(f"- {line}") for line in plan) + "\n",
-        CHECKED,
-        HOW.replace("@tests@", str(findings[0].tests)),
         "## All claims\n",
         table(findings),
         older(findings),
+        then_and_now(findings),
+        "## Was the plan frozen before the runs?\n",
+        "\n".join(fill(f"- {explained(line)}") for line in plan) + "\n",
+        CHECKED,
+        HOW.replace("@tests@", str(findings[0].tests)),
+        costs(results),
+        "## Each claim\n",
         *(section(finding, results) for finding in findings),
     ]
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
 
 
-def found(findings: Sequence[Finding]) -> str:
-    """The claims by their verdict, in plain words."""
-    lines = []
-    for word, introduction in FOUND.items():
-        chosen = [finding for finding in findings if finding.word == word]
-        if chosen:
-            lines += [f"{introduction} (**{word}**):", ""]
-            lines += [fill(f"- {finding.claim.sentence} {effect(finding)}.") for finding in chosen]
-            lines.append("")
-    return "\n".join(lines) if lines else PREVIEW
+def explained(line: str) -> str:
+    """A sentence about the plan. Errors: KeyError where it names an edit without a reason in `EDITS`."""
+    if not line.startswith("Edited: "):
+        return line
+    reason = " ".join(EDITS[line.split(": ")[1]].split())
+    return f"{line} {reason}."
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -153,6 +149,29 @@ def older(findings: Sequence[Finding]) -> str:
         return ""
     lines = [fill(f"- `{sweep}`: {note.partition(': ')[2]}.") for sweep, note in said.items()]
     return "\n".join(["## Tables that were trained with another config\n", *lines]) + "\n"
+
+
+def costs(results: Path) -> str:
+    """What each sweep cost, and which machine and which commit trained it."""
+    rows, total, trained_by = [], 0.0, set()
+    for folder in sorted(path.parent for path in results.glob(f"*/{CONFIG}")):
+        metrics = pd.read_csv(folder / METRICS, keep_default_na=False)
+        minutes = float(metrics.groupby("run")["run_duration"].max().sum()) / 60
+        total += minutes
+        epochs = f"{int(metrics['epoch'].gt(0).sum()):,}"
+        rows.append(f"| `{folder.name}` | {metrics['run'].nunique()} | {epochs} | {minutes:.1f} |")
+        by = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        trained_by.add((by["git"]["commit"], by["git"]["dirty"], by["cpu"], by["cores"], by["packages"]["torch"]))
+    # One commit trains everything, on one kind of processor.
+    ((commit, dirty, cpu, cores, torch),) = trained_by
+    assert not dirty
+    said = (
+        f"The code of commit `{commit[:12]}` trained all sweeps, on one machine ({cpu}, {cores} cores, torch {torch}). "
+        f"A run has one thread. All runs together took {total / 60:.1f} hours of one core. Other work ran on the "
+        "machine at the same time, so a quiet machine needs less."
+    )
+    head = ["| sweep | runs | epochs | minutes of one core |", "|:---|---:|---:|---:|"]
+    return "\n".join(["## What the sweeps cost\n", fill(said) + "\n", *head, *rows]) + "\n"
 
 
 def section(finding: Finding, results: Path) -> str:

@@ -98,17 +98,6 @@ def test_what_the_page_about_tables_prints_is_true(bnbench: Bnbench, monkeypatch
     exec(code, {})
 
 
-def test_the_claims_page_is_what_its_tables_give() -> None:
-    module = runpy.run_path(str(ROOT / "docs/claims.py"))
-    assert (ROOT / "docs/claims.md").read_text(encoding="utf-8") == module["page"]()
-
-
-def test_the_verdicts_are_what_the_committed_sweeps_give(bnbench: Bnbench) -> None:
-    folder = ROOT / "results/reference/claims"
-    shown = bnbench("claims", "show", folder, "--budget", "small", "--format", "csv")
-    assert shown.stdout == (folder / "verdicts.csv").read_text(encoding="utf-8")
-
-
 def test_the_calibration_page_is_its_table() -> None:
     page = (ROOT / "docs/calibration.md").read_text(encoding="utf-8")
     with (ROOT / "results/reference/calibration/calibration.csv").open(encoding="utf-8", newline="") as file:

@@ -252,7 +252,10 @@ def claims(root: Path, results: Path) -> Iterator[str]:
     """What docs/claims.md says, and the tables do not."""
     page = (root / "docs/claims.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", page, re.M | re.S))
-    table = dict(re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (.*) \|$", page, re.M))
+    table, compared = (
+        dict(re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (.*) \|$", part(page, heading), re.M))
+        for heading in ("All claims", "Then and now")
+    )
     for missing in sorted(CLAIMS.keys() ^ sections.keys() | sections.keys() ^ table.keys()):
         yield f"docs/claims.md: {missing} is in one place only: this script, a section, or the table of all claims"
     for name in CLAIMS.keys() & sections.keys() & table.keys():
@@ -262,6 +265,14 @@ def claims(root: Path, results: Path) -> Iterator[str]:
             if not agrees(said, found, number):
                 yield f"docs/claims.md: {name}: {what}: the page says {said}, the tables give {shown(found)}"
         yield from same_in_table(name, text, table[name])
+        _, effect, _, _, _, said_word = table[name].split(" | ")
+        if name in compared and (now := compared[name].split(" | ")[1]) != f"{effect} {said_word}":
+            yield f"docs/claims.md: {name}: 'Then and now' says {now}, the table of all claims {effect} {said_word}"
+
+
+def part(page: str, heading: str) -> str:
+    """The section of second level with this heading."""
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def same_in_table(name: str, text: str, row: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ Declaration = Callable[[str], Any]
 SELECTION_SEEDS = range(980, 1000)
 """The seeds that choose learning rates: 990 to 999 at the budget `full`, others at the smaller ones.
 
-At the budget `full`, the seeds from 1000 on are tested. The committed tables, which are a preview, have other seeds.
+At the budget `full`, the seeds from 1000 on are tested.
 """
 SELECTING = ("own_best_lr", "learning_rates")
 """The sweeps with such seeds."""

@@ -285,3 +285,15 @@ def test_the_number_needed_is_that_of_the_nearest_verdict() -> None:
     assert flat.low < flat.seeds < flat.high
     assert seeds_needed(spaced(1e-9, 1.0, 12), 1e-6) == Needed(None, None, None)
     assert seeds_needed(np.full(4, 0.3), 0.1) == Needed(6, 6, 6)
+
+
+@pytest.mark.parametrize("mean", [0.35, 0.6])
+def test_a_claim_of_equivalence_is_decided_by_so_many_seeds(mean: float) -> None:
+    """0.35 is within 0.5, and a direction alone decides nothing; 0.6 is beyond 0.5, and that decides."""
+    needed = seeds_needed(spaced(mean, 0.2, 30), 0.5, equivalence=True).seeds
+    assert needed is not None
+    samples = np.random.default_rng(0).normal(mean, 0.2, (4000, needed))
+    half = stats.t.ppf(0.95 if mean < 0.5 else 0.975, needed - 1) * samples.std(axis=1, ddof=1) / needed**0.5
+    low, high = samples.mean(axis=1) - half, samples.mean(axis=1) + half
+    decided = (high < 0.5) & (low > -0.5) if mean < 0.5 else low > 0.5
+    assert 0.78 < decided.mean() < 0.86

@@ -150,7 +150,7 @@ def _with_numbers(finding: Finding, complete: PairedValues, estimate: Estimate, 
         if equivalence and not refuted:
             p, test = equivalence_p(complete.differences, margin), "TOST"
         if finding.word == "UNDECIDED":
-            needed = seeds_needed(complete.differences, margin, tests).seeds
+            needed = seeds_needed(complete.differences, margin, tests, equivalence=equivalence).seeds
     return replace(
         finding,
         interval=_scaled(estimate.interval(), claim.scale),

@@ -103,29 +103,34 @@ class Needed:
     high: int | None
 
 
-def seeds_needed(differences: Values, smallest_effect: float, tests: int = 1) -> Needed:
+def seeds_needed(differences: Values, smallest_effect: float, tests: int = 1, *, equivalence: bool = False) -> Needed:
     """The number of pairs that gives a verdict with 80% power, if the observed mean is the true one.
 
-    The verdict is that of `decide`: a direction, or EQUIVALENT; the smaller number of the two is taken. The SD of a few
-    pairs is uncertain itself, so the numbers for the ends of its 80% interval (chi-squared) are given, too. The power
-    is that of t tests. It is never below `fewest_pairs`.
+    The verdict is that of `decide`: a direction, or EQUIVALENT; the smaller number of the two is taken. With
+    `equivalence`, a direction alone does not count: the effect must be shown to be smaller than the smallest effect, or
+    larger, whatever the observed mean says. The SD of a few pairs is uncertain itself, so the numbers for the ends of
+    its 80% interval (chi-squared) are given, too. The power is that of t tests. It is never below `fewest_pairs`.
     Errors: ValueError for fewer than two differences, one that is not finite, and an effect that is not above 0.
 
     >>> seeds_needed([0.3, -0.1, 0.4, 0.0, 0.2, 0.1], smallest_effect=0.5)
     Needed(seeds=6, low=6, high=8)
+    >>> differences = [0.3, 0.5, 0.4, 0.35, 0.45, 0.4]
+    >>> seeds_needed(differences, 0.42).seeds, seeds_needed(differences, 0.42, equivalence=True).seeds
+    (6, 79)
     """
     differences = finite(differences, at_least=2)
     positive("the smallest effect", smallest_effect)
     mean, sd, freedom = abs(float(differences.mean())), spread(differences), len(differences) - 1
     # The ends of the interval of the SD: sd · √(freedom / χ²).
     low, high = (sd * math.sqrt(freedom / (2 * float(gammaincinv(freedom / 2, share)))) for share in (0.9, 0.1))
-    return Needed(*(_pairs(mean, value, smallest_effect, tests) for value in (sd, low, high)))
+    return Needed(*(_pairs(mean, value, smallest_effect, tests, equivalence) for value in (sd, low, high)))
 
 
-def _pairs(mean: float, sd: float, smallest_effect: float, tests: int) -> int | None:
+def _pairs(mean: float, sd: float, smallest_effect: float, tests: int, equivalence: bool) -> int | None:
     if not sd:
         return fewest_pairs(tests)
-    direction = _fewest(lambda n: power(mean / sd, n, ALPHA / tests / 2), tests)
+    shown = max(0.0, mean - smallest_effect) if equivalence else mean
+    direction = _fewest(lambda n: power(shown / sd, n, ALPHA / tests / 2), tests)
     if mean >= smallest_effect:
         return direction
     # Both of the one-sided tests have to reject.
