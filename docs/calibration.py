@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from docs.simulations import TABLE, WRONG
+from docs.simulations import P_VALUES, TABLE, WRONG
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/calibration.md"
@@ -42,6 +43,14 @@ LARGEST = """
 The largest share with normal differences is {normal}. The verdicts promise at most 5%. Of the {cells} shares, {above}
 by more than two standard errors. With skewed differences, the largest is {skewed}. Such cases are why a table shows
 robust estimates beside the mean.
+"""
+
+EACH_P = """
+### Each p
+The p of the same trials, one by one ([p_values.csv](../results/reference/calibration/p_values.csv)): of the sign-flip
+test where the true effect is 0, and of the test of equivalence (TOST) where it is δ. If a test keeps its promise, p is
+below any level in at most that share of the trials. The last column is the largest excess at any level: the largest of
+(share of trials with p ≤ level) − level.
 """
 
 COVERAGE = """
@@ -117,7 +126,7 @@ def page() -> str:
     """The page with its last sections."""
     text, _, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
     counts = pd.read_csv(TABLE, keep_default_na=False)
-    parts = (boundaries, coverage, recorded, families, clustering, own_best_lr, collapses, sequential)
+    parts = (boundaries, each_p, coverage, recorded, families, clustering, own_best_lr, collapses, sequential)
     return text + HEADING + INTRODUCTION + "".join(line for part in parts for line in part(counts))
 
 
@@ -135,6 +144,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator
     for row in rows:
         yield f"| {' | '.join(map(str, row))} |\n"
 
+
+LEVELS = (0.1, 0.05, 0.01)
 
 MORE = {"−δ": "INFERIOR", "δ": "SUPERIOR"}
 
@@ -171,6 +182,17 @@ def boundaries(counts: pd.DataFrame) -> Iterator[str]:
     above = int((normal["share"] > 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5).sum())
     exceeds = {0: "none exceeds this", 1: "one exceeds this"}.get(above, f"{above} exceed this")
     yield fill(LARGEST.format(**largest, cells=len(normal), above=exceeds))
+
+
+def each_p(_counts: pd.DataFrame) -> Iterator[str]:
+    yield EACH_P
+    rows = []
+    for case, p in pd.read_csv(P_VALUES).items():
+        ordered = np.sort(p.to_numpy())
+        excess = float((np.arange(1, len(p) + 1) / len(p) - ordered).max())
+        shares = (percent(float((p < level).mean())) for level in LEVELS)
+        rows.append([case, len(p), *shares, percent(max(0.0, excess))])
+    yield from table(["test, differences, pairs", "trials", *(f"p < {level}" for level in LEVELS), "excess"], rows)
 
 
 def fill(text: str) -> str:

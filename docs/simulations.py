@@ -1,7 +1,8 @@
 """Simulate how often verdicts and intervals are wrong, where the truth is known.
 
-`make simulations` (three minutes) writes `results/reference/calibration/simulations.csv`: counts, from which
-docs/calibration.py makes its tables. Each case has its own fixed seed, so it can be repeated alone.
+`make simulations` (three minutes) writes two tables to `results/reference/calibration/`, from which docs/calibration.py
+makes its page: `simulations.csv` has counts, and `p_values.csv` has each p. Each case has its own fixed seed, so it can
+be repeated alone.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from runner.analysis.stats.crossed import crossed_interval
 from runner.analysis.stats.estimates import MeanDifference, RateDifference, RatioOfMeans
 from runner.analysis.stats.intervals import Interval, paired_interval
 from runner.analysis.stats.robust import hodges_lehmann, robust, trimmed_mean
-from runner.analysis.stats.significance import sign_flip_p
+from runner.analysis.stats.significance import equivalence_p, sign_flip_p
 from runner.analysis.stats.values import ALPHA, Values
 from runner.analysis.stats.verdicts import decide, judge
 from runner.storage.results import Results, load
 
 TABLE = Path(__file__).parent.parent / "results/reference/calibration/simulations.csv"
+P_VALUES = TABLE.with_name("p_values.csv")
 
 DELTA = 1.0
 """The smallest effect, in SDs of the differences."""
@@ -102,6 +104,19 @@ def boundaries(share: float = 1.0) -> Iterator[Count]:
                 for tests, counts in words.items():
                     for word, count in sorted(counts.items()):
                         yield Count("boundaries", case, kind, n, tests, truth, word, count, trials)
+
+
+def p_values(share: float = 1.0) -> pd.DataFrame:
+    """The p of each trial of the boundaries at 0 (sign-flip test) and at δ (TOST): a column for each case."""
+    trials = round(4000 * share)
+    columns = {}
+    for kind, draw in MEAN_0.items():
+        for n in (6, 12, 30):
+            at_0 = draw(generator("boundaries", kind, n, "0"), (trials, n))
+            columns[f"sign-flip, {kind}, {n} pairs"] = [MeanDifference(differences).p for differences in at_0]
+            at_delta = draw(generator("boundaries", kind, n, "δ"), (trials, n)) + DELTA
+            columns[f"TOST, {kind}, {n} pairs"] = [equivalence_p(differences, DELTA) for differences in at_delta]
+    return pd.DataFrame(columns)
 
 
 PSEUDOMEDIAN = {"normal": 0.0, "skewed": 1.6783469900166605 / 2 - 1}
@@ -201,8 +216,11 @@ def recorded(share: float = 1.0) -> Iterator[Count]:
 
 
 def _real_differences(at_least: int) -> Iterator[Values]:
-    """The pairs' differences of each contrast in the committed sweeps that has so many pairs."""
-    for config in sorted(SWEEPS.glob("**/config.yaml")):
+    """The pairs' differences of each contrast in the committed sweeps that has so many pairs.
+
+    The sweeps in `over_images/` are others trained once more.
+    """
+    for config in sorted(path for path in SWEEPS.glob("**/config.yaml") if "over_images" not in path.parts):
         results = load(config.parent)
         for row in compare([results]).planned_rows if results.axis else ():
             values = row.difference.values if row.difference else None
@@ -379,6 +397,7 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Count)])
         writer.writerows(rows)
+    p_values().to_csv(P_VALUES, index=False, float_format="%.6f")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,12 @@ def test_a_case_can_be_repeated_alone() -> None:
     assert rows == list(found.itertuples(index=False, name=None))
 
 
+def test_each_p_comes_out_again() -> None:
+    committed = pd.read_csv(simulations.P_VALUES)
+    assert len(committed) == 4000
+    pd.testing.assert_frame_equal(simulations.p_values(0.01), committed.head(40), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("n", [6, 12, 30])
 @pytest.mark.parametrize("tests", [1, 10])
 def test_words_at_the_boundaries_are_wrong_at_most_5_percent_of_the_time(n: int, tests: int) -> None:
