@@ -10,7 +10,10 @@ import textwrap
 from pathlib import Path
 
 import pandas as pd
+from click.testing import CliRunner
 from scipy import stats
+
+from runner.interfaces.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/reproductions.md"
@@ -43,6 +46,24 @@ ten-thousandths (1e-4).
 """
 
 
+EFFECT = """\
+### The effect of batch norm
+The first interval is about other seeds on the same test images. The second is about other seeds and other test images
+of the same kind, so it is wider. For the second, the sweep was trained once more, with the present code and with
+`save_predictions: true`. The present kernels round differently, which leads to other runs. So its numbers are not
+exactly those of the tables below.
+"""
+
+
+def effect(name: str) -> list[str]:
+    """What `bnbench compare` prints about the sweep, for new seeds, and for new seeds and new test images."""
+    folder = f"results/reference/over_images/{name}"
+    arguments = ["compare", str(ROOT / folder), "--over", "seeds,images"]
+    printed = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    shown = printed.stdout.replace(f"{ROOT}/", "").strip()
+    return [EFFECT, "```sh", f"bnbench compare {folder} --over seeds,images", "```", "", "```", shown, "```"]
+
+
 def place(published: pd.DataFrame, metrics: pd.DataFrame, axis: str) -> pd.DataFrame:
     """The published rows of one sweep with n, mean, SD, low, high, and whether the number is inside.
 
@@ -72,6 +93,7 @@ def section(name: str, published: pd.DataFrame) -> str:
     counts = [f"- `{arm}`: {rows['inside'].sum()} of {len(rows)}" for arm, rows in arms]
     lines = [f"## {SOURCES[name]}", "", "Published numbers inside our interval:", "", *counts, ""]
     lines += [textwrap.fill(WHY[name](metrics), 120), ""]
+    lines += [*effect(name), ""]
     for arm, rows in arms:
         same_seed = own_seed(metrics, axis, str(arm)) if name == "tutorial" else None
         lines += [f"### `{arm}`", "", *table(rows, same_seed), ""]

@@ -1,12 +1,14 @@
 """docs/reproductions.md."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from .agreement import agrees
 
 
 def reproductions(root: Path, results: Path) -> Iterator[str]:
@@ -18,6 +20,7 @@ def reproductions(root: Path, results: Path) -> Iterator[str]:
     parts = re.split(r"^## ", page, flags=re.M)[1:]
     seen = 0
     for (sweep, axis), part in zip(sweeps.items(), parts, strict=True):
+        yield from over_images(sweep, axis, part, results / "over_images" / sweep)
         metrics = pd.read_csv(results / sweep / "metrics.csv", keep_default_na=False)
         for arm, text in re.findall(r"^### `(\w+)`\n(.*?)(?=^### |\Z)", part, re.M | re.S):
             inside = []
@@ -48,3 +51,53 @@ def reproductions(root: Path, results: Path) -> Iterator[str]:
     again = published[(published["sweep"] == "notebook_cnn") & (published["arm"] == "batch")]
     if seen != len(published) + len(again):
         yield f"docs/reproductions.md has {seen} rows; {len(published) + len(again)} numbers were published"
+
+
+INTERVAL = r"([+-]\d+\.\d+) \[([+-]\d+\.\d+), ([+-]\d+\.\d+)\] pp"
+
+
+def over_images(sweep: str, axis: str, part: str, folder: Path) -> Iterator[str]:
+    """The printed effects that the saved predictions do not give: for new seeds, and for new seeds and images."""
+    block = re.search(r"--over seeds,images\n```\n\n```\n(.*?)```", part, re.S)
+    if not block:
+        yield f"docs/reproductions.md: {sweep}: no comparison over seeds and images"
+        return
+    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False).sort_values("seed")
+    correct = {arm: 100 * np.stack(list(map(bits(folder), rows["run_id"]))) for arm, rows in runs.groupby(axis)}
+    lines = [line for line in block[1].splitlines() if len(re.findall(INTERVAL, line)) == 2]
+    if len(lines) != len(correct) - 1:
+        yield f"docs/reproductions.md: {sweep}: {len(lines)} effects are printed, there are {len(correct)} arms"
+    level = 0.05 / len(lines) if "together" in " ".join(block[1].split("\n\n")[0].split()) else 0.05
+    for line in lines:
+        arm = next(word for word in line.split() if word in correct)
+        table = correct[arm] - correct["no_batch_norm" if axis == "network" else "none"]
+        for said, (mean, half) in zip(re.findall(INTERVAL, line), halves(table, level), strict=True):
+            for printed, found in zip(said, (mean, mean - half, mean + half), strict=True):
+                if not agrees(printed, found, "{:+.2f}".format):
+                    yield f"docs/reproductions.md: {sweep} {arm}: the page says {printed}, the bits give {found:+.4f}"
+
+
+def bits(folder: Path) -> Callable[[str], np.ndarray]:
+    """Which images a run classifies correctly, from its file: 4 bytes with their number, then a bit for each."""
+
+    def read(run_id: str) -> np.ndarray:
+        content = (folder / "predictions" / f"{run_id}.bits").read_bytes()
+        count = int.from_bytes(content[:4], "little")
+        return np.unpackbits(np.frombuffer(content[4:], np.uint8), count=count).astype(float)
+
+    return read
+
+
+def halves(table: np.ndarray, level: float) -> list[tuple[float, float]]:
+    """The mean of a table [seeds, images] with half of its interval: for new seeds, and for new seeds and images."""
+    (seeds, images), mean = table.shape, float(table.mean())
+    rows, columns = table.mean(axis=1), table.mean(axis=0)
+    ms_seed, ms_image = images * rows.var(ddof=1), seeds * columns.var(ddof=1)
+    freedoms = seeds - 1, images - 1, (seeds - 1) * (images - 1)
+    ms_both = ((table - rows[:, None] - columns + mean) ** 2).sum() / freedoms[2]
+    own = stats.t.ppf(1 - level / 2, freedoms[0]) * np.sqrt(ms_seed / table.size)
+    total = ms_seed + max(ms_image - ms_both, 0)
+    squares = zip((ms_seed, ms_image, ms_both), freedoms, strict=True)
+    freedom = total**2 / sum(ms**2 / df for ms, df in squares) if ms_image > ms_both else freedoms[0]
+    both = stats.t.ppf(1 - level / 2, freedom) * np.sqrt(total / table.size)
+    return [(mean, own), (mean, max(own, both))]
