@@ -107,7 +107,6 @@ def page(results: Path = RESULTS) -> str:
         found(findings),
         "## All claims\n",
         table(findings),
-        older(findings),
         then_and_now(findings),
         "## Was the plan frozen before the runs?\n",
         "\n".join(fill(f"- {explained(line)}") for line in plan) + "\n",
@@ -117,7 +116,7 @@ def page(results: Path = RESULTS) -> str:
         "## Each claim\n",
         *(section(finding, results) for finding in findings),
     ]
-    return "\n".join(filter(None, parts))
+    return "\n".join(parts)
 
 
 def explained(line: str) -> str:
@@ -140,15 +139,6 @@ def table(findings: Sequence[Finding]) -> str:
             f"{finding.claim.claimed_effect} | {p_text(finding.p_adjusted)} | {finding.word} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def older(findings: Sequence[Finding]) -> str:
-    """The sweeps whose tables are not those of their config."""
-    said = {f.claim.sweep_name: note for f in findings for note in f.notes if note.startswith("not tested as")}
-    if not said:
-        return ""
-    lines = [fill(f"- `{sweep}`: {note.partition(': ')[2]}.") for sweep, note in said.items()]
-    return "\n".join(["## Tables that were trained with another config\n", *lines]) + "\n"
 
 
 def costs(results: Path) -> str:
@@ -197,10 +187,8 @@ def section(finding: Finding, results: Path) -> str:
     items.append(f"Verdict: **{finding.word}**.")
     if finding.seeds_needed:
         items.append(f"About {finding.seeds_needed} seeds would decide it.")
-    items += [f"{note[0].upper()}{note[1:]}." for note in finding.notes if not note.startswith("not tested as")]
-    # Older tables were read once an epoch.
-    table = claim.table if (results / claim.sweep_name / claim.table).exists() else METRICS
-    path = f"{claim.sweep_name}/{table}"
+    items += [f"{note[0].upper()}{note[1:]}." for note in finding.notes]
+    path = f"{claim.sweep_name}/{claim.table}"
     differences = ", ".join("none" if value is None else f"{value:+.3g}" for value in finding.differences)
     items.append(f"Data: [{path}](../results/reference/claims/{path}). Arm minus baseline by seed: {differences}.")
     shown = [f"### {claim.name}", fill(f"> {claim.sentence}"), "\n".join(fill(f"- {item}") for item in items if item)]

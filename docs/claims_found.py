@@ -18,10 +18,10 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         We tested 36 claims that six documents make about batch norm. The networks are small: perceptrons (MLPs) and
         convolutional networks (CNNs). The data are MNIST and FashionMNIST. Optimizer, learning rate, batch size and
         epochs are those of the documents where they name them. Each claim has 30 seeds, or 20 if each network has its
-        own best learning rate. The two runs of a seed have the same starting weights and the same batches, so only
-        batch norm differs. Numbers in brackets are intervals. "pp" means percentage points of accuracy. How large an
-        effect must be to matter was fixed before the runs: for the final accuracy 0.2 pp on MNIST and 0.5 pp on
-        FashionMNIST.
+        own best learning rate. The two runs of a seed have the same starting weights and the same batches, so they
+        differ only in what is compared. Numbers in brackets are intervals. "pp" means percentage points of accuracy.
+        How large an effect must be to matter was fixed before the runs: for the final accuracy 0.2 pp on MNIST and
+        0.5 pp on FashionMNIST.
         """,
         {},
     ),
@@ -64,7 +64,8 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         times larger [{larger_learning_rates:factors}]. The claimed ten times are possible, but not shown. If the
         starting weights are a tenth, ten times or a hundred times as large as they should be, a network without batch
         norm loses {less_sensitive_to_initialisation} more accuracy than one with it (the mean of the three). The
-        validation accuracy jumps less from reading to reading. But different seeds do not end closer together.
+        validation accuracy jumps less from reading to reading. But the spread of the final accuracy over seeds is not
+        smaller by 0.1 pp or more.
         """,
         {
             "SUPPORTED": ("fewer_divergences", "less_sensitive_to_initialisation", "steadier_validation"),
@@ -127,12 +128,14 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
     ),
     (
         """
-        **How sure is this?** Everything that decides the verdicts was written down and published before the first
+        **How sure is this?** Everything that decides the verdicts was written down and committed before the first
         run: the seeds, the measures, which effect would matter, the tests
         ([below](#was-the-plan-frozen-before-the-runs)). The verdicts and the intervals hold for all 36 claims
-        together: with a probability of about 95%, none of them is wrong ([calibration.md](calibration.md)). The
-        verdicts are about other seeds, for these networks, data and settings, on the same test images. They say
-        nothing about deep networks, such as ResNets, or about large images.
+        together: if the differences between the runs of a seed are about normally distributed, the probability that
+        none of them is wrong is at least 95%. With skewed differences, errors are more frequent;
+        [calibration.md](calibration.md) says how much. The verdicts are about other seeds, for these networks, data
+        and settings, on the same test images. They say nothing about deep networks, such as ResNets, or about large
+        images.
         """,
         {},
     ),

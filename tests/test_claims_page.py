@@ -38,10 +38,11 @@ def test_every_earlier_verdict_stands_beside_the_new_one() -> None:
     assert len(rows) == len(earlier) == 34
     with (claims.RESULTS / "verdicts.csv").open(encoding="utf-8", newline="") as file:
         now = {row["claim"]: row for row in csv.DictReader(file)}
-    for old, (name, then, new, why) in zip(earlier, rows, strict=True):
+    for old, (name, then, again, new, why) in zip(earlier, rows, strict=True):
         assert name == f"[{old['claim']}](#{old['claim']})"
         difference, low, high = (f"{float(old[column]):+.3g}" for column in ("difference", "low", "high"))
         assert then == f"{difference} [{low}, {high}] {old['verdict']}"
+        assert (again == "–") == (not old["measured_as_now"])
         assert new.endswith(f"] {now[old['claim']]['verdict']}")
         assert why
 

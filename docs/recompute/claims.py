@@ -266,7 +266,7 @@ def claims(root: Path, results: Path) -> Iterator[str]:
                 yield f"docs/claims.md: {name}: {what}: the page says {said}, the tables give {shown(found)}"
         yield from same_in_table(name, text, table[name])
         _, effect, _, _, _, said_word = table[name].split(" | ")
-        if name in compared and (now := compared[name].split(" | ")[1]) != f"{effect} {said_word}":
+        if name in compared and (now := compared[name].split(" | ")[2]) != f"{effect} {said_word}":
             yield f"docs/claims.md: {name}: 'Then and now' says {now}, the table of all claims {effect} {said_word}"
 
 
