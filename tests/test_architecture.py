@@ -135,7 +135,8 @@ def test_importing_a_package_alone_costs_nothing() -> None:
 def test_the_page_names_files_that_exist() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     for name in re.findall(r"`([\w/]+\.py)`", page):
-        assert any(path.as_posix().endswith(f"/{name}") for path in (*SOURCES, Path(__file__))), name
+        known = any(path.as_posix().endswith(f"/{name}") for path in (*SOURCES, Path(__file__)))
+        assert known or (ROOT / name).exists(), name
 
 
 def test_files_and_functions_are_short() -> None:
