@@ -58,8 +58,8 @@ class Simulated:
         while len(list(meeting.iterdir())) < workers:
             sleep(0.1)
 
-    def next_events(self, task: Task | None = None, _: Any = None) -> Answer:
-        return Answer(tuple(made_up(task)) if task else ())
+    def next_events(self, tasks: Sequence[Task] = (), _: Any = None) -> Answer:
+        return Answer(tuple(event for task in tasks for event in made_up(task)))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,20 +48,22 @@ class Played:
     def __init__(self, every: int = 0, lives: tuple[int, ...] = (), room: int = 2, mute: bool = False) -> None:
         self.every, self.lives, self.room, self.mute = every, list(lives), room, mute
         self.exceptions = SimpleNamespace(RayError=self.RayError)
-        self.now, self.attempts, self.killed, self.given = 0.0, 0, 0, list[Any]()
+        self.now, self.attempts, self.killed = 0.0, 0, 0
+        self.given, self.turns = list[Any](), list[int]()
 
     def actor(self, *_: Any) -> Any:
         left = self.lives.pop(0) if self.lives else 10_000
         queue: Iterator[Single] = iter(())
-        state: dict[str, Any] = {"left": left, "queue": queue, "job": ()}
+        state: dict[str, Any] = {"left": left, "queue": queue}
 
-        def tell(job: Job, checkpoint: bytes | None) -> dict[str, Any]:
-            if job:
+        def tell(jobs: Sequence[Job] = (), checkpoint: bytes | None = None) -> dict[str, Any]:
+            if jobs:
                 self.attempts += 1
                 self.given.append(checkpoint)
+                self.turns.append(len(jobs))
                 done = int(checkpoint.rpartition(b"\n")[2]) if checkpoint else 0
-                state["queue"] = events(job, self.every, done, self.attempts)
-                state["job"] = job
+                each = [events(job, self.every, done, self.attempts) for job in jobs]
+                state["queue"] = chain.from_iterable(each)
             state["left"] -= 1
             return state
 
@@ -107,11 +109,11 @@ def _time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_actor_options", lambda *_: None)
 
 
-def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Single]:
+def play(played: Played, folder: Path, monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job] = JOBS) -> Iterator[Single]:
     """What the driver would keep; its checkpoints lie in the folder."""
     monkeypatch.setattr(remote, "monotonic", lambda: played.now)
     monkeypatch.setattr(remote, "sleep", lambda seconds: setattr(played, "now", played.now + seconds))
-    for batch in remote.ray(JOBS, Context(TrainingOptions(), ray=RayContext(played.cluster(), {}, folder))):
+    for batch in remote.ray(jobs, Context(TrainingOptions(), ray=RayContext(played.cluster(), {}, folder))):
         for event in batch.events if isinstance(batch, EventBatch) else (batch,):
             if isinstance(event, Checkpoint):
                 (folder / checkpoints.file_name(event.run_ids, event.epoch)).write_bytes(checkpoints.to_bytes(event))
@@ -202,3 +204,39 @@ def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypa
 def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no actor starts in the cluster: RayError: Its node is gone"):
         list(play(Played(0, (0,) * 100), tmp_path, monkeypatch))
+
+
+SHORT = [Job((RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed),)) for seed in range(200)]
+WHOLE_SHORT = {job.runs[0].run_id: WHOLE[RUNS[0].run_id] for job in SHORT}
+
+
+def test_short_jobs_are_given_several_at_once_and_the_last_ones_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(room=4)
+    assert told(list(play(played, tmp_path, monkeypatch, SHORT))) == WHOLE_SHORT
+    assert sum(played.turns) == 200
+    # Several at once where many wait, never more than the share of an actor, and single ones in the end.
+    waiting = [200 - sum(played.turns[:turn]) for turn in range(len(played.turns))]
+    assert max(played.turns) > 10
+    assert all(jobs <= max(1, left // 8) for jobs, left in zip(played.turns, waiting, strict=True))
+    assert played.turns[-8:] == [1] * 8
+
+
+def test_long_jobs_are_given_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TURN", 0.0)
+    played = Played(room=4)
+    assert told(list(play(played, tmp_path, monkeypatch, SHORT))) == WHOLE_SHORT
+    assert set(played.turns) == {1}
+
+
+def test_a_slot_lost_in_a_turn_of_many_jobs_costs_an_attempt_of_the_one_that_it_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for life in range(5, 60, 3):
+        played = Played(lives=(life,), room=2)
+        found = list(play(played, tmp_path, monkeypatch, SHORT))
+        assert told(found) == WHOLE_SHORT, life
+        notes = [event.text for event in found if isinstance(event, Note)]
+        assert notes == ["runs lost: 1 (RayError: Its node is gone); attempt 2 on another node"], life
+        assert max(played.turns) > 1

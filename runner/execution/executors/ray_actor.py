@@ -1,6 +1,8 @@
 """The actor of the executor `ray`: it has a worker process on a node of the cluster, and gets one job after another."""
 
 import tempfile
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,6 +18,9 @@ from runner.training.options import TrainingOptions
 
 HEARTBEAT = 5.0
 """Seconds after which an actor answers, even without an event."""
+
+GATHER = 0.1
+"""Seconds in which an actor gathers events for an answer, after the first one."""
 
 MOST_EVENTS = 2000
 """The most events in one answer."""
@@ -56,39 +61,53 @@ class RayActor:
         self.node = options.node
         self.server = Server()
         self.worker: Worker | None = None
+        self.tasks = deque[Task]()
 
-    def next_events(self, task: Task | None = None, checkpoint: Path | bytes | None = None) -> Answer:
-        """Begin a task where one is given, and wait for events. An answer without events is a sign of life."""
+    def next_events(self, tasks: Sequence[Task] = (), checkpoint: Path | bytes | None = None) -> Answer:
+        """Begin the tasks where some are given, one after the other, and wait for events.
+
+        The checkpoint is that of a single task. An answer without events is a sign of life.
+        """
         if isinstance(checkpoint, bytes):
             file = Path(self.folder.name) / f"checkpoint{SUFFIX}"
             file.write_bytes(checkpoint)
             checkpoint = file
-        if task and (self.worker is None or self.worker.dead):
-            self.worker = Worker(self.server, self.training, task.runs[0], self.node)
-        if self.worker is None:
-            return Answer()
+        self.tasks.extend(tasks)
         try:
-            if task:
-                self.worker.start(task, checkpoint)
-            events = _events(self.worker)
+            events = self._events(checkpoint)
         except UserError as error:
             return Answer(refusal=str(error))
-        if self.worker.dead:
+        if self.worker and self.worker.dead:
             # A node that goes down ends its processes in any order. With this delay, it is gone before the driver gets
             # the results of failed runs.
             sleep(1)
-        return Answer(tuple(events), self.worker.idle)
+            if self.worker.lost:
+                # The driver gives the tasks that have no result to another actor.
+                self.tasks.clear()
+        return Answer(tuple(events), not self.tasks and (self.worker is None or self.worker.idle))
 
+    def _events(self, checkpoint: Path | None) -> list[Single]:
+        """The events of the next seconds; where there are many, those of `GATHER` seconds."""
+        events: list[Single] = []
+        answer_at = monotonic() + HEARTBEAT
+        while len(events) < MOST_EVENTS:
+            if self.worker is None or self.worker.idle:
+                if not self.tasks or (events and self.worker and self.worker.dead):
+                    break
+                self._start(self.tasks.popleft(), checkpoint)
+            assert self.worker
+            seconds = min(answer_at - monotonic(), self.worker.seconds_left())
+            if self.worker.pipe.poll(max(0, seconds)):
+                events += self.worker.receive()
+            elif self.worker.seconds_left() <= 0:
+                events += self.worker.time_out()
+            elif monotonic() >= answer_at:
+                break
+            if events:
+                answer_at = min(answer_at, monotonic() + GATHER)
+        return events
 
-def _events(worker: Worker) -> list[Single]:
-    events: list[Single] = []
-    until = monotonic() + HEARTBEAT
-    while not worker.idle and len(events) < MOST_EVENTS:
-        seconds = min(until - monotonic(), worker.seconds_left())
-        if worker.pipe.poll(0 if events else max(0, seconds)):
-            events += worker.receive()
-        elif worker.seconds_left() <= 0:
-            events += worker.time_out()
-        elif events or monotonic() >= until:
-            break
-    return events
+    def _start(self, task: Task, checkpoint: Path | None) -> None:
+        if self.worker is None or self.worker.dead:
+            self.worker = Worker(self.server, self.training, task.runs[0], self.node)
+        self.worker.start(task, checkpoint)

@@ -37,6 +37,10 @@ class Attempts:
         file = checkpoint_of(task, self.checkpoints)
         return content(file) if file is not None and not self.context.shared else file
 
+    def continues(self, task: Task) -> bool:
+        """Whether the next attempt continues from a checkpoint."""
+        return checkpoint_of(task, self.checkpoints) is not None
+
     def new(self, events: Iterable[Single]) -> Iterator[Single]:
         """The events that no earlier attempt has reported."""
         for event in events:

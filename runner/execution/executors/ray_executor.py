@@ -29,6 +29,9 @@ SILENCE = 60.0
 PATIENCE = 300.0
 """Seconds to wait for a node when no node can take a job."""
 
+TURN = 1.0
+"""Seconds of work that an actor is given at once, if its jobs are shorter: each turn costs the driver a millisecond."""
+
 ATTEMPTS = 5
 """How many attempts in a row may be lost without a new row. A job that kills its nodes must not be tried for ever."""
 
@@ -50,17 +53,29 @@ def ray(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
 
 
 class _Actor:
-    """The driver's end of an actor: its task, and the question that it has not answered yet."""
+    """The driver's end of an actor: the tasks of its turn, and the question that it has not answered yet."""
 
     def __init__(self, cluster: Cluster, options: Any) -> None:
         self.ray = cluster.ray
         self.remote = cluster.actor(RayActor, options)
         self.placed = False
-        self.task: Task | None = None
+        self.tasks: Sequence[Task] = ()
+        # How many tasks it may get at once, and when it got the last ones.
+        self.most, self.began = 1, -math.inf
         self.ask()
 
-    def ask(self, task: Task | None = None, checkpoint: Path | bytes | None = None) -> None:
-        self.question = self.remote.next_events.remote(task, checkpoint)
+    def begin(self, tasks: Sequence[Task], checkpoint: Path | bytes | None) -> None:
+        """Give an idle actor its next tasks. Only a single task can continue from a checkpoint."""
+        took = monotonic() - self.began
+        if took < TURN / 2:
+            self.most *= 2
+        elif took > 2 * TURN:
+            self.most = max(1, self.most // 2)
+        self.tasks, self.began = tasks, monotonic()
+        self.ask(tasks, checkpoint)
+
+    def ask(self, tasks: Sequence[Task] = (), checkpoint: Path | bytes | None = None) -> None:
+        self.question = self.remote.next_events.remote(tasks, checkpoint)
         self.asked_at = monotonic()
 
     def end(self) -> None:
@@ -134,14 +149,26 @@ class _Pool:
         yield from self.attempts.new(answer.events)
         if not answer.idle:
             actor.ask()
-        elif actor.task and (left := self.attempts.left(actor.task)):
-            yield from self.attempt_lost(actor, f"it ended without a result of {len(left)} runs")
+        elif any(self.attempts.left(task) for task in actor.tasks):
+            yield from self.attempt_lost(actor, "it ended without a result")
         elif self.waiting:
-            actor.task = self.waiting.popleft()
-            actor.ask(actor.task, self.attempts.start(actor.task))
+            actor.begin(*self.next_turn(actor.most))
         else:
             self.actors.remove(actor)
             actor.end()
+
+    def next_turn(self, most: int) -> tuple[list[Task], Path | bytes | None]:
+        """The next task and the checkpoint that it continues, or at most so many tasks that begin at the start.
+
+        Every actor must get a share of the tasks that wait.
+        """
+        most = min(most, len(self.waiting) // (2 * len(self.actors)))
+        tasks = [self.waiting.popleft()]
+        checkpoint = self.attempts.start(tasks[0])
+        while checkpoint is None and len(tasks) < most and not self.attempts.continues(self.waiting[0]):
+            tasks.append(self.waiting.popleft())
+            self.attempts.start(tasks[-1])
+        return tasks, checkpoint
 
     def give_up_silent_actors(self) -> Iterator[Event]:
         for actor in list(self.actors):
@@ -149,26 +176,29 @@ class _Pool:
                 yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
-        """End an actor, and put the unfinished runs of its task at the front of the queue.
+        """End an actor, and put the unfinished runs of its tasks at the front of the queue.
 
         Errors: UserError where one actor after another is lost before it has had a task.
         """
         self.actors.remove(actor)
         actor.end()
         self.counted = -math.inf
-        if actor.task is None:
+        if not actor.tasks:
             self.failed_starts += 1
             if self.failed_starts >= ATTEMPTS:
                 raise UserError(f"no actor starts in the cluster: {cause}")
             yield Note(f"an actor did not start: {cause}")
-        for task in self.attempts.next_attempts(actor.task) if actor.task else ():
-            lost, left = self.attempts.count_loss(task), self.attempts.left(task)
+        left = [task for task in actor.tasks if self.attempts.left(task)]
+        # It has not begun those after the first one.
+        self.waiting.extendleft(reversed(left[1:]))
+        for task in self.attempts.next_attempts(left[0]) if left else ():
+            lost, runs = self.attempts.count_loss(task), self.attempts.left(task)
             if lost < ATTEMPTS:
-                yield Note(f"runs lost: {len(left)} ({cause}); attempt {lost + 1} on another node")
+                yield Note(f"runs lost: {len(runs)} ({cause}); attempt {lost + 1} on another node")
                 self.waiting.appendleft(task)
             else:
                 error = f"lost {lost} times in a row ({cause})"
-                for run_id in left:
+                for run_id in runs:
                     yield self.attempts.end(RunResult(run_id, "failed", error=error))
 
 
