@@ -17,16 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-RAY = Path(sys.executable).parent / "ray"
 SMALL = ("--object-store-memory", "100000000", "--disable-usage-stats")
 
 
 class Node:
     """`ray start --block` with these arguments; `address` is how the machines of one cluster tell it from others."""
 
-    def __init__(self, environment: Mapping[str, str], address: str, *arguments: str) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], address: str, *arguments: str, python: Path = Path(sys.executable)
+    ) -> None:
         self.address = address
-        command = [str(RAY), "start", "--block", *SMALL, "--node-ip-address", address, *arguments]
+        ray = [str(python), "-m", "ray.scripts.scripts"]
+        command = [*ray, "start", "--block", *SMALL, "--node-ip-address", address, *arguments]
         self.process = subprocess.Popen(
             command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -82,8 +84,9 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
+        # Ray pretends GPUs only where this variable does not name others.
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
             **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"},
         }
         self.stack, self.count = stack, 0
@@ -99,16 +102,17 @@ class Cluster:
                 return "127.0.0.1"
             return str(probe.getsockname()[0])
 
-    def start(self, address: str, *arguments: str) -> Node:
-        node = Node(self.environment, address, *arguments)
+    def start(self, address: str, *arguments: str, python: Path = Path(sys.executable)) -> Node:
+        node = Node(self.environment, address, *arguments, python=python)
         self.stack.callback(node.kill)
         return node
 
-    def add(self, cpus: int = 1) -> Node:
-        """One more node, under a loopback address of its own."""
+    def add(self, cpus: int = 1, gpus: int = 0, python: Path = Path(sys.executable)) -> Node:
+        """One more node, under a loopback address of its own. Its GPUs are pretended."""
         self.count += 1
         there = self.environment["RAY_ADDRESS"]
-        return self.start(f"127.0.0.{self.count + 1}", "--address", there, "--num-cpus", str(cpus))
+        resources = ("--num-cpus", str(cpus), "--num-gpus", str(gpus))
+        return self.start(f"127.0.0.{self.count + 1}", "--address", there, *resources, python=python)
 
     def wait(self, nodes: int, seconds: float = 60) -> None:
         until = time.monotonic() + seconds

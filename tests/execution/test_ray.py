@@ -49,7 +49,7 @@ class Played:
         self.every, self.lives, self.room, self.mute = every, list(lives), room, mute
         self.exceptions = SimpleNamespace(RayError=self.RayError)
         self.now, self.attempts, self.killed = 0.0, 0, 0
-        self.given, self.turns = list[Any](), list[int]()
+        self.given, self.turns, self.asked = list[Any](), list[int](), list[int]()
 
     def actor(self, *_: Any) -> Any:
         left = self.lives.pop(0) if self.lives else 10_000
@@ -91,7 +91,7 @@ class Played:
         return PlayedCluster(self, 1, 0)
 
     def nodes(self) -> list[Any]:
-        return [{"Alive": True, "NodeManagerHostname": "n", "Resources": {"CPU": self.room}}]
+        return [{"Alive": True, "NodeID": "1", "NodeManagerHostname": "n", "Resources": {"CPU": self.room}}]
 
 
 class _Question:
@@ -102,6 +102,9 @@ class _Question:
 class PlayedCluster(Cluster):
     def actor(self, kind: type, *arguments: Any) -> Any:
         return self.ray.actor(kind, *arguments)
+
+    def ask_autoscaler(self, jobs: int) -> None:
+        self.ray.asked.append(jobs)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,11 @@
 """The actor of the executor `ray`: it has a worker process on a node of the cluster, and gets one job after another."""
 
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -39,11 +41,14 @@ class ActorOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """The events since the last answer, whether the actor is idle, and the error if its node cannot train the jobs."""
+    """The events since the last answer, and whether the actor is idle. If its node cannot train the jobs, `refusal` says
+    why, and `node_id` is Ray's name of the node.
+    """
 
     events: tuple[Single, ...] = ()
     idle: bool = True
     refusal: str = ""
+    node_id: str = ""
 
 
 class RayActor:
@@ -68,6 +73,8 @@ class RayActor:
 
         The checkpoint is that of a single task. An answer without events is a sign of life.
         """
+        if find_spec("torch") is None:
+            return _refusal(f"node {socket.gethostname()}: torch is not installed")
         if isinstance(checkpoint, bytes):
             file = Path(self.folder.name) / f"checkpoint{SUFFIX}"
             file.write_bytes(checkpoint)
@@ -76,7 +83,7 @@ class RayActor:
         try:
             events = self._events(checkpoint)
         except UserError as error:
-            return Answer(refusal=str(error))
+            return _refusal(str(error))
         if self.worker and self.worker.dead:
             # A node that goes down ends its processes in any order. With this delay, it is gone before the driver gets
             # the results of failed runs.
@@ -111,3 +118,9 @@ class RayActor:
         if self.worker is None or self.worker.dead:
             self.worker = Worker(self.server, self.training, task.runs[0], self.node)
         self.worker.start(task, checkpoint)
+
+
+def _refusal(reason: str) -> Answer:
+    import ray
+
+    return Answer(refusal=reason, node_id=ray.get_runtime_context().get_node_id())

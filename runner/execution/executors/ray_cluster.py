@@ -10,11 +10,13 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from runner.config.sweep import Sweep
 from runner.errors import UserError
@@ -24,21 +26,29 @@ from runner.registry import plugin_packages
 if TYPE_CHECKING:
     import torch
 
-ARRIVAL = 15.0
-"""Seconds to wait for the first node that can take a job."""
+PATIENCE = 300.0
+"""Seconds to wait for a node when no node can take a job."""
+
+MOST_ASKED = 1000
+"""The autoscaler is asked for room for at most so many jobs, unless `--workers` says another number."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected cluster. A job asks for `num_cpus` and `num_gpus`; at most `most` jobs run at a time."""
+    """A connected cluster. A job asks for `num_cpus` and `num_gpus`; at most `most` jobs run at a time.
+
+    `refused` are the ids of nodes that cannot train the sweep's jobs.
+    """
 
     ray: Any
     num_cpus: float
     num_gpus: float
     most: int | None = None
+    refused: frozenset[str] = frozenset()
 
     def nodes(self) -> list[Mapping[str, Any]]:
-        return [node for node in self.ray.nodes() if node["Alive"]]
+        """The nodes that are there now and are not refused."""
+        return [node for node in self.ray.nodes() if node["Alive"] and node["NodeID"] not in self.refused]
 
     def slots(self) -> int:
         """How many jobs fit on the nodes that are there now. A slot is room for one job."""
@@ -76,8 +86,16 @@ class Cluster:
 
     def actor(self, kind: type, *arguments: Any) -> Any:
         """Start an actor of this class on a node that has room, now or later. Ray restarts no actor by itself."""
-        remote = self.ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus)(kind)
+        labels = {"ray.io/node-id": f"!in({','.join(sorted(self.refused))})"} if self.refused else None
+        remote = self.ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus, label_selector=labels)(kind)
         return remote.remote(*arguments)
+
+    def ask_autoscaler(self, jobs: int) -> None:
+        """Ask for nodes with room for so many jobs. A cluster without an autoscaler stays as it is."""
+        from ray.autoscaler.sdk import request_resources
+
+        job = {name: amount for name, amount in (("CPU", self.num_cpus), ("GPU", self.num_gpus)) if amount}
+        request_resources(bundles=[job] * min(jobs, self.most or MOST_ASKED))
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,8 @@ def connected(sweep: Sweep, options: Options) -> Iterator[Cluster]:
 
     Errors: UserError where Ray is not installed, or the cluster is not reached or has no room for a job.
     """
-    ray = _connect(options.ray_address or os.environ.get("RAY_ADDRESS") or "local")
+    address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+    ray = _connect(address)
     try:
         num_cpus, num_gpus = sweep.resources.num_cpus, sweep.resources.num_gpus
         num_cpus = num_cpus or max(run.threads + run.num_workers for run in sweep.runs)
@@ -109,14 +128,28 @@ def connected(sweep: Sweep, options: Options) -> Iterator[Cluster]:
             has_gpu = ray.cluster_resources().get("GPU", 0) > 0
             num_gpus = int("cuda" in devices or ("auto" in devices and has_gpu))
         cluster = Cluster(ray, num_cpus, num_gpus, options.workers)
-        until = monotonic() + ARRIVAL
-        while not cluster.slots():
-            if monotonic() > until:
-                raise UserError(cluster.no_room())
-            sleep(0.2)
-        yield cluster
+        cluster.ask_autoscaler(len(sweep.runs))
+        # A cluster on this machine gets no other nodes.
+        _wait_for_room(cluster, 0 if address == "local" else PATIENCE)
+        try:
+            yield cluster
+        finally:
+            # The nodes that the autoscaler has added can go. If the cluster is gone, they are gone, too.
+            with suppress(ConnectionError, ray.exceptions.RayError):
+                cluster.ask_autoscaler(0)
     finally:
         ray.shutdown()
+
+
+def _wait_for_room(cluster: Cluster, seconds: float) -> None:
+    """Errors: UserError where no node has room for a job within so many seconds."""
+    until = monotonic() + seconds
+    if seconds and not cluster.slots():
+        click.echo(f"{cluster.no_room()}; waiting {seconds:g} seconds for such a node", err=True)
+    while not cluster.slots():
+        if monotonic() > until:
+            raise UserError(cluster.no_room())
+        sleep(0.5)
 
 
 def _connect(address: str) -> Any:

@@ -17,7 +17,7 @@ from runner.errors import UserError
 from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
 from runner.execution.executors.ray_attempts import Attempts
-from runner.execution.executors.ray_cluster import Cluster, RayContext, packages
+from runner.execution.executors.ray_cluster import PATIENCE, Cluster, RayContext, packages
 from runner.execution.executors.worker_process import NodeCheck
 from runner.registry import plugin_parts
 from runner.storage.rows import Event, EventBatch, Note, RunResult, Single
@@ -26,8 +26,8 @@ from runner.training.options import TrainingOptions
 SILENCE = 60.0
 """Seconds without an answer after which an actor is given up."""
 
-PATIENCE = 300.0
-"""Seconds to wait for a node when no node can take a job."""
+COUNT_AGAIN = 2.0
+"""Seconds after which the cluster's slots are counted again. The autoscaler is asked as often."""
 
 TURN = 1.0
 """Seconds of work that an actor is given at once, if its jobs are shorter: each turn costs the driver a millisecond."""
@@ -101,8 +101,9 @@ class _Pool:
 
         Errors: UserError where there was no room for `PATIENCE` seconds.
         """
-        if monotonic() - self.counted > 2:
+        if monotonic() - self.counted > COUNT_AGAIN:
             self.slots, self.counted = self.cluster.slots(), monotonic()
+            self.cluster.ask_autoscaler(len(self.waiting) + len(self.actors))
         starting = sum(not actor.placed for actor in self.actors)
         for _ in range(min(self.slots - len(self.actors), len(self.waiting) - starting)):
             self.actors.append(_Actor(self.cluster, self.options))
@@ -139,13 +140,11 @@ class _Pool:
             yield EventBatch(tuple(events))
 
     def take(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
-        """An answer's new events. The actor gets its next question.
-
-        Errors: UserError where the actor's node differs from the driver's machine.
-        """
+        """An answer's new events. The actor gets its next question."""
         actor.placed, self.failed_starts = True, 0
         if answer.refusal:
-            raise UserError(answer.refusal)
+            yield from self.refuse(actor, answer)
+            return
         yield from self.attempts.new(answer.events)
         if not answer.idle:
             actor.ask()
@@ -154,8 +153,26 @@ class _Pool:
         elif self.waiting:
             actor.begin(*self.next_turn(actor.most))
         else:
-            self.actors.remove(actor)
-            actor.end()
+            self.remove(actor)
+
+    def refuse(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
+        """Train on other nodes from now on, because the actor's node has not what the jobs need.
+
+        Errors: UserError where no other node has room.
+        """
+        self.remove(actor)
+        self.waiting.extendleft(reversed(actor.tasks))
+        if answer.node_id not in self.cluster.refused:
+            self.cluster = replace(self.cluster, refused=self.cluster.refused | {answer.node_id})
+            if not self.cluster.slots():
+                raise UserError(answer.refusal)
+            yield Note(f"{answer.refusal}; other nodes train its jobs")
+
+    def remove(self, actor: _Actor) -> None:
+        """End an actor, and count the cluster's slots again."""
+        self.actors.remove(actor)
+        actor.end()
+        self.counted = -math.inf
 
     def next_turn(self, most: int) -> tuple[list[Task], Path | bytes | None]:
         """The next task and the checkpoint that it continues, or at most so many tasks that begin at the start.
@@ -180,9 +197,7 @@ class _Pool:
 
         Errors: UserError where one actor after another is lost before it has had a task.
         """
-        self.actors.remove(actor)
-        actor.end()
-        self.counted = -math.inf
+        self.remove(actor)
         if not actor.tasks:
             self.failed_starts += 1
             if self.failed_starts >= ATTEMPTS:

@@ -1,0 +1,140 @@
+"""The executor `ray` in a real cluster on this machine, whose nodes pretend to have GPUs; one node has no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import venv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.cluster import Cluster, cluster
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'bnbench[ray]'"
+)
+
+PLUGIN = """\
+import json, os, time
+from pathlib import Path
+
+from torch import nn
+from runner import network
+
+SEEN = Path({seen!r})
+
+@network("seen")
+def seen(*, end: str = ""):
+    \"\"\"A network that writes down where it is made. The jobs of a test overlap in time.\"\"\"
+    began = time.time()
+    if end == "late":
+        time.sleep(1000)
+    time.sleep(0.4)
+    line = {{"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "began": began, "ended": time.time()}}
+    with SEEN.open("a") as file:
+        file.write(json.dumps(line) + "\\n")
+    if end == "error":
+        raise ArithmeticError("as it was asked")
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has every package of this one except torch."""
+    folder = tmp_path_factory.mktemp("python")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    ours = Path(importlib.util.find_spec("ray").origin).parent.parent  # type: ignore[union-attr,arg-type]
+    for entry in ours.iterdir():
+        if not entry.name.startswith(("torch", "functorch", "pip", "__editable__", "bnbench", "_virtualenv")):
+            (packages / entry.name).symlink_to(entry)
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="module")
+def nodes(without_torch: Path) -> Iterator[Cluster]:
+    with cluster(0) as found:
+        found.add(cpus=4, gpus=2)
+        found.wait(2)
+        found.add(cpus=4, gpus=2, python=without_torch)
+        found.wait(3)
+        yield found
+
+
+def run(nodes: Cluster, folder: Path, config: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "seen.py").write_text(PLUGIN.format(seen=str(folder / "seen.jsonl")))
+    (folder / "seen.yaml").write_text(json.dumps({"name": "seen", "plugins": ["seen.py"], **config}))
+    command = [sys.executable, "-m", "runner.interfaces.cli.main", "run", str(folder / "seen.yaml")]
+    return subprocess.run(
+        [*command, "--out", str(folder), "--executor", "ray", *options],
+        cwd=ROOT,
+        env=nodes.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def at_a_time(folder: Path) -> dict[str, int]:
+    """The most jobs that were on each GPU at the same time."""
+    lines = [json.loads(line) for line in (folder / "seen.jsonl").read_text().splitlines()]
+    most = Counter[str]()
+    for gpu in {line["gpu"] for line in lines}:
+        moments = [(line["began"], 1) for line in lines if line["gpu"] == gpu]
+        moments += [(line["ended"], -1) for line in lines if line["gpu"] == gpu]
+        jobs = 0
+        for _, change in sorted(moments):
+            jobs += change
+            most[gpu] = max(most[gpu], jobs)
+    return dict(most)
+
+
+FIXED = {"network": "seen", "dataset": "digits", "train_samples": 100, "device": "cpu", "epochs": 1}
+
+
+def test_jobs_share_pretended_gpus_a_node_without_torch_is_refused_by_name_and_bad_runs_are_rows(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    ends = {"network.end": ["", "error", "late"], "seed": {"range": 3}}
+    config = {"fixed": FIXED, "grid": ends, "resources": {"num_gpus": 0.5}}
+    done = run(nodes, tmp_path, config, "--run-timeout", "5")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("torch is not installed; other nodes train its jobs") == 1, done.stderr
+    log = (tmp_path / "seen/run.log").read_text()
+    assert "torch is not installed; other nodes train its jobs" in log
+    runs = pd.read_csv(tmp_path / "seen/runs.csv", keep_default_na=False)
+    assert Counter(zip(runs["network.end"], runs["status"], strict=True)) == {
+        ("", "ok"): 3,
+        ("error", "failed"): 3,
+        ("late", "timeout"): 3,
+    }
+    # Each job sees one GPU, and at most two jobs share it.
+    shared = at_a_time(tmp_path)
+    assert shared.keys() == {"0", "1"}
+    assert max(shared.values()) == 2
+
+
+def test_a_stack_has_a_gpu_to_itself(nodes: Cluster, tmp_path: Path) -> None:
+    config = {"fixed": FIXED, "grid": {"seed": {"range": 8}}, "resources": {"num_gpus": 1}}
+    done = run(nodes, tmp_path, config, "--stack", "2")
+    assert done.returncode == 0, done.stderr
+    runs = pd.read_csv(tmp_path / "seen/runs.csv", keep_default_na=False)
+    assert all("stack of 2" in each for each in runs["trained_as"]), list(runs["trained_as"])
+    assert at_a_time(tmp_path) == {"0": 1, "1": 1}
+
+
+def test_fail_fast_stops_the_cluster_too(nodes: Cluster, tmp_path: Path) -> None:
+    ends = {"network.end": ["error", "late"], "seed": [0]}
+    done = run(nodes, tmp_path, {"fixed": FIXED, "grid": ends, "resources": {"num_cpus": 1}}, "--fail-fast")
+    assert done.returncode == 1, done.stderr
+    assert "stopped at the first failure; bnbench resume" in done.stderr
+    assert list(pd.read_csv(tmp_path / "seen/runs.csv")["status"]) == ["failed"]
