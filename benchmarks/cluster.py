@@ -113,11 +113,13 @@ def driver_alone(batch: int, runs: int, epochs: int) -> dict[str, float]:
         return measured(runs, epochs, "handed")
 
 
-def simulated(workers: int, runs: int, epochs: int) -> dict[str, float]:
-    """So many slots over four nodes, simulated ones, on this machine."""
+def simulated(workers: int, runs: int, epochs: int, turn: float) -> dict[str, float]:
+    """So many slots over four nodes, simulated ones, on this machine. `turn`: seconds of work that a slot gets at once;
+    0 for one job at a time."""
     import ray
     from ray.cluster_utils import Cluster as Nodes
 
+    remote.TURN = turn
     remote.SILENCE = 600.0  # 64 processes come to life one after the other here
     each = {"num_cpus": -(-workers // NODES), "object_store_memory": 100_000_000}
     nodes = Nodes(initialize_head=True, head_node_args=each | {"include_dashboard": False})
@@ -191,10 +193,14 @@ def measure() -> dict[str, Any]:
     results["load"]["simulated"] = os.getloadavg()[0]
     for epochs, runs in ((10, 10_000), (1, 10_000), (1, 100_000)):
         for workers in WORKERS if runs < 100_000 else WORKERS[-1:]:
-            found = alone(f"simulated({workers}, {runs}, {epochs})")
             case = f"{workers} workers, {runs:,} runs of {epochs}"
-            results["simulated"][case] = found
-            show(case, {name: f"{value:,.0f}" for name, value in found.items()})
+            # Jobs one at a time, as before bnbench gave an actor several short ones, and as now.
+            results["simulated"][case] = {
+                name: alone(f"simulated({workers}, {runs}, {epochs}, {turn})")
+                for name, turn in (("one job at a time", 0.0), ("turns", remote.TURN))
+            }
+            for name, found in results["simulated"][case].items():
+                show(f"{case}, {name}", {name: f"{value:,.0f}" for name, value in found.items()})
     results["load"]["trained"] = os.getloadavg()[0]
     results["trained"] = trained()
     return results

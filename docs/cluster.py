@@ -14,7 +14,8 @@ HEADING = "\n## Measurements\n"
 SIMULATED = """\
 **Simulated cluster.** Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one
 machine. Their actors do not train: they invent rows. So the actors use the same processor as the driver, and there is
-no network between them. `rows per CPU second` counts only the processor time of the driver. It estimates how many rows
+no network between them. An actor gets several short jobs at once: a **turn** of about a second of work. The table has
+jobs one at a time beside it, measured in the same run. `rows per CPU second` counts only the processor time of the driver. It estimates how many rows
 per second the driver would write on a core of its own.
 """
 
@@ -58,11 +59,10 @@ def measurements() -> Iterator[str]:
         yield "A CPU second is a second of the driver's processor time.\n\n"
         yield from table(results["driver"], ("rows_per_second", "rows_per_cpu_second"))
         yield f"\n{SIMULATED}\n"
-        yield from table(
-            results["simulated"], ("rows_per_second", "runs_per_second", "rows_per_cpu_second", "driver_mb")
-        )
-        rows = max(values["rows_per_second"] for values in results["simulated"].values())
-        runs = max(values["runs_per_second"] for values in results["simulated"].values())
+        yield from side_by_side(results["simulated"])
+        found = [cases["turns"] for cases in results["simulated"].values()]
+        rows = max(values["rows_per_second"] for values in found)
+        runs = max(values["runs_per_second"] for values in found)
         yield f"\n{LIMIT.format(rows=rows, runs=runs, jobs=rows * 10)}"
         yield "\n**Real training**, with two workers on this machine. The table shows the seconds of the "
         yield "whole command: the median of three, and in brackets the smallest and the largest.\n\n"
@@ -76,15 +76,31 @@ def spread(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} … {max(seconds):.1f})"
 
 
+def side_by_side(cases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
+    """Jobs one at a time and in turns, measured one after the other, with their ratio."""
+    yield "| | rows per second: one job at a time | in turns | ratio | runs per second | rows per CPU second | driver, MB |\n"
+    yield f"|{'---|' * 7}\n"
+    for case, found in cases.items():
+        before, now = found["one job at a time"], found["turns"]
+        ratio = now["rows_per_second"] / before["rows_per_second"]
+        figures = [before["rows_per_second"], now["rows_per_second"]]
+        figures += [now["runs_per_second"], now["rows_per_cpu_second"], now["driver_mb"]]
+        first, second, *others = (f"{figure:,.0f}" for figure in figures)
+        yield f"| {labelled(case)} | {first} | {second} | {ratio:.1f} | {' | '.join(others)} |\n"
+
+
+def labelled(case: str) -> str:
+    label = case.replace("events a batch", "events in a group") + (" epochs" if "runs of" in case else "")
+    return re.sub(r"\b1 (\w+)s\b", r"1 \1", label)
+
+
 def table(cases: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     names = [
         name.replace("_per_cpu_", " per CPU ").replace("_per_", " per ").replace("_mb", ", MB") for name in columns
     ]
     yield f"| | {' | '.join(names)} |\n|{'---|' * (len(columns) + 1)}\n"
     for case, values in cases.items():
-        label = case.replace("events a batch", "events in a group") + (" epochs" if "runs of" in case else "")
-        label = re.sub(r"\b1 (\w+)s\b", r"1 \1", label)
-        yield f"| {label} | {' | '.join(f'{values[name]:,.0f}' for name in columns)} |\n"
+        yield f"| {labelled(case)} | {' | '.join(f'{values[name]:,.0f}' for name in columns)} |\n"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A node is a process group of its own, so that a test can end it as a power cut w
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -77,17 +78,23 @@ def alive(environment: Mapping[str, str]) -> int:
     return int(done.stdout.splitlines()[0]) if done.returncode == 0 else 0
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Cluster:
     """A head that trains nothing, and nodes that do; `environment` is a driver's."""
 
-    def __init__(self, stack: ExitStack, *options: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+    def __init__(self, stack: ExitStack, *options: str, port: int | None = None) -> None:
+        self.port = str(port or free_port())
         # Ray pretends GPUs only where this variable does not name others.
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
             **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"},
+            # Only Ray's fake autoscaler reads these.
+            **{"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
         }
         self.stack, self.count = stack, 0
         self.start("127.0.0.1", "--head", "--port", self.port, "--num-cpus", "0", "--include-dashboard=false", *options)
@@ -128,6 +135,33 @@ def cluster(nodes: int) -> Iterator[Cluster]:
             found.add()
             found.wait(number + 2)
         yield found
+
+
+@contextmanager
+def autoscaled(folder: Path, most: int) -> Iterator[Cluster]:
+    """A head without CPUs, and Ray's fake autoscaler, which starts at most so many nodes of one CPU when it is asked.
+
+    Ray's `AutoscalingCluster` does the same, but first stops every other cluster on the machine.
+    """
+    port = free_port()
+    provider = {"type": "fake_multinode", "disable_launch_config_check": True, "disable_node_updaters": True}
+    node = {"resources": {"CPU": 1, "object_store_memory": 100_000_000}, "node_config": {}, "min_workers": 0}
+    lists = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    config = {
+        **{"cluster_name": "fake", "max_workers": most, "upscaling_speed": 1.0, "idle_timeout_minutes": 1},
+        **{"provider": provider | {"gcs_address": f"127.0.0.1:{port}"}, "auth": {}, "docker": {}},
+        **{"head_node_type": "ray.head.default", "file_mounts": {}, "cluster_synced_files": []},
+        "available_node_types": {
+            "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+            "one CPU": node | {"max_workers": most},
+        },
+        **{f"{name}_commands": [] for name in lists},
+        **{"file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": []},
+    }
+    file = folder / "autoscaler.json"
+    file.write_text(json.dumps(config))
+    with ExitStack() as stack:
+        yield Cluster(stack, "--autoscaling-config", str(file), port=port)
 
 
 def main(command: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import venv
@@ -15,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.cluster import Cluster, cluster
+from tests.cluster import Cluster, autoscaled, cluster
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.skipif(
@@ -138,3 +139,24 @@ def test_fail_fast_stops_the_cluster_too(nodes: Cluster, tmp_path: Path) -> None
     assert done.returncode == 1, done.stderr
     assert "stopped at the first failure; bnbench resume" in done.stderr
     assert list(pd.read_csv(tmp_path / "seen/runs.csv")["status"]) == ["failed"]
+
+
+def test_the_autoscaler_is_asked_for_room_and_the_request_ends_with_the_sweep(tmp_path: Path) -> None:
+    with autoscaled(tmp_path, most=2) as found:
+        config = {"fixed": FIXED, "grid": {"seed": {"range": 4}}}
+        done = run(found, tmp_path, config)
+        assert done.returncode == 0, done.stderr
+        assert "no node of the cluster has them" in done.stderr.splitlines()[0]
+        assert list(pd.read_csv(tmp_path / "seen/runs.csv")["status"]) == ["ok"] * 4
+        asked = requests(found)
+        assert max(asked) == 4
+        assert asked[-1] == 0
+
+
+def requests(found: Cluster) -> list[int]:
+    """How many CPUs the autoscaler was asked for, each time that it has looked."""
+    code = "import ray; ray.init(log_to_driver=False); print(ray._private.worker._global_node.get_logs_dir_path())"
+    told = subprocess.run([sys.executable, "-c", code], env=found.environment, capture_output=True, text=True, check=True)
+    log = Path(told.stdout.splitlines()[-1], "monitor.log").read_text()
+    asked = re.findall(r"From request_resources:\n (?:\{'CPU': 1\}: (\d+) from|\(none\))", log)
+    return [int(each or 0) for each in asked]

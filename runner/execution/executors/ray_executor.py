@@ -103,7 +103,8 @@ class _Pool:
         """
         if monotonic() - self.counted > COUNT_AGAIN:
             self.slots, self.counted = self.cluster.slots(), monotonic()
-            self.cluster.ask_autoscaler(len(self.waiting) + len(self.actors))
+            # An actor without a task waits for one of the waiting ones.
+            self.cluster.ask_autoscaler(len(self.waiting) + sum(bool(actor.tasks) for actor in self.actors))
         starting = sum(not actor.placed for actor in self.actors)
         for _ in range(min(self.slots - len(self.actors), len(self.waiting) - starting)):
             self.actors.append(_Actor(self.cluster, self.options))
