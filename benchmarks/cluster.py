@@ -130,7 +130,7 @@ def simulated(workers: int, runs: int, epochs: int, turn: float) -> dict[str, fl
         paths = [str(root / name) for name in ("runner", "experiments", "benchmarks")]
         ray.init(address=nodes.address, log_to_driver=False, logging_level="error", runtime_env={"py_modules": paths})
         with tempfile.TemporaryDirectory() as meeting:
-            cluster = SimulatedCluster(ray, 1, 0, workers, Path(meeting))
+            cluster = SimulatedCluster(ray, 1, 0, workers, meeting=Path(meeting))
             on_cluster = RayContext(cluster, {}, Path(meeting))
             with executor.temporary():
                 executor("spread")(lambda jobs, context: timed(on_ray(jobs, replace(context, ray=on_cluster))))

@@ -14,9 +14,9 @@ HEADING = "\n## Measurements\n"
 SIMULATED = """\
 **Simulated cluster.** Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one
 machine. Their actors do not train: they invent rows. So the actors use the same processor as the driver, and there is
-no network between them. An actor gets several short jobs at once: a **turn** of about a second of work. The table has
-jobs one at a time beside it, measured in the same run. `rows per CPU second` counts only the processor time of the driver. It estimates how many rows
-per second the driver would write on a core of its own.
+no network between them. An actor gets several short jobs at once: a **turn** of about a second of work. The table also
+has jobs one at a time, measured in the same run. `rows per CPU second` counts only the processor time of the driver, with
+turns. It estimates how many rows per second the driver would write on a core of its own.
 """
 
 LIMIT = """\
@@ -78,8 +78,8 @@ def spread(seconds: Sequence[float]) -> str:
 
 def side_by_side(cases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
     """Jobs one at a time and in turns, measured one after the other, with their ratio."""
-    yield "| | rows per second: one job at a time | in turns | ratio | runs per second | rows per CPU second | driver, MB |\n"
-    yield f"|{'---|' * 7}\n"
+    columns = ["rows per second: one job at a time", "in turns", "ratio", "runs per second", "rows per CPU second"]
+    yield f"| | {' | '.join(columns)} | driver, MB |\n|{'---|' * 7}\n"
     for case, found in cases.items():
         before, now = found["one job at a time"], found["turns"]
         ratio = now["rows_per_second"] / before["rows_per_second"]

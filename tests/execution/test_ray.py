@@ -204,9 +204,17 @@ def test_a_cluster_without_room_is_told_of_and_given_up(tmp_path: Path, monkeypa
     assert played.now < 320
 
 
+def test_many_actors_that_are_lost_as_they_start_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(play(Played(0, (0,) * 64, room=64), tmp_path, monkeypatch))
+    assert told(found) == WHOLE
+    assert [event.text for event in found if isinstance(event, Note)] == [
+        "an actor did not start: RayError: Its node is gone"
+    ]
+
+
 def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no actor starts in the cluster: RayError: Its node is gone"):
-        list(play(Played(0, (0,) * 100), tmp_path, monkeypatch))
+        list(play(Played(0, (0,) * 20_000), tmp_path, monkeypatch))
 
 
 SHORT = [Job((RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed),)) for seed in range(200)]

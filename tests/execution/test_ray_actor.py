@@ -39,7 +39,7 @@ def test_jobs_of_one_turn_are_trained_in_order_and_each_has_its_result(
     ends = ["one", "exit", "two", "hang", "three"]
     runs = [RunSpec(network="mortal", network_args={"end": end}, **fixed) for end in ends]
     training = TrainingOptions(tmp_path, (), run_timeout=2)
-    node = NodeCheck((), environment.versions(["digits"], tmp_path, None))
+    node = NodeCheck((), environment.versions(["digits"], tmp_path, training.kernels))
     actor = RayActor(ActorOptions(training, (("mortal.py", "", plugin.read_bytes()),), node))
     try:
         answer = actor.next_events([Job((run,)) for run in runs])

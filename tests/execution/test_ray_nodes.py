@@ -156,7 +156,9 @@ def test_the_autoscaler_is_asked_for_room_and_the_request_ends_with_the_sweep(tm
 def requests(found: Cluster) -> list[int]:
     """How many CPUs the autoscaler was asked for, each time that it has looked."""
     code = "import ray; ray.init(log_to_driver=False); print(ray._private.worker._global_node.get_logs_dir_path())"
-    told = subprocess.run([sys.executable, "-c", code], env=found.environment, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=found.environment, capture_output=True, text=True, check=True
+    )
     log = Path(told.stdout.splitlines()[-1], "monitor.log").read_text()
     asked = re.findall(r"From request_resources:\n (?:\{'CPU': 1\}: (\d+) from|\(none\))", log)
     return [int(each or 0) for each in asked]

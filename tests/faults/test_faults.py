@@ -352,3 +352,9 @@ def test_retry_takes_the_statuses_it_is_given(bnbench: Bnbench, write: Write, tm
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'bnbench[ray]'")
 def test_nodes_and_drivers_of_a_cluster_that_go_away_cost_nothing() -> None:
     assert ": 0 failures" in script("nodes", 25)  # twenty nodes, five drivers
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'bnbench[ray]'")
+def test_a_sweep_on_a_cluster_in_chaos_is_the_whole_table() -> None:
+    assert "the whole table: True; 0 failures" in script("chaos")

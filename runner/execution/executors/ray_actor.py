@@ -41,8 +41,9 @@ class ActorOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """The events since the last answer, and whether the actor is idle. If its node cannot train the jobs, `refusal` says
-    why, and `node_id` is Ray's name of the node.
+    """The events since the last answer, and whether the actor is idle.
+
+    If the actor's node cannot train the jobs, `refusal` says why, and `node_id` is Ray's name of the node.
     """
 
     events: tuple[Single, ...] = ()

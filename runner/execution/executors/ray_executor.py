@@ -26,6 +26,9 @@ from runner.training.options import TrainingOptions
 SILENCE = 60.0
 """Seconds without an answer after which an actor is given up."""
 
+STARTS = 60.0
+"""Seconds in which some actor must start. A node that is lost can take many starting actors with it at once."""
+
 COUNT_AGAIN = 2.0
 """Seconds after which the cluster's slots are counted again. The autoscaler is asked as often."""
 
@@ -94,7 +97,8 @@ class _Pool:
         self.options = self.ray.put(_actor_options(context.ray, context.training))
         self.slots, self.counted = 0, -math.inf
         self.no_room_since: float | None = None
-        self.failed_starts = 0
+        # When the first of the actors was lost that did not start, if none has answered since.
+        self.failing_since: float | None = None
 
     def start_actors(self) -> Iterator[Event]:
         """Start an actor for every waiting job that the cluster has room for. Yields a note if it has room for none.
@@ -142,7 +146,7 @@ class _Pool:
 
     def take(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
         """An answer's new events. The actor gets its next question."""
-        actor.placed, self.failed_starts = True, 0
+        actor.placed, self.failing_since = True, None
         if answer.refusal:
             yield from self.refuse(actor, answer)
             return
@@ -196,14 +200,14 @@ class _Pool:
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
         """End an actor, and put the unfinished runs of its tasks at the front of the queue.
 
-        Errors: UserError where one actor after another is lost before it has had a task.
+        Errors: UserError where one actor after another is lost before it has had a task, for `STARTS` seconds.
         """
         self.remove(actor)
         if not actor.tasks:
-            self.failed_starts += 1
-            if self.failed_starts >= ATTEMPTS:
+            self.failing_since = self.failing_since or monotonic()
+            if monotonic() - self.failing_since > STARTS:
                 raise UserError(f"no actor starts in the cluster: {cause}")
-            yield Note(f"an actor did not start: {cause}")
+            yield from self.attempts.new([Note(f"an actor did not start: {cause}")])
         left = [task for task in actor.tasks if self.attempts.left(task)]
         # It has not begun those after the first one.
         self.waiting.extendleft(reversed(left[1:]))
