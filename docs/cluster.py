@@ -15,8 +15,8 @@ SIMULATED = """\
 **Simulated cluster.** Ray, its messages, the driver and its disk are real. The nodes are four Ray nodes on this one
 machine. Their actors do not train: they invent rows. So the actors use the same processor as the driver, and there is
 no network between them. An actor gets several short jobs at once: a **turn** of about a second of work. The table also
-has jobs one at a time, measured in the same run. `rows per CPU second` counts only the processor time of the driver, with
-turns. It estimates how many rows per second the driver would write on a core of its own.
+has jobs one at a time, measured in the same run. `rows per CPU second` counts only the processor time of the driver,
+with turns. It estimates how many rows per second the driver would write on a core of its own.
 """
 
 LIMIT = """\
