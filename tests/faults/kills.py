@@ -124,7 +124,7 @@ def main(trials: int) -> int:
         root = Path(name)
         (root / "killed.yaml").write_text(CONFIG)
         (root / "noise.py").write_text(PLUGIN)
-        whole = [left_in_peace(root, kernels) for kernels in KERNELS]
+        whole = [left_in_peace(root, kernels) for kernels in KERNELS[:trials]]
         for trial in range(trials):
             out = root / "out"
             shutil.rmtree(out, ignore_errors=True)
