@@ -4,10 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import ErrorDetails
-
 from runner.config.yaml_source import Path, Source
-from runner.errors import Fault, Place, UserError, short
+from runner.errors import Fault, Place, UserError
 
 
 class Faults:
@@ -45,10 +43,3 @@ class Faults:
         if self.found:
             distinct = dict.fromkeys(self.found)  # one wrong value can break several grids
             raise UserError(*sorted(distinct, key=lambda fault: fault.place.line if fault.place else 0))
-
-
-def refusal(name: str, problem: ErrorDetails) -> str:
-    """The message for a value that pydantic refuses."""
-    # A user writes lists.
-    reason = problem["msg"].replace("a valid tuple", "a valid list")
-    return f"{name}: {reason[:1].lower()}{reason[1:]}, got {short(problem['input'])}"

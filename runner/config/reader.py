@@ -57,7 +57,7 @@ def from_mapping(
     (6, ('network.norm', 'seed'))
     >>> from_mapping({"fixed": {"network": "lenet", "lr": -1}})
     Traceback (most recent call last):
-    runner.errors.UserError: config: lr: input should be greater than 0, got -1
+    runner.errors.UserError: config: lr: must be greater than 0, got -1
     """
     return _changed(Source(origin, dict(values)), overrides, device, folder, default_name="sweep")
 
