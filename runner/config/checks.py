@@ -14,7 +14,8 @@ from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, SEEDS, SWAP, RunSpec
 from runner.config.sweep import NAME_RULE, Config, Contrast, Resources, UntilDecided
 from runner.config.values import for_the_grid
-from runner.config.yaml_source import Path, without_colon
+from runner.config.yaml_mistakes import without_colon
+from runner.config.yaml_source import Path
 from runner.errors import nearest, printable, short, unknown
 
 

@@ -14,7 +14,8 @@ from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, RunSpec
 from runner.config.sweep import Config
-from runner.config.yaml_source import Path, without_colon
+from runner.config.yaml_mistakes import without_colon
+from runner.config.yaml_source import Path
 from runner.errors import cut, short, unknown
 
 

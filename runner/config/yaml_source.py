@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.yaml_mistakes import place_in, syntax_fault
 from runner.errors import Fault, Place, UserError, cut
 
 MAX_BYTES = 64 * 1024
@@ -129,21 +130,6 @@ def read_assignment(assignment: str, option: str, example: str) -> tuple[str, An
     return key.strip(), read(text, place.file).values
 
 
-def without_colon(text: str) -> str | None:
-    """How to write a text that was meant as a key with its value, but has no colon followed by a space; None for others.
-
-    >>> without_colon("lr:0.01"), without_colon("lr 0.01"), without_colon("lr: 0.01")
-    ("write a space after the colon: 'lr: 0.01'", "write a colon after the key: 'lr: 0.01'", None)
-    """
-    if not (found := re.fullmatch(r"([A-Za-z_][\w.]*)(:?)( *)(\S.*)?", text)):
-        return None
-    key, colon, space, value = found.groups()
-    if colon and (space or not value):
-        return None
-    what = "a space after the colon" if colon else "a colon after the key"
-    return f"write {what}: '{key}: {cut(value)}'" if value else f"write {what}: '{key}:'"
-
-
 def _option(option: str, assignment: str) -> str:
     """An option as a message quotes it."""
     return f"{option} {cut(assignment, 100)}"
@@ -214,7 +200,7 @@ def read(text: str, file: str) -> Source:
         node = yaml.compose(text, Loader=_Loader)
         source.values = builder.build(node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
-        raise UserError(builder.syntax_fault(error)) from None
+        raise UserError(syntax_fault(error, file, builder.lines)) from None
     except yaml.YAMLError as error:
         raise UserError(Fault(f"not YAML: {str(error).splitlines()[0]}", Place(file))) from None
     except (ValueError, OverflowError):
@@ -236,22 +222,7 @@ class _Builder:
         self.faults: list[Fault] = []
 
     def at(self, mark: Any) -> Place:
-        line = self.lines[mark.line] if mark.line < len(self.lines) else ""
-        return Place(self.source.file, mark.line + 1, mark.column + 1, line)
-
-    def syntax_fault(self, error: yaml.MarkedYAMLError) -> Fault:
-        """The fault of a text that is not YAML, at the line with the mistake. PyYAML may name a line below it."""
-        place = self.at(error.problem_mark)
-        if "'\\t'" in str(error.problem):
-            return Fault("not YAML: a tab; use spaces instead", place)
-        before = [number for number, line in enumerate(self.lines[: place.line - 1]) if line.partition("#")[0].strip()]
-        # A text without its colon goes on in the next line.
-        for number in before[-1:] if "':'" in str(error.problem) or "mapping values" in str(error.problem) else []:
-            line = self.lines[number]
-            if hint := without_colon(line.partition(" #")[0].strip()):
-                indent = len(line) - len(line.lstrip())
-                return Fault(f"not YAML: {hint}", Place(place.file, number + 1, indent + 1, line))
-        return Fault(f"not YAML: {error.problem}", place)
+        return place_in(self.source.file, self.lines, mark.line, mark.column)
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         place = self.at(node.start_mark)

@@ -60,7 +60,8 @@ MISTAKES = [
     ),
     (
         "fixed: {network: lenet, network.norm: [none, batch]}",
-        "1:39: network 'lenet', argument 'norm': must be a text, got ['none', 'batch']; several values go under 'grid:'",
+        "1:39: network 'lenet', argument 'norm': must be a text, got ['none', 'batch']; "
+        "several values go under 'grid:'",
     ),
     ("fixed:\n  network: {norm: batch}", f"2:12: {NESTED}'network.norm'"),
     ("grid:\n  network: {norm: [none, batch]}", f"2:12: {NESTED}'network.norm'"),
@@ -112,7 +113,10 @@ MISTAKES = [
         f"did you mean 'batch'? allowed: {NORMS}",
     ),
     *(
-        (f"fixed: {{network: lenet, {key}: 1}}", f"1:25: unknown run parameter '{key}'; did you mean '{meant}'? {ALLOWED}")
+        (
+            f"fixed: {{network: lenet, {key}: 1}}",
+            f"1:25: unknown run parameter '{key}'; did you mean '{meant}'? {ALLOWED}",
+        )
         for key, meant in (
             ("learning_rate", "lr"),
             ("batchsize", "batch_size"),
@@ -139,7 +143,8 @@ MISTAKES = [
     ),
     (
         "contrast: {axis: network.norm, baseline: none}\ngrid: {network: [lenet], network.nrm: [none, batch]}",
-        "2:40: network 'lenet': unknown argument 'nrm'; did you mean 'norm'? allowed: activation, norm, norm_args, pool",
+        "2:40: network 'lenet': unknown argument 'nrm'; did you mean 'norm'? "
+        "allowed: activation, norm, norm_args, pool",
     ),
     (
         "contrast: {axis: lr, baseline: 1}\nfixed: {network: lenet, lr: 1}\ngrid: {seed: [0, 1]}",
