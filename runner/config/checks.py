@@ -41,6 +41,8 @@ def structure(faults: Faults, default_name: str) -> Config:
         # The other entries are checked all the same.
         faulty = {problem["loc"][0] for problem in error.errors()}
         config = Config.model_validate({key: values[key] for key in values if key not in faulty})
+    if config.extends is not None:
+        faults.add("extends: only a config's file can extend another one", ("extends",))
     if config.grid is not None and config.grids is not None:
         faults.add("'grid' and 'grids' are both set; use one (--set: grids.0.seed=…)", ("grids",), key=True)
     if excess := grids.excess([grid for grid, _ in config.listed]):

@@ -39,7 +39,12 @@ class Faults:
                 self.places.setdefault((parameter, json.dumps(value)), place)
 
     def raise_all(self) -> None:
-        """Errors: UserError with every fault found so far, in the order of their lines."""
+        """Errors: UserError with every fault found so far, in the order of their files and lines."""
         if self.found:
             distinct = dict.fromkeys(self.found)  # one wrong value can break several grids
-            raise UserError(*sorted(distinct, key=lambda fault: fault.place.line if fault.place else 0))
+            raise UserError(*sorted(distinct, key=_order))
+
+
+def _order(fault: Fault) -> tuple[str, int]:
+    place = fault.place
+    return (place.file, place.line) if place and place.line else ("", 0)

@@ -9,6 +9,7 @@ from typing import Any
 from runner import factories, registry
 from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
+from runner.config.extends import with_bases
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep, UntilDecided
@@ -19,7 +20,9 @@ from runner.errors import Place, UserError
 
 
 def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -> Sweep:
-    """Read and check a config file, and import the plugins that it names (relative to its folder).
+    """Read and check a config file and those that it extends, and import the plugins that they name.
+
+    A plugin's path begins at the folder of the file that names it.
 
     overrides: `key=value` assignments that replace what the file says.
     device: replaces every device of the file.
@@ -74,6 +77,7 @@ def changed(sweep: Sweep, **values: Any) -> Sweep:
 
 
 def _changed(source: Source, overrides: Sequence[str], device: str | None, folder: Path, default_name: str) -> Sweep:
+    source = with_bases(source, folder)
     for assignment in overrides:
         source.override(assignment)
     if device is not None:

@@ -10,7 +10,8 @@ from runner.errors import Fault, Place, cut
 
 def syntax_fault(error: yaml.MarkedYAMLError, file: str, lines: Sequence[str]) -> Fault:
     """The fault of a text that is not YAML, at the line with the mistake. PyYAML may name a line below it."""
-    place = place_in(file, lines, error.problem_mark.line, error.problem_mark.column)
+    mark = error.problem_mark
+    place = place_in(file, lines, mark.line, mark.column) if mark else Place(file)
     problem = str(error.problem)
     if "'\\t'" in problem:
         return Fault("not YAML: a tab; use spaces instead", place)
