@@ -11,6 +11,7 @@ from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
 from runner.config.extends import with_bases
 from runner.config.faults import Faults
+from runner.config.plain_values import plain
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep, UntilDecided
 from runner.config.until_decided import checked as until_decided_of
@@ -50,6 +51,8 @@ def from_mapping(
 ) -> Sweep:
     """Check a config that is given as a mapping. `folder` is where relative paths of plugins begin.
 
+    The values can be those of Python and numpy, too: ranges, tuples, arrays, paths.
+
     `overrides` and `device` are those of `load`. `origin` says in messages where the config comes from.
 
     Errors: UserError with every fault.
@@ -62,7 +65,7 @@ def from_mapping(
     Traceback (most recent call last):
     runner.errors.UserError: config: lr: must be greater than 0, got -1
     """
-    return _changed(Source(origin, dict(values)), overrides, device, folder, default_name="sweep")
+    return _changed(Source(origin, plain(values, origin)), overrides, device, folder, default_name="sweep")
 
 
 def changed(sweep: Sweep, **values: Any) -> Sweep:

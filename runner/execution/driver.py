@@ -102,7 +102,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
-    changes = [*preflight.norm_changes(sweep), *preflight.small_batches(sweep, data_dir)]
+    changes = [*preflight.norm_changes(sweep), *preflight.batch_warnings(sweep, data_dir)]
     runs = sweep.runs
     wanted = run_files.wanted(weights=sweep.save_weights, predictions=sweep.save_predictions)
     config = config_text(sweep, folder)
