@@ -109,12 +109,12 @@ def _set_device(source: Source, device: str) -> None:
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults = Faults(source)
     config = checks.structure(faults, default_name)
+    plugins = _load_plugins(config, folder, faults)
     if config.checkpoint_dir:
         try:
             config.checkpoint_dir = checkpoint_dir.checked(config.checkpoint_dir, folder)
         except UserError as error:
             faults.add(str(error), ("checkpoint_dir",))
-    plugins = _load_plugins(config, folder, faults)
     fixed = fixed_of(config, faults)
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
@@ -146,16 +146,14 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
 def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
     files = [os.path.realpath(folder / file) for file in config.plugins]
     registry.load_plugins()
-    missing = False
+    missing = Faults(faults.source)
     for index, file in enumerate(files):
         try:
             registry.load_plugins((file,))
         except UserError as error:
-            missing = True
-            faults.add(str(error), ("plugins", index))
-    if missing:
-        # The names that this plugin registers would all seem to be unknown.
-        faults.raise_all()
+            missing.add(str(error), ("plugins", index))
+    # They are told alone: the names that a plugin registers would all seem to be unknown.
+    missing.raise_all()
     return files
 
 

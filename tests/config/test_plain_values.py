@@ -62,7 +62,10 @@ def test_values_of_python_numpy_and_torch_are_those_of_yaml(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fixed": {"network": len}}, "config: fixed.network: a config has no builtin_function_or_method, got <built-in"),
+        (
+            {"fixed": {"network": len}},
+            "config: fixed.network: a config has no builtin_function_or_method, got <built-in",
+        ),
         ({"grid": {"seed": {1, 2}}}, "config: grid.seed: a config has no set, got {1, 2}; allowed: numbers, texts, l"),
         ({"grid": {"seed": range(10**12)}}, "config: grid.seed: 1,000,000,000,000 values; at most 200,000"),
         ({"fixed": {"lr": [0.1]}}, "config: lr: must be a number, got [0.1]; several values go under 'grid:'"),

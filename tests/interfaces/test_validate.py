@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +85,39 @@ def test_a_data_folder_that_does_not_exist(
     with pytest.raises(UserError, match="data folder nowhere: no such folder"):
         run({"fixed": {"network": "notebook_mlp", "dataset": "digits"}}, data_dir="nowhere")
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_nothing_starts_before_what_could_refuse_it(write: Write, bnbench: Bnbench, tmp_path: Path) -> None:
+    config = write(
+        "c.yaml", "fixed: {network: notebook_mlp, dataset: digits, train_samples: 50, epochs: 1, device: cpu}"
+    )
+    arguments = "--out", tmp_path / "out", "--executor", "inline"
+    refused = bnbench("run", config, *arguments, "--track", "tensorbord")
+    assert (
+        refused.exit_code,
+        refused.stderr.startswith("unknown tracker 'tensorbord'; did you mean 'tensorboard'?"),
+    ) == (2, True)
+    assert not (tmp_path / "out").exists()
+    shape = bnbench("run", config, *arguments, "--set", "fixed.batch_size=60", "--set", "fixed.drop_last=true")
+    assert (shape.exit_code, "starting" in shape.stderr) == (2, False)
+    assert "c: 1 runs, 1 epochs; starting" in bnbench("run", config, *arguments).stderr
+    again = bnbench("run", config, *arguments)
+    assert (again.exit_code, "already holds this sweep" in again.stderr, "starting" in again.stderr) == (2, True, False)
+
+
+def test_a_plugin_that_is_missing_is_the_only_fault(write: Write, bnbench: Bnbench, tmp_path: Path) -> None:
+    plugin = write("odd_ways.py", PLUGIN.replace("odd_ways", "gone_later"))
+    config = write("c.yaml", FIXED.replace("network: odd_ways", "network: gone_later"))
+    assert bnbench("run", config, "--out", tmp_path / "out", "-q", "--executor", "inline").exit_code == 0
+    plugin.rename(tmp_path / "elsewhere.py")
+    missing = f"plugin {plugin}: No such file or directory"
+    for name in [name for name in sys.modules if name.startswith("bnbench_plugin_odd_ways")]:
+        del sys.modules[name]  # as in a new process
+    stored = tmp_path / "out/c/config.yaml"
+    for arguments in (("resume", stored.parent), ("inspect", stored.parent, "1"), ("plan", config)):
+        done = bnbench(*arguments)
+        assert (done.exit_code, done.stderr.count(": plugin ")) == (2, 1), done.stderr
+        assert missing in done.stderr.splitlines()[0]
+    wrong = bnbench("plan", config, "--set", "fixed.lr=-1", "--set", "fixd=1")
+    assert (wrong.exit_code, missing in wrong.stderr, "fixd" in wrong.stderr) == (2, True, False)
+    assert bnbench("compare", stored.parent).exit_code == 0  # needs no plugin
