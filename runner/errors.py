@@ -145,11 +145,41 @@ def unknown(kind: str, name: object, names: Sequence[str]) -> str:
     >>> unknown("network", "bach_norm", ["lenet", "batch_norm"])
     "unknown network 'bach_norm'; did you mean 'batch_norm'? allowed: batch_norm, lenet"
     """
-    text = str(name)
+    meant = nearest(name, names)
+    hint = f"did you mean '{meant}'? " if meant else ""
+    return f"unknown {kind} '{cut(str(name))}'; {hint}allowed: {allowed(names)}"
+
+
+_OTHER_WORDS = {
+    **{"learningrate": "lr", "accuracy": "valid_accuracy", "loss": "valid_loss", "norm": "network.norm"},
+    **{f"{norm}norm": norm for norm in ("batch", "layer", "group", "instance", "rms")},
+}
+"""What other tools call something, as `_letters` writes it → its name here."""
+
+
+def nearest(name: object, names: Sequence[str]) -> str | None:
+    """The name that somebody meant who wrote another one; None where none is likely.
+
+    It is the same word in another spelling, or what other tools call it, or a word with a typing mistake.
+
+    >>> nearest("FashionMNIST", ["mnist", "fashion_mnist"]), nearest("learning_rate", ["lr", "lr_step"])
+    ('fashion_mnist', 'lr')
+    >>> nearest("sdg", ["adam", "sgd"]), nearest("foo", ["ok", "oom"])
+    ('sgd', None)
+    """
     # A search among many names takes seconds.
-    close = difflib.get_close_matches(text, names, n=1) if len(names) <= 200 else []
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown {kind} '{cut(text)}'; {hint}allowed: {allowed(names)}"
+    if len(names) > 200:
+        return None
+    text, spelt = _letters(str(name)), {_letters(each): each for each in names}
+    if text not in spelt and _OTHER_WORDS.get(text) in names:
+        return _OTHER_WORDS[text]
+    swapped = [each for each in spelt if sorted(each) == sorted(text)]
+    close = swapped or difflib.get_close_matches(text, spelt, n=1, cutoff=0.7)
+    return spelt[close[0]] if close else None
+
+
+def _letters(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
 def strict() -> bool:

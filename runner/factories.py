@@ -4,6 +4,7 @@ So there is no second table of hyperparameters.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +13,9 @@ from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
-from runner.errors import UserError, unknown
+from runner.errors import UserError, short, unknown
 
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of a parameter that has none."""
@@ -104,6 +106,38 @@ def _adapter(factory: Callable[..., Any], key: str) -> TypeAdapter[Any]:
         raise UserError(f"{place(factory)}: '{key}: {annotation}' cannot be set from a config") from None
 
 
+_PYDANTICS = (
+    ("^(Input|String|List|Tuple|Set|Dictionary) should ", "must "),
+    ("^Field required$", "is missing"),
+    ("a valid boolean", "true or false"),
+    ("a valid integer", "a whole number"),
+    ("a valid number", "a number"),
+    ("a valid string", "a text"),
+    (r"a valid dictionary( or instance of \w+)?|an instance of Mapping", "a mapping"),
+    ("a valid (list|tuple)|an instance of Sequence", "a list"),
+    ("None", "null"),
+    (" after validation", ""),
+)
+"""What pydantic says, and what a user of YAML says."""
+
+_YES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+def refusal(problem: ErrorDetails) -> str:
+    """Why pydantic refuses a value, and the value, in a config's words.
+
+    >>> refusal({"type": "bool_type", "loc": (), "msg": "Input should be a valid boolean", "input": "yes"})
+    "must be true or false, got 'yes'; write true"
+    """
+    reason, value = problem["msg"], problem["input"]
+    for theirs, ours in _PYDANTICS:
+        reason = re.sub(theirs, ours, reason)
+    if problem["type"] == "missing" or repr(value) in reason:
+        return reason
+    meant = _YES.get(str(value).lower()) if problem["type"].startswith("bool") else None
+    return f"{reason}, got {short(value)}" + (f"; write {meant}" if meant else "")
+
+
 def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, value: object) -> str | None:
     """Why `key=value` cannot be passed to the factory that is registered as `name`; None where it can."""
     known = signature(factory)
@@ -114,7 +148,7 @@ def kwarg_fault(kind: str, name: str, factory: Callable[..., Any], key: str, val
             # strict: the text "no" is not a bool
             _adapter(factory, key).validate_python(value, strict=True)
         except ValidationError as error:
-            return f"{kind} '{name}', argument '{key}': {error.errors()[0]['msg']}, got {value!r}"
+            return f"{kind} '{name}', argument '{key}': {refusal(error.errors()[0])}"
         return None
     parameters = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

@@ -42,12 +42,17 @@ def test_your_own_network_as_its_page_shows_it(
     assert re.search(r"^false +10 .*\n^true +10 .* pp +\S+ +yes$", table, re.MULTILINE)
 
 
-def test_the_example_config_is_valid() -> None:
-    (text,) = blocks(ROOT / "docs/config.md", "yaml")
+def test_the_example_configs_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, extending = blocks(ROOT / "docs/config.md", "yaml")
     values = yaml_source.read(text, "docs/config.md").values
     del values["plugins"]
     sweep = config.from_mapping(values)
     assert len(sweep.runs) == 2 * 2 * 7 * 2 * 20 - 2 * 2 * 2 * 20  # every combination, less batch norm at two lr
+    del values["exclude"]
+    (tmp_path / "base.yaml").write_text(yaml_source.dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    extended = config.from_mapping(yaml_source.read(extending, "docs/config.md").values)
+    assert {(run.epochs, run.lr) for run in extended.runs} == {(20, 0.01), (20, 0.1)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,11 +10,13 @@ from pydantic_core import ErrorDetails
 
 from runner import factories, registry
 from runner.config import grid as grids
-from runner.config.faults import Faults, refusal
+from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, SEEDS, SWAP, RunSpec
-from runner.config.sweep import NAME_RULE, Config, Contrast, Resources
+from runner.config.sweep import NAME_RULE, Config, Contrast, Resources, UntilDecided
+from runner.config.values import for_the_grid
+from runner.config.yaml_mistakes import without_colon
 from runner.config.yaml_source import Path
-from runner.errors import printable, short, unknown
+from runner.errors import nearest, printable, short, unknown
 
 
 def structure(faults: Faults, default_name: str) -> Config:
@@ -39,6 +41,8 @@ def structure(faults: Faults, default_name: str) -> Config:
         # The other entries are checked all the same.
         faulty = {problem["loc"][0] for problem in error.errors()}
         config = Config.model_validate({key: values[key] for key in values if key not in faulty})
+    if config.extends is not None:
+        faults.add("extends: only a config's file can extend another one", ("extends",))
     if config.grid is not None and config.grids is not None:
         faults.add("'grid' and 'grids' are both set; use one (--set: grids.0.seed=…)", ("grids",), key=True)
     if excess := grids.excess([grid for grid, _ in config.listed]):
@@ -67,21 +71,40 @@ def _check_text(text: Any, path: Path, faults: Faults, *, key: bool = False) -> 
         faults.add(f"{short(text)} has a control character or a surrogate; remove it", path, key=key)
 
 
+_PARTS: dict[Any, type[BaseModel]] = {"contrast": Contrast, "resources": Resources, "until_decided": UntilDecided}
+"""The entries of the top level that have keys of their own."""
+
+
 def _structural(problem: ErrorDetails, faults: Faults) -> None:
-    path = problem["loc"]
+    path, value = problem["loc"], problem["input"]
     if problem["type"] == "extra_forbidden":
-        models: dict[Any, type[BaseModel]] = {"contrast": Contrast, "resources": Resources}
-        fault = unknown("key", path[-1], list(models.get(path[0], Config).model_fields))
-        if path[-1] in PARAMETERS:
-            fault += f"; '{path[-1]}' is a run parameter: put it under 'fixed:' or 'grid:'"
-        faults.add(fault, path, key=True)
+        faults.add(_unknown_key(path), path, key=True)
+    elif problem["type"] == "missing":
+        if not any(nearest(key, [str(path[-1])]) for key in value):
+            # A misspelt key is a fault of its own.
+            faults.add(f"{'.'.join(map(str, path))}: {factories.refusal(problem)}", path)
     elif path[0] == "name":
-        fault = f"name: must be {NAME_RULE}; got {problem['input']!r}"
+        fault = f"name: must be {NAME_RULE}; got {value!r}"
         if not faults.source.values.get("name"):
             fault += ", which is the file's name: add 'name:'"
+        elif type(value) in (int, float):
+            fault = f'name: must be a text, got {value!r}; quote it: name: "{value}"'
         faults.add(fault, path)
     else:
-        faults.add(refusal(".".join(map(str, path)), problem), path)
+        hint = f" with the keys {', '.join(_PARTS[path[0]].model_fields)}" if problem["type"] == "model_type" else ""
+        colon = without_colon(value) if hint == "" and isinstance(value, str) and path[0] in ("fixed", "grid") else None
+        fault = factories.refusal(problem).replace("must be a mapping", "must be a mapping" + hint)
+        faults.add(f"{'.'.join(map(str, path))}: {fault}" + (f"; {colon}" if colon else ""), path)
+
+
+def _unknown_key(path: Path) -> str:
+    """The message for a key of the top level, or of one of its entries, that does not exist."""
+    key, known = str(path[-1]), list(_PARTS.get(path[0], Config).model_fields)
+    meant = key if key in PARAMETERS else nearest(key, PARAMETERS)
+    if meant and len(path) == 1 and not nearest(key, known):
+        did_you_mean = "" if meant == key else f"did you mean '{meant}'? "
+        return f"unknown key '{key}'; {did_you_mean}'{meant}' is a run parameter: put it under 'fixed:' or 'grid:'"
+    return unknown("key", key, known)
 
 
 def check_grid(fixed: grids.Point, grid: grids.Grid, path: Path, faults: Faults) -> None:
@@ -132,7 +155,8 @@ def _check_arguments(name: str, arguments: Mapping[str, Sequence[Any]], faults: 
                 # It does not name the value: it is a fault of the key.
                 break
             if fault:
-                faults.add_for(fault, f"network.{key}", value)
+                hint = for_the_grid(f"network.{key}", value, faults)
+                faults.add_for(fault + hint, f"network.{key}", value)
             last = fault
     for key, (_, default) in factories.signature(registry.network[name]).items():
         if default is factories.REQUIRED and key not in arguments:
@@ -164,13 +188,23 @@ def check_contrast(config: Config, listed: Sequence[tuple[grids.Grid, Path]], fa
         fault = "name one of the keys below zip"
     elif axis in SEEDS:
         fault = f"runs are paired by seed, so {axis} cannot be the axis"
+    elif axis in config.fixed:
+        fault = f"{axis} has one value, under 'fixed'; an axis has several, under 'grid:'"
     elif not arms and axis not in (config.grid or {}):
         # An axis that is in the grid, but has no arms, has a fault already.
-        fault = unknown("grid key", axis, [key for grid, _ in listed for key in grids.keys(grid)])
+        keys = [key for grid, _ in listed for key in grids.keys(grid)]
+        fault = None if _is_elsewhere(axis, keys, faults) else unknown("grid key", axis, keys)
     elif arms and baseline not in arms:
         fault, key = unknown(f"value of {axis}", baseline, list(map(str, arms))), "baseline"
     if fault:
         faults.add(f"contrast: {fault}", ("contrast", key))
+
+
+def _is_elsewhere(axis: str, keys: Sequence[str], faults: Faults) -> bool:
+    """Whether another fault says why no grid key is called like the axis: the key in the grid is the misspelt one."""
+    blamed = {fault.place for fault in faults.found}
+    meant = nearest(axis, keys)
+    return bool(blamed) and (axis in PARAMETERS or (meant is not None and faults.places.get((meant, "")) in blamed))
 
 
 def check_arms(config: Config, runs: Sequence[RunSpec], faults: Faults) -> None:

@@ -4,10 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import ErrorDetails
-
 from runner.config.yaml_source import Path, Source
-from runner.errors import Fault, Place, UserError, short
+from runner.errors import Fault, Place, UserError
 
 
 class Faults:
@@ -41,14 +39,12 @@ class Faults:
                 self.places.setdefault((parameter, json.dumps(value)), place)
 
     def raise_all(self) -> None:
-        """Errors: UserError with every fault found so far, in the order of their lines."""
+        """Errors: UserError with every fault found so far, in the order of their files and lines."""
         if self.found:
             distinct = dict.fromkeys(self.found)  # one wrong value can break several grids
-            raise UserError(*sorted(distinct, key=lambda fault: fault.place.line if fault.place else 0))
+            raise UserError(*sorted(distinct, key=_order))
 
 
-def refusal(name: str, problem: ErrorDetails) -> str:
-    """The message for a value that pydantic refuses."""
-    # A user writes lists.
-    reason = problem["msg"].replace("a valid tuple", "a valid list")
-    return f"{name}: {reason[:1].lower()}{reason[1:]}, got {short(problem['input'])}"
+def _order(fault: Fault) -> tuple[str, int]:
+    place = fault.place
+    return (place.file, place.line) if place and place.line else ("", 0)

@@ -9,7 +9,9 @@ from typing import Any
 from runner import factories, registry
 from runner.config import checkpoint_dir, checks
 from runner.config import grid as grids
+from runner.config.extends import with_bases
 from runner.config.faults import Faults
+from runner.config.plain_values import plain
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
 from runner.config.sweep import Config, Resources, Sweep, UntilDecided
 from runner.config.until_decided import checked as until_decided_of
@@ -19,7 +21,9 @@ from runner.errors import Place, UserError
 
 
 def load(path: Path, overrides: Sequence[str] = (), device: str | None = None) -> Sweep:
-    """Read and check a config file, and import the plugins that it names (relative to its folder).
+    """Read and check a config file and those that it extends, and import the plugins that they name.
+
+    A plugin's path begins at the folder of the file that names it.
 
     overrides: `key=value` assignments that replace what the file says.
     device: replaces every device of the file.
@@ -47,6 +51,8 @@ def from_mapping(
 ) -> Sweep:
     """Check a config that is given as a mapping. `folder` is where relative paths of plugins begin.
 
+    The values can be those of Python and numpy, too: ranges, tuples, arrays, paths.
+
     `overrides` and `device` are those of `load`. `origin` says in messages where the config comes from.
 
     Errors: UserError with every fault.
@@ -57,9 +63,9 @@ def from_mapping(
     (6, ('network.norm', 'seed'))
     >>> from_mapping({"fixed": {"network": "lenet", "lr": -1}})
     Traceback (most recent call last):
-    runner.errors.UserError: config: lr: input should be greater than 0, got -1
+    runner.errors.UserError: config: lr: must be greater than 0, got -1
     """
-    return _changed(Source(origin, dict(values)), overrides, device, folder, default_name="sweep")
+    return _changed(Source(origin, plain(values, origin)), overrides, device, folder, default_name="sweep")
 
 
 def changed(sweep: Sweep, **values: Any) -> Sweep:
@@ -74,6 +80,7 @@ def changed(sweep: Sweep, **values: Any) -> Sweep:
 
 
 def _changed(source: Source, overrides: Sequence[str], device: str | None, folder: Path, default_name: str) -> Sweep:
+    source = with_bases(source, folder)
     for assignment in overrides:
         source.override(assignment)
     if device is not None:
@@ -102,12 +109,12 @@ def _set_device(source: Source, device: str) -> None:
 def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     faults = Faults(source)
     config = checks.structure(faults, default_name)
+    plugins = _load_plugins(config, folder, faults)
     if config.checkpoint_dir:
         try:
             config.checkpoint_dir = checkpoint_dir.checked(config.checkpoint_dir, folder)
         except UserError as error:
             faults.add(str(error), ("checkpoint_dir",))
-    plugins = _load_plugins(config, folder, faults)
     fixed = fixed_of(config, faults)
     listed = list(grids_of(config, faults))
     grid_keys = tuple(dict.fromkeys(key for grid, _ in listed for key in grids.keys(grid)))
@@ -139,16 +146,14 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
 def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
     files = [os.path.realpath(folder / file) for file in config.plugins]
     registry.load_plugins()
-    missing = False
+    missing = Faults(faults.source)
     for index, file in enumerate(files):
         try:
             registry.load_plugins((file,))
         except UserError as error:
-            missing = True
-            faults.add(str(error), ("plugins", index))
-    if missing:
-        # The names that this plugin registers would all seem to be unknown.
-        faults.raise_all()
+            missing.add(str(error), ("plugins", index))
+    # They are told alone: the names that a plugin registers would all seem to be unknown.
+    missing.raise_all()
     return files
 
 

@@ -23,7 +23,7 @@ def resolved(text: str, file: str) -> dict[str, Any]:
     {'seed': [0, 1]}
     >>> resolved("name: x\\nfixed: {network: mine, epochs: 3}\\ngrid: 5", "config.yaml")
     Traceback (most recent call last):
-    runner.errors.UserError: config.yaml:3:7: grid: input should be a valid dictionary, got 5
+    runner.errors.UserError: config.yaml:3:7: grid: must be a mapping, got 5
     ...
     """
     faults = Faults(read(text, file), registered=False)

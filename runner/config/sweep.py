@@ -48,6 +48,8 @@ class UntilDecided(Strict, frozen=True):
 class Config(Strict):
     """The top level of a config file."""
 
+    extends: str | None = None
+    """A config that this one changes: its keys replace those of the other, under fixed and grid key by key."""
     name: Name | None = None
     """The sweep's folder below results/: 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."""
     contrast: Contrast | None = None

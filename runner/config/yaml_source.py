@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.yaml_mistakes import place_in, syntax_fault
 from runner.errors import Fault, Place, UserError, cut
 
 MAX_BYTES = 64 * 1024
@@ -199,7 +200,7 @@ def read(text: str, file: str) -> Source:
         node = yaml.compose(text, Loader=_Loader)
         source.values = builder.build(node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
-        raise UserError(Fault(f"not YAML: {error.problem}", builder.at(error.problem_mark))) from None
+        raise UserError(syntax_fault(error, file, builder.lines)) from None
     except yaml.YAMLError as error:
         raise UserError(Fault(f"not YAML: {str(error).splitlines()[0]}", Place(file))) from None
     except (ValueError, OverflowError):
@@ -221,8 +222,7 @@ class _Builder:
         self.faults: list[Fault] = []
 
     def at(self, mark: Any) -> Place:
-        line = self.lines[mark.line] if mark.line < len(self.lines) else ""
-        return Place(self.source.file, mark.line + 1, mark.column + 1, line)
+        return place_in(self.source.file, self.lines, mark.line, mark.column)
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         place = self.at(node.start_mark)

@@ -21,7 +21,7 @@ from runner.execution.existing import check_existing, config_text
 from runner.execution.options import Options, default_workers, gpus
 from runner.execution.until_decided import stages, starting
 from runner.monitoring.trackers.guarded import Guarded
-from runner.monitoring.trackers.registry import openers
+from runner.monitoring.trackers.registry import openers, tracker
 from runner.monitoring.trackers.tracker import Opener, tracked
 from runner.storage import contrast_history, plugin_sources, run_files
 from runner.storage.checkpoint_places import folder_at
@@ -46,15 +46,14 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     >>> [row["status"] for row in read_rows(Path("out/one/runs.csv"))]
     ['ok']
     """
-    # An unknown name is an error before the data are read.
+    # An unknown name is an error before anything starts.
     executor[options.executor]
+    for name in options.track:
+        tracker[name]
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.
     with sole_writer(folder), connection as cluster, _server(options) as server:
-        # Print this now, because importing torch takes some seconds.
-        if not options.quiet:
-            click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
         # A missing package is an error before anything is written.
         trackers = openers(options.track)
 
@@ -85,8 +84,8 @@ def _run_stage(
         store.finish()
     finally:
         # Trackers close last. A tracker may copy the tables.
-        for tracker in tracking:
-            tracker.close()
+        for opened in tracking:
+            opened.close()
 
 
 def _server(options: Options) -> AbstractContextManager[Server | None]:
@@ -102,7 +101,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
 
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
-    changes = [*preflight.norm_changes(sweep), *preflight.small_batches(sweep, data_dir)]
+    changes = [*preflight.norm_changes(sweep), *preflight.batch_warnings(sweep, data_dir)]
     runs = sweep.runs
     wanted = run_files.wanted(weights=sweep.save_weights, predictions=sweep.save_predictions)
     config = config_text(sweep, folder)
@@ -123,11 +122,9 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
         )
         _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
-        if options.existing == "resume" and not options.quiet:
-            going_on = f"{len(checkpoints)} go on from a checkpoint"
-            click.echo(f"{len(finished)} of {len(runs)} runs are there already; {going_on}", err=True)
     else:
         store.start(described, config)
+    _report_start(sweep, options, len(finished), len(checkpoints))
     contrast_history.record(folder, sweep, *known)
     # The log of a finished sweep is left as it is. For a sweep that grows, its first stage wrote these lines.
     if len(finished) < len(runs) and options.existing != "extend":
@@ -144,6 +141,16 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     training = replace(training, save_predictions=sweep.save_predictions, plugins_digest=digest(sweep.plugins))
     visible = [] if cluster else gpus(runs)
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+
+
+def _report_start(sweep: Sweep, options: Options, finished: int, continued: int) -> None:
+    """Say that the sweep starts, once all that could refuse it has been checked."""
+    if options.quiet or options.existing == "extend":
+        return
+    there = f"{finished} of {len(sweep.runs)} runs are there already; {continued} go on from a checkpoint"
+    click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
+    if finished or continued:
+        click.echo(there, err=True)
 
 
 def _say(lines: Sequence[str], store: Store, options: Options) -> None:

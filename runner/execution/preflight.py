@@ -1,19 +1,17 @@
 """Checks before anything is trained: devices, data files, shapes, batches of one sample, operations on CUDA."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runner.config.run_spec import SWAP, RunSpec
+from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import Fault, UserError, described
 from runner.execution import cuda_checks, shape_checks
 from runner.storage import small_batches as small
 from runner.storage.norm_changes import sentence
-from runner.storage.tables import cell
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import train_size
 from runner.training.isolation import isolated
@@ -47,21 +45,15 @@ def check(sweep: Sweep, root: Path, resolve: Callable[[str], torch.device] | Non
     return sweep.on_device(str(resolve("auto")))
 
 
-def _network_of(run: RunSpec) -> str:
-    """A text that is equal for runs whose networks differ in their seeds only."""
-    return json.dumps([getattr(run, key) for key in ("network", "network_args", "dataset", *SWAP)])
-
-
 def norm_changes(sweep: Sweep) -> list[str]:
     """What `swap_norm` and `insert_norm` do to the sweep's networks: a sentence for each network and norm layer.
 
     Errors: UserError where a network has no norm layer that can be replaced, or does not work with the new one.
     """
-    different = {_network_of(run): run for run in sweep.runs if run.swap_norm != "keep"}
+    different = {shape_checks.network_key(run): run for run in sweep.runs if run.swap_norm != "keep"}
     lines, faults = [], []
     for run in different.values():
-        arguments = "".join(f" {key}={cell(value)}" for key, value in run.network_args.items())
-        network = run.network + arguments
+        network = shape_checks.title(run)
         try:
             with isolated():
                 lines.append(sentence(network, run.swap_norm, str(change_norms(run))))
@@ -73,11 +65,19 @@ def norm_changes(sweep: Sweep) -> list[str]:
     return lines
 
 
-def small_batches(sweep: Sweep, root: Path) -> list[str]:
-    """A warning, where the last batch of an epoch is very small. `root` is the data folder."""
+def batch_warnings(sweep: Sweep, root: Path) -> list[str]:
+    """Warnings where the last batch of an epoch is very small, or a batch larger than the training set.
+
+    `root` is the data folder.
+    """
     runs = {(train_size(run, root), run.batch_size) for run in sweep.runs if not run.drop_last}
     found = {(samples % size, size) for samples, size in runs if small.is_small(samples, size)}
-    return [small.sentence(sorted(found))] if found else []
+    large = [
+        f"batch_size {size:,} is larger than the training set of {samples:,} samples: each epoch is one step"
+        for samples, size in sorted(runs)
+        if size > samples
+    ]
+    return [*([small.sentence(sorted(found))] if found else []), *large]
 
 
 def _faults(sweep: Sweep, key: str, check_value: Callable[[str], Any]) -> list[Fault]:
@@ -103,7 +103,7 @@ def _batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
             faults.append(Fault(message, place))
         if size != 1 and (samples % size != 1 or run.drop_last):
             continue
-        network = _network_of(run)
+        network = shape_checks.network_key(run)
         if network not in refuses:
             refuses[network] = _refuses_one_sample(run, root)
         if refuses[network]:

@@ -1,13 +1,18 @@
-"""Which networks do not fit the images or the classes of their data set."""
+"""Which networks do not fit their data set: its shape, or a first batch of its images."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from runner import factories, registry
 from runner.config.run_spec import LATER, SWAP, RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import Fault, described
+from runner.errors import Fault, UserError, described
+from runner.storage.tables import cell
+from runner.training.data.datasets import load
+from runner.training.data.preprocessing import normalise, scaling
 from runner.training.isolation import isolated
 from runner.training.learners.learner import wrong_shape
 from runner.training.networks import build_network
@@ -53,3 +58,49 @@ def _misfit(run: RunSpec) -> str | None:
     if reason and lacking:
         reason += f"; give its factory the keyword-only parameters that bnbench fills in: *, {', '.join(lacking)}"
     return reason
+
+
+MOST_IMAGES = 64
+"""Of a batch that is tried. More would find little more, and take longer."""
+
+
+def network_key(run: RunSpec) -> str:
+    """A text that is equal for runs whose networks differ in their seeds only."""
+    return json.dumps([getattr(run, key) for key in ("network", "network_args", "dataset", *SWAP)])
+
+
+def title(run: RunSpec) -> str:
+    """A run's network with its arguments, such as 'lenet norm=batch'."""
+    return run.network + "".join(f" {key}={cell(value)}" for key, value in run.network_args.items())
+
+
+def batch_faults(sweep: Sweep, root: Path) -> list[Fault]:
+    """The networks that do not compute the first batch of their training images; each different network is tried once.
+
+    They raise an error, return another shape than [N, classes], or numbers that are not finite. They are tried on the
+    CPU. `root` is the data folder.
+    """
+    found = []
+    for run in {(network_key(run), run.trainset, run.on_cuda): run for run in sweep.runs}.values():
+        if reason := _wrong_on_a_batch(run, root):
+            found.append(Fault(f"network '{title(run)}': {reason}", sweep.place("network", run.network)))
+    return list(dict.fromkeys(found))
+
+
+def _wrong_on_a_batch(run: RunSpec, root: Path) -> str | None:
+    try:
+        train = load(run.dataset, root).train.images
+        images = normalise(train[: min(run.batch_size, MOST_IMAGES)], *scaling(train, run.trainset))
+        with isolated(), torch.no_grad():
+            # Batch norm cannot train on one image, which is another check's subject.
+            network = build_network(run).train(len(images) > 1)
+            logits = network(images)
+    except UserError as error:
+        return str(error)
+    except (Exception, SystemExit) as error:
+        # A network for CUDA may not work on a CPU. `cuda_checks` names it.
+        return None if run.on_cuda else described(error)
+    if reason := wrong_shape(logits, len(images), registry.dataset.shape(run.dataset).classes):
+        return reason
+    wrong = int((~logits.isfinite()).sum())
+    return f"{wrong} of {logits.numel()} logits of the first batch are not finite (inf or NaN)" if wrong else None

@@ -18,7 +18,7 @@ from runner.config.reader import from_mapping
 from runner.errors import UserError
 from runner.execution.composition import shortfalls
 from runner.execution.driver import run_sweep
-from runner.interfaces.cli.options import options_of
+from runner.interfaces.cli.options import existing_folder, options_of
 from runner.interfaces.cli.table import output_path
 from runner.reporting import columns, notes, sentences, tables
 from runner.reporting.figures import kinds, study, style
@@ -217,7 +217,7 @@ def run(
             "run(..., fresh=True) starts over; a network in a file under plugins: can continue"
         )
     options = options_of(
-        data_dir=data_dir,
+        data_dir=existing_folder(data_dir),
         out=Path(out),
         executor="inline" if own else "process",
         workers=workers,

@@ -87,6 +87,7 @@ def notes(comparison: Comparison) -> list[str]:
     """
     kinds = (
         sequential_notes.notes,
+        _not_measured,
         _not_ok,
         _left_out,
         _equal_pairs,
@@ -108,6 +109,14 @@ def notes(comparison: Comparison) -> list[str]:
     defaults = (None, "null", "held_out", "fixed", "first", "[]")
     same = [f"{name} {shown(value)}" for name, value in constant.items() if value not in defaults]
     return [*found, f"Every run: {', '.join(same)}."] if same else found
+
+
+def _not_measured(comparison: Comparison) -> Iterator[str]:
+    """What to compare where no run has a validation set, as in a loop that the RunManager recorded."""
+    name = comparison.metric.name
+    if name.startswith("valid_") and "ok" in comparison.statuses and not any(row.n for row in comparison.rows):
+        other = name.replace("valid_", "train_")
+        yield f'No run has a {name}. {other} works: --metric {other}, or compare("{other}") in a notebook.'
 
 
 def _not_ok(comparison: Comparison) -> Iterator[str]:

@@ -158,12 +158,12 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
         "unknown key 'fixd'; did you mean 'fixed'?",
         "unknown data set 'minst'; did you mean 'mnist'?",
         "unknown optimizer 'sdg'; did you mean 'sgd'? allowed: adam, adamw, sgd",
-        "epochs: input should be a valid integer, got '3'",
-        "weight_decay: input should be greater than or equal to 0, got -1",
+        "epochs: must be a whole number, got '3'",
+        "weight_decay: must be greater than or equal to 0, got -1",
         "unknown network 'batch_nom'; did you mean 'batch_norm'?",
         "batch_size: an empty list",
         "seed: expected a list",
-        "lr: input should be greater than 0, got -0.1",
+        "lr: must be greater than 0, got -0.1",
         "unknown run parameter 'moment'; did you mean 'momentum'?",
         "unknown value of network 'batchnorm'; did you mean 'no_batch_norm'?",
     ):
@@ -209,7 +209,7 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
             ":1:39",
             "'gradient'; did you mean 'gradients'? allowed: a",
         ),
-        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: input should be a valid list"),
+        ("grid: {network: [batch_norm], probes: [gradients]}", ":1:40", "probes: must be a list"),
         (f"fixed: {{network: batch_norm, batch_size: 1{'0' * 25}}}", ":1:42", "less than or equal to 1000000000"),
         *(
             (f"fixed: {{network: batch_norm, device: '{device}'}}", ":1:38", "device: allowed: auto (CUDA if")
@@ -230,13 +230,13 @@ def test_every_fault_of_a_file_is_reported_at_once_with_its_place(write: Write) 
                 f"grid: {{lr: [0.1, 1]}}\nfixed: {{network: batch_norm}}\n"
                 f"contrast: {{axis: lr, baseline: 1, smallest_effect: {effect}}}",
                 ":3:52",
-                f"contrast.smallest_effect: input should be {rule}",
+                f"contrast.smallest_effect: must be {rule}",
             )
             for effect, rule in (
                 ("0", "greater than 0"),
                 (".nan", "less than 1"),
                 ("1", "less than 1"),
-                ("a", "a valid"),
+                ("a", "a number"),
             )
         ),
     ],

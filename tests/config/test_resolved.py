@@ -20,19 +20,19 @@ REFERENCE = Path(__file__).parent.parent.parent / "results/reference/tutorial"
 THOUSAND = list(range(1, 1001))
 
 DAMAGES = {
-    "grid: 5": "grid: input should be a valid dictionary, got 5",
+    "grid: 5": "grid: must be a mapping, got 5",
     "grid: {seed: 5}": "seed: expected a list",
-    "grid: {seed: [0], lr: [{a: 1}]}": "lr: input should be a valid number",
+    "grid: {seed: [0], lr: [{a: 1}]}": "lr: must be a number",
     "grid: {zip: {lr: [1, 2], seed: [1]}}": "the lists must be equally long",
     "grid: {zip: [1]}": "expected a mapping of equally long lists",
-    "grids: [5]": "grids.0: input should be a valid dictionary",
-    "grid: {seed: [0, 1]}\ncontrast: abc": "contrast: input should be",
-    "grid: {seed: [0, 1]}\ncontrast: {axis: [1], baseline: 1}": "contrast.axis: input should be a valid string",
-    "grid: {seed: [0, 1]}\nexclude: [5]": "exclude.0: input should be a valid dictionary",
+    "grids: [5]": "grids.0: must be a mapping",
+    "grid: {seed: [0, 1]}\ncontrast: abc": "contrast: must be",
+    "grid: {seed: [0, 1]}\ncontrast: {axis: [1], baseline: 1}": "contrast.axis: must be a text",
+    "grid: {seed: [0, 1]}\nexclude: [5]": "exclude.0: must be a mapping",
     "grid: {seed: [0, 1]}\nname: [1]": "name: must be 1 to 64 letters",
     'grid: {seed: [0, 1]}\nname: "a\\x1b[2J"': "has a control character or a surrogate",
     f"grid: {{seed: {THOUSAND}, lr_step: {THOUSAND}, threads: {THOUSAND}}}": "1,000,000,000 runs",
-    "grid: {epochs: [abc]}": "epochs: input should be a valid integer",
+    "grid: {epochs: [abc]}": "epochs: must be a whole number",
 }
 
 

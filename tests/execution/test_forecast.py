@@ -85,7 +85,7 @@ def test_a_plan_says_what_a_job_asks_for(bnbench: Bnbench, write: Write) -> None
     lines = bnbench("plan", config, "--stack", "off", "--workers", 8).stdout.splitlines()
     assert lines[-1] == "4 jobs, each asks for 2 CPUs and 0.25 GPUs"
     for wrong, message in (
-        ("{num_gpus: 2}", "resources.num_gpus: input should be less than or equal to 1, got 2"),
+        ("{num_gpus: 2}", "resources.num_gpus: must be less than or equal to 1, got 2"),
         ("{gpus: 1}", "unknown key 'gpus'; did you mean 'num_gpus'? allowed: num_cpus, num_gpus"),
     ):
         done = bnbench("plan", write("wrong.yaml", CONFIG + f"resources: {wrong}\n"))

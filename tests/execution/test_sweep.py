@@ -187,7 +187,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ("lr: -1", (), "bad.yaml:3:69: lr: input should be greater than 0, got -1"),
+        ("lr: -1", (), "bad.yaml:3:69: lr: must be greater than 0, got -1"),
         ("optimizer: sdg", (), "did you mean 'sgd'"),
         ("network: bach_norm", (), "unknown network 'bach_norm'; did you mean 'batch_norm'?"),
         ("device: cuda:97", (), "bad.yaml:3:73: device 'cuda:97' is not on this machine; allowed here: auto, cpu"),

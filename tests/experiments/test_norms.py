@@ -207,7 +207,7 @@ def test_every_wrong_argument_is_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         build_norm("batch", 6, 1, {"eps": -1.0, "momentun": 0.5, "affine": True})
     assert [fault.message for fault in caught.value.faults] == [
-        "norm 'batch', argument 'eps': Input should be greater than 0, got -1.0",
+        "norm 'batch', argument 'eps': must be greater than 0, got -1.0",
         "norm 'batch': unknown argument 'momentun'; did you mean 'momentum'? "
         "allowed: affine, eps, momentum, track_running_stats",
     ]

@@ -43,7 +43,7 @@ for package, name, module in (
     (
         execution,
         "preflight",
-        types.SimpleNamespace(check=lambda sweep, *_: sweep, norm_changes=lambda _: [], small_batches=lambda *_: []),
+        types.SimpleNamespace(check=lambda sweep, *_: sweep, norm_changes=lambda _: [], batch_warnings=lambda *_: []),
     ),
     (training, "environment", types.SimpleNamespace(describe=lambda *_: ENVIRONMENT)),
 ):

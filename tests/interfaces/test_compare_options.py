@@ -50,6 +50,22 @@ def test_another_baseline_is_named(rates: Path, bnbench: Bnbench) -> None:
     assert (refused.exit_code, "unknown network.norm 'batsh'; did you mean 'batch'?" in refused.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--metric", "accuracy", "unknown metric 'accuracy'; did you mean 'valid_accuracy'? allowed: "),
+        ("--metric", "loss", "unknown metric 'loss'; did you mean 'valid_loss'? allowed: "),
+        ("--sort", "foo", "unknown column 'foo'; allowed: "),
+        ("--sort", "diference", "unknown column 'diference'; did you mean 'difference'? allowed: "),
+    ],
+)
+def test_a_wrong_name_gets_the_right_one_or_none(
+    rates: Path, bnbench: Bnbench, option: str, name: str, message: str
+) -> None:
+    done = bnbench("compare", rates, option, name)
+    assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
 def test_only_the_runs_that_are_asked_for_are_compared(rates: Path, bnbench: Bnbench) -> None:
     table = pd.read_csv(io.StringIO(bnbench("compare", rates, "--where", "lr=0.1", "--format", "csv").stdout))
     everything = pd.read_csv(io.StringIO(bnbench("compare", rates, "--format", "csv").stdout))

@@ -18,6 +18,7 @@ from runner import RunBuilder, RunManager
 from runner.errors import UserError
 from runner.training.data.datasets import load
 from runner.training.data.preprocessing import normalise
+from tests.conftest import Bnbench
 
 
 @pytest.fixture
@@ -113,6 +114,22 @@ def test_the_known_faults_of_the_tutorials_copies_are_not_here(tmp_path: Path) -
     assert second["epoch duration"] < second["run duration"]
     assert second["run duration"] > first["run duration"]
     assert len(m.run_data) == 2
+
+
+def test_without_a_validation_set_compare_says_what_can_be_compared(tmp_path: Path, bnbench: Bnbench) -> None:
+    m = RunManager(tmp_path / "loop")
+    for run in RunBuilder.get_runs(OrderedDict(lr=[0.1, 0.2])):
+        m.begin_run(run, nn.Linear(2, 2), [])
+        m.begin_epoch()
+        m.track_loss(torch.tensor(0.5), [torch.zeros(4, 2)])
+        m.track_num_correct(torch.eye(4, 2), torch.zeros(4, dtype=torch.int64))
+        m.end_epoch()
+        m.end_run()
+    m.save(str(tmp_path / "results"))
+    hint = "No run has a valid_accuracy. train_accuracy works: --metric train_accuracy, or compare"
+    shown = bnbench("compare", tmp_path / "loop").stdout
+    assert hint in " ".join(shown.split())
+    assert "No run has" not in bnbench("compare", tmp_path / "loop", "--metric", "train_accuracy").stdout
 
 
 def test_misuse_is_said_clearly(tmp_path: Path) -> None:

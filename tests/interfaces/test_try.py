@@ -171,7 +171,7 @@ def test_a_changed_file_is_seen(bnbench: Bnbench, folder: Path) -> None:
         (("lenet", "--norms", "batch"), "--norms batch: give two different norm layers or more"),
         (("lenet", "--norms", "none,bach"), "unknown norm layer 'bach'; did you mean 'batch'"),
         (("my_module.py:MyNet", "--set", "fixed.network.in_channels=3"), "in_channels"),
-        (("my_module.py:MyNet", "--set", "fixed.network.width=a"), "argument 'width': Input should be a valid integer"),
+        (("my_module.py:MyNet", "--set", "fixed.network.width=a"), "argument 'width': must be a whole number"),
         (
             ("no_batch_norm",),
             "the network has no norm layer that can be replaced; fixed.insert_norm={after: [Conv2d, Linear]}",

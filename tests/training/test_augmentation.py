@@ -191,7 +191,7 @@ def test_only_training_batches_are_changed() -> None:
         ("augment: [flop]", "unknown augment 'flop'; did you mean 'flip'? allowed: crop, flip"),
         ("augment: [crop, flip]", "augment: write each once, in this order: [flip, crop]"),
         ("augment: [flip, flip]", "augment: write each once, in this order: [flip, crop]"),
-        ("augment: [crop], crop_padding: 0", "crop_padding: input should be greater than 0"),
+        ("augment: [crop], crop_padding: 0", "crop_padding: must be greater than 0"),
     ],
 )
 def test_what_does_not_go_together_is_one_error(

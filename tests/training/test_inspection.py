@@ -364,7 +364,7 @@ def test_the_key_stands_at_the_top_level(bnbench: Bnbench, write: Write) -> None
     done = bnbench("plan", config, "--set", "fixed.save_weights=true")
     assert done.exit_code == 2
     assert done.stderr.rstrip().endswith("'save_weights' is a key of the top level")
-    assert "valid boolean, got 'yes'" in bnbench("plan", config, "--set", "save_weights=yes").stderr
+    assert "true or false, got 'yes'" in bnbench("plan", config, "--set", "save_weights=yes").stderr
 
 
 @pytest.mark.parametrize("run", ["0", "4", "-1", "abc", ""])

@@ -283,11 +283,11 @@ def test_a_sweep_says_what_is_replaced_before_it_trains() -> None:
     ("changes", "message"),
     [
         ({"swap_norm_args": {"grops": 2}}, "norm layer 'group': unknown argument 'grops'; did you mean 'groups'"),
-        ({"swap_norm_args": {"groups": "2"}}, "norm layer 'group', argument 'groups': Input should be a valid integer"),
+        ({"swap_norm_args": {"groups": "2"}}, "norm layer 'group', argument 'groups': must be a whole number"),
         ({"insert_norm": {"after": ["Conv"]}}, "unknown insert_norm 'Conv'; did you mean 'Conv"),
-        ({"insert_norm": {"after": []}}, "insert_norm: list should have at least 1 item"),
-        ({"insert_norm": {"skip_last": True}}, "insert_norm: field required"),
-        ({"insert_norm": ["Conv2d"]}, "insert_norm: input should be a valid dictionary"),
+        ({"insert_norm": {"after": []}}, "insert_norm: must have at least 1 item"),
+        ({"insert_norm": {"skip_last": True}}, "insert_norm: is missing"),
+        ({"insert_norm": ["Conv2d"]}, "insert_norm: must be a mapping"),
     ],
 )
 def test_wrong_values_are_named(changes: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import click
 from runner import registry
 from runner.config import built_in
 from runner.errors import printable
-from runner.interfaces.cli.options import data_dir_option, flag, plugin_option
+from runner.interfaces.cli.options import flag, new_data_dir_option, plugin_option
 from runner.reporting.catalogue import check_datasets, dataset_page, listing, network_page
 from runner.storage.folder import data_folder
 
@@ -35,7 +35,7 @@ def networks(name: str | None, arguments: tuple[str, ...]) -> None:
 @flag("--fetch", text="Download missing files.")
 @flag("--verify", text="Check the SHA-256 of the files. Nothing is downloaded.")
 @plugin_option
-@data_dir_option
+@new_data_dir_option
 @click.argument("names", nargs=-1)
 def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, ...]) -> None:
     """List, download or verify the data sets, or show NAMES.

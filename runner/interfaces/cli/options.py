@@ -13,7 +13,7 @@ from runner import registry
 from runner.config import built_in
 from runner.config.jobs import StackMode
 from runner.config.reader import load
-from runner.errors import short
+from runner.errors import UserError, short
 from runner.execution.options import EVERY_MINUTE, Options
 from runner.storage.checkpoints import Every
 from runner.storage.folder import data_folder
@@ -121,9 +121,21 @@ plugin_option = click.option(
     help="Import this Python file first. It can register networks, data sets and claims.",
 )
 
-data_dir_option = click.option(
-    "--data-dir", metavar="DIR", help="Data folder (default: $BNBENCH_DATA_DIR, else ./data)."
-)
+
+def existing_folder(data_dir: str | None) -> str | None:
+    """The data folder that was named. Errors: UserError where there is none. (Only `datasets --fetch` makes one.)"""
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise UserError(f"data folder {data_dir}: no such folder")
+    return data_dir
+
+
+def _data_dir(check: Callable[[str | None], str | None]) -> Callable[[Command], Command]:
+    text = "Data folder (default: $BNBENCH_DATA_DIR, else ./data)."
+    return click.option("--data-dir", metavar="DIR", help=text, callback=lambda _, __, folder: check(folder))
+
+
+data_dir_option = _data_dir(existing_folder)
+new_data_dir_option = _data_dir(lambda folder: folder)
 
 
 def _stack(text: str) -> StackMode:

@@ -103,15 +103,19 @@ def _cuda_lines(sweep: Sweep, data_dir: str | None) -> list[str]:
 @options.reads_config
 @options.data_dir_option
 def validate(sweep: Sweep, data_dir: str | None) -> None:
-    """Check a config, its devices and its data.
+    """Check a config, its devices, its data and its networks.
 
+    Each network is built and computes a batch of its training images.
     Nothing is trained. Missing data sets are downloaded.
     On CUDA, the networks' layers are checked, too.
     """
-    from runner.execution import preflight
+    from runner.execution import preflight, shape_checks
 
-    checked = preflight.check(sweep, data_folder(data_dir))
-    small = preflight.small_batches(checked, data_folder(data_dir))
-    for line in (*preflight.norm_changes(checked), *small, *_cuda_lines(checked, data_dir)):
+    root = data_folder(data_dir)
+    checked = preflight.check(sweep, root)
+    lines = [*preflight.norm_changes(checked), *preflight.batch_warnings(checked, root)]
+    if faults := shape_checks.batch_faults(checked, root):
+        raise UserError(*faults)
+    for line in (*lines, *_cuda_lines(checked, data_dir)):
         click.echo(printable(line))
     click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")
