@@ -13,6 +13,7 @@ from typing import Literal
 
 import click
 
+from runner.errors import quoted
 from runner.monitoring.eta import roughly
 from runner.monitoring.sweep_reader import Look, Watched, WatchedRun
 from runner.storage.folder import is_written
@@ -96,9 +97,9 @@ def _means(watched: Watched) -> list[str]:
 def _advice(watched: Watched, why: Over | None) -> list[str]:
     if why == "stopped":
         verdict = [watched.standing[1]] if watched.grows and watched.finished else []
-        return [*verdict, f"stopped; bnbench resume {watched.folder} finishes it"]
+        return [*verdict, f"stopped; bnbench resume {quoted(watched.folder)} finishes it"]
     verdict = [watched.standing[1]] if why and watched.grows else []
-    return [*verdict, f"finished; bnbench compare {watched.folder} compares it"] if why else []
+    return [*verdict, f"finished; bnbench compare {quoted(watched.folder)} compares it"] if why else []
 
 
 def over(watched: Watched) -> Over | None:
