@@ -8,6 +8,7 @@ correct a file one error at a time.
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -32,6 +33,16 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def quoted(path: os.PathLike[str]) -> str:
+    """A path as a part of a printed command, so that the command can be copied into a shell.
+
+    >>> from pathlib import Path
+    >>> quoted(Path("results/my sweep")), quoted(Path("results/pair"))
+    ("'results/my sweep'", 'results/pair')
+    """
+    return shlex.quote(os.fspath(path))
 
 
 def text_of(error: BaseException) -> str:

@@ -44,13 +44,9 @@ def find(given: Path) -> tuple[Path, str]:
     return _path(name), f"config: '{name}', which is built in"
 
 
-def listing() -> Iterator[str]:
-    """A line for each built-in config: its name, and the beginning of its first comment."""
-    found = names()
-    width = max(map(len, found))
-    for name in found:
-        comment = text(name).splitlines()[0].removeprefix("# ")
-        yield cut(f"{name:<{width}}  {comment}", 120)
+def summary(name: str) -> str:
+    """The first comment of a built-in config."""
+    return text(name).splitlines()[0].removeprefix("# ")
 
 
 def _files() -> Iterator[Path]:

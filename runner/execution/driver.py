@@ -10,7 +10,7 @@ import click
 
 from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
-from runner.errors import printable
+from runner.errors import printable, quoted
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, told_how_to_finish, until_interrupted
 from runner.execution.executors.executor import Context
@@ -166,7 +166,7 @@ def _report_waiting(folder: Path, runs: Sequence[str]) -> None:
     if runs:
         click.echo(
             f"not tried again yet, because other runs of their stack have not ended: run {', '.join(runs)}; "
-            f"after this, bnbench resume {folder} --retry tries them",
+            f"after this, bnbench resume {quoted(folder)} --retry tries them",
             err=True,
         )
 
@@ -202,7 +202,7 @@ def _conclude(folder: Path, options: Options) -> int:
     if failed:
         click.echo(
             f"{sum(map(len, failed.values()))} runs failed (tracebacks in {folder / LOG}); "
-            f"bnbench resume {folder} --retry trains them again "
+            f"bnbench resume {quoted(folder)} --retry trains them again "
             "(add --allow-changed if you changed a plugin):",
             err=True,
         )

@@ -10,7 +10,7 @@ import click
 
 from runner.config.jobs import Job
 from runner.config.sweep import Sweep
-from runner.errors import UserError
+from runner.errors import UserError, quoted
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
 from runner.execution.options import Options
@@ -59,7 +59,7 @@ def until_interrupted(action: Callable[[], int], folder: Path) -> int:
             return action()
     except tuple(INTERRUPTIONS) as interruption:
         exit_code, reason = INTERRUPTIONS[type(interruption)]
-        remedy = f"bnbench resume {folder} finishes it" if exists(folder / CONFIG) else "nothing was written"
+        remedy = f"bnbench resume {quoted(folder)} finishes it" if exists(folder / CONFIG) else "nothing was written"
         click.echo(f"\n{reason}; {remedy}", err=True)
         return exit_code
 
@@ -67,7 +67,7 @@ def until_interrupted(action: Callable[[], int], folder: Path) -> int:
 @contextmanager
 def told_how_to_finish(folder: Path) -> Iterator[None]:
     """Where an error ends the training, say how it can go on."""
-    resume = f"bnbench resume {folder}"
+    resume = f"bnbench resume {quoted(folder)}"
     try:
         yield
     except NotRepeatedError:

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from runner import registry
 from runner.config.contrast import pairs
@@ -40,6 +41,28 @@ def describe(sweep: Sweep) -> Iterator[str]:
         if sweep.axis:
             columns += [f"arm {values.get(sweep.axis)}", _paired(partners)]
         yield "  ".join(columns)
+
+
+def record(sweep: Sweep) -> dict[str, Any]:
+    """The same as a record for `--format json`. `paired_with` has the first of the run's partners, at most `SHOWN`."""
+    return {
+        "name": sweep.name,
+        "epochs": sum(run.epochs for run in sweep.runs),
+        "axis": sweep.axis,
+        "baseline": sweep.baseline,
+        "max_seeds": sweep.until_decided.max_seeds if sweep.until_decided else None,
+        "runs": [
+            {
+                "run": number,
+                "run_id": run.run_id,
+                "arm": run.parameters.get(sweep.axis) if sweep.axis else None,
+                "pairs": sum(map(len, partners)),
+                "paired_with": list(islice(heapq.merge(*partners), SHOWN)),
+                "parameters": dict(run.parameters),
+            }
+            for number, (run, partners) in enumerate(zip(sweep.runs, pairs(sweep), strict=True), start=1)
+        ],
+    }
 
 
 def _paired(partners: Sequence[Sequence[int]]) -> str:

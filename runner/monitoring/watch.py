@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
 from time import monotonic, sleep
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
+from runner.errors import quoted
 from runner.monitoring.eta import roughly
 from runner.monitoring.sweep_reader import Look, Watched, WatchedRun
 from runner.storage.folder import is_written
@@ -26,16 +27,16 @@ SHOWN = 10
 Over = Literal["finished", "stopped"]
 """Why nothing more will come: all runs have ended, and no seeds are to be added; or the writer has left before."""
 
+Told = TypeVar("Told")
+
 Show = Callable[[Watched, Over | None], None]
 
 
 def summary(watched: Watched, why: Over | None = None) -> str:
     """The whole sweep in one line."""
     runs = watched.runs.values()
-    states = ["running" if run.running else run.status or "waiting" for run in runs]
+    states = [_state(run, why) for run in runs]
     counts = Counter("failed" if state in FAILED else state for state in states)
-    if why == "stopped":
-        counts["interrupted"] += counts.pop("running", 0)
     order = ("ok", "diverged", "failed", "running", "interrupted", "waiting")
     shown = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
     done = sum(run.epoch for run in runs)
@@ -85,20 +86,64 @@ def _first(lines: list[str]) -> list[str]:
 
 def _means(watched: Watched) -> list[str]:
     """The mean validation accuracy of each arm's complete runs: numbers, not a verdict."""
+    return [f"{arm}  mean valid {fmean(values):.4f}, n = {len(values)}" for arm, values in _arms(watched).items()]
+
+
+def _arms(watched: Watched) -> dict[str, list[float]]:
+    """Arm → the validation accuracy of each of its complete runs. Without a contrast, the only arm is `all`."""
     arms = defaultdict(list)
     for run in watched.runs.values():
         if run.status == "ok" and math.isfinite(run.accuracy):
-            arms[run.arm].append(run.accuracy)
-    means = {arm or "all": (fmean(values), len(values)) for arm, values in arms.items()}
-    return [f"{arm}  mean valid {mean:.4f}, n = {count}" for arm, (mean, count) in means.items()]
+            arms[run.arm or "all"].append(run.accuracy)
+    return arms
+
+
+def record(watched: Watched, why: Over | None) -> dict[str, Any]:
+    """The sweep as a record for `--format json`."""
+    runs = watched.runs.values()
+    done = sum(run.epoch for run in runs)
+    return {
+        "name": watched.name,
+        "folder": str(watched.folder),
+        "state": why or "running",
+        "epochs": done,
+        "planned_epochs": done + sum(run.left for run in runs),
+        "eta_seconds": None if why else watched.eta(),
+        "runs": [
+            {
+                "run": run.number,
+                "label": run.label,
+                "arm": run.arm or None,
+                "status": _state(run, why),
+                "epoch": run.epoch,
+                "planned_epochs": run.epochs,
+                "train_loss": run.loss,
+                "valid_accuracy": run.accuracy,
+                "error": run.error or None,
+            }
+            for run in runs
+        ],
+        "arms": [
+            {"arm": arm, "mean_valid_accuracy": fmean(found), "n": len(found)} for arm, found in _arms(watched).items()
+        ],
+        "stacks": _stacks(watched),
+        "advice": _advice(watched, why),
+    }
+
+
+def _state(run: WatchedRun, why: Over | None) -> str:
+    """A run's status; that of one without a result is running, interrupted or waiting."""
+    if run.running:
+        return "interrupted" if why == "stopped" else "running"
+    return run.status or "waiting"
 
 
 def _advice(watched: Watched, why: Over | None) -> list[str]:
     if why == "stopped":
         verdict = [watched.standing[1]] if watched.grows and watched.finished else []
-        return [*verdict, f"stopped; bnbench resume {watched.folder} finishes it"]
+        return [*verdict, f"stopped; bnbench resume {quoted(watched.folder)} finishes it"]
     verdict = [watched.standing[1]] if why and watched.grows else []
-    return [*verdict, f"finished; bnbench compare {watched.folder} compares it"] if why else []
+    return [*verdict, f"finished; bnbench compare {quoted(watched.folder)} compares it"] if why else []
 
 
 def over(watched: Watched) -> Over | None:
@@ -112,15 +157,17 @@ def over(watched: Watched) -> Over | None:
     return "finished" if watched.finished and not watched.standing[0] else "stopped"
 
 
-def glance(folder: Path, look: Look | None = None) -> tuple[list[str], Over | None]:
-    """The state of a sweep as lines of text, and why nothing more will come.
+def glance(
+    folder: Path, look: Look | None = None, told: Callable[[Watched, Over | None], Told] = report
+) -> tuple[Told, Over | None]:
+    """The state of a sweep as `told` says it, and why nothing more will come.
 
     Errors: UserError where the folder holds no sweep, or a damaged one.
     """
     with closing(Watched(folder, look)) as watched:
         watched.refresh()
         why = over(watched)
-        return report(watched, why), why
+        return told(watched, why), why
 
 
 def follow(folder: Path, interval: float, look: Look | None = None) -> bool:
@@ -153,7 +200,7 @@ def _picture() -> Iterator[Show]:
     with Live(auto_refresh=False) as live:
 
         def show(watched: Watched, why: Over | None) -> None:
-            live.update(Text("\n".join(report(watched, why)), no_wrap=True, overflow="ellipsis"), refresh=True)
+            live.update(Text("\n".join(report(watched, why)), overflow="fold"), refresh=True)
 
         yield show
 

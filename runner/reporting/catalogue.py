@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -11,18 +12,27 @@ from runner import factories, registry
 from runner.config import yaml_source
 from runner.config.run_spec import RunSpec
 from runner.errors import Fault, Place, UserError, described
+from runner.reporting.text_table import TextColumn, table_lines, terminal_width
 
 _TYPES = {NoneType: "null", str: "text", int: "whole number", float: "number", bool: "true | false", dict: "mapping"}
 
 
-def listing(named: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each name: the first line of its docstring."""
-    width = max(map(len, named))
-    for name, factory in sorted(named.items()):
-        yield f"{name:<{width}}  {factories.summary(factory)}"
+Record = dict[str, Any]
+"""What is known about one name. Its keys are those of `--format json`."""
 
 
-def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
+def entries(named: Mapping[str, Any]) -> list[Record]:
+    """Each name, with the first line of its docstring."""
+    return [{"name": name, "summary": factories.summary(factory)} for name, factory in sorted(named.items())]
+
+
+def listing(found: Sequence[Record]) -> list[str]:
+    """A line for each of the `entries`."""
+    columns = [TextColumn("", [entry[key] for entry in found]) for key in ("name", "summary")]
+    return table_lines(columns, terminal_width(), ruled=False, headings=False)[0]
+
+
+def network_record(name: str, assignments: Sequence[str]) -> Record:
     """A network's docstring, arguments, parameter count and layers. It is built with the `key=value` assignments.
 
     Errors: UserError where the name, an argument or its value is not allowed.
@@ -30,21 +40,39 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
     from runner.training.networks import build_network, parameter_count
 
     factory = registry.network[name]
-    yield f"{name}: {inspect.getdoc(factory) or ''}"
-    if arguments := list(_argument_lines("network", factory)):
-        yield from ("", "arguments:", *arguments)
-    if "norm" in factories.signature(factory):
-        yield from ("", "norm layers (network.norm) and their arguments:")
-        for norm, norm_factory in sorted(registry.norm.items()):
-            yield f"  {norm}: {factories.summary(norm_factory)}"
-            yield from (f"  {line}" for line in _argument_lines("network.norm_args", norm_factory))
+    norms = sorted(registry.norm.items()) if "norm" in factories.signature(factory) else []
     run = RunSpec(network=name, network_args=_arguments(name, factory, assignments))
     try:
         network = build_network(run)
     except Exception as error:
         reason = described(error)
         raise UserError(f"network '{name}' cannot be built: {reason}") from None
-    yield from ("", f"parameters: {parameter_count(network):,}", f"layers: {network}")
+    return {
+        "name": name,
+        "description": inspect.getdoc(factory) or "",
+        "arguments": _argument_records("network", factory),
+        "norms": [_norm_record(*norm) for norm in norms],
+        "parameters": parameter_count(network),
+        "layers": str(network),
+    }
+
+
+def _norm_record(name: str, factory: Any) -> Record:
+    arguments = _argument_records("network.norm_args", factory)
+    return {"name": name, "summary": factories.summary(factory), "arguments": arguments}
+
+
+def network_page(record: Record) -> Iterator[str]:
+    """A `network_record` as lines of text."""
+    yield f"{record['name']}: {record['description']}"
+    if record["arguments"]:
+        yield from ("", "arguments:", *_argument_lines(record))
+    if record["norms"]:
+        yield from ("", "norm layers (network.norm) and their arguments:")
+        for norm in record["norms"]:
+            yield f"  {norm['name']}: {norm['summary']}"
+            yield from (f"  {line}" for line in _argument_lines(norm))
+    yield from ("", f"parameters: {record['parameters']:,}", f"layers: {record['layers']}")
 
 
 def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str, Any]:
@@ -61,11 +89,19 @@ def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str,
     return arguments
 
 
-def _argument_lines(prefix: str, factory: Any) -> Iterator[str]:
-    """A line for each argument, named as in a config."""
-    for key, (annotation, default) in factories.signature(factory).items():
-        shown = "required" if default is factories.REQUIRED else f"default {json.dumps(default, default=str)}"
-        yield f"  {prefix}.{key}: {_type_name(annotation)}  ({shown})"
+def _argument_records(prefix: str, factory: Any) -> list[Record]:
+    """Each argument, named as in a config. One that is required has no default."""
+    return [
+        {"name": f"{prefix}.{key}", "type": _type_name(annotation), "required": default is factories.REQUIRED}
+        | ({} if default is factories.REQUIRED else {"default": default})
+        for key, (annotation, default) in factories.signature(factory).items()
+    ]
+
+
+def _argument_lines(record: Record) -> Iterator[str]:
+    for argument in record["arguments"]:
+        default = "required" if argument["required"] else f"default {json.dumps(argument['default'], default=str)}"
+        yield f"  {argument['name']}: {argument['type']}  ({default})"
 
 
 def _type_name(annotation: Any) -> str:
@@ -82,14 +118,20 @@ def _type_name(annotation: Any) -> str:
     return _TYPES.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 
 
-def dataset_page(name: str) -> Iterator[str]:
+def dataset_record(name: str) -> Record:
     """A data set's docstring, with its licence and citation, and its shape. Errors: UserError for an unknown name."""
-    yield f"{name}: {inspect.getdoc(registry.dataset[name]) or ''}"
-    yield f"shape: {registry.dataset.shape(name)}"
+    description = inspect.getdoc(registry.dataset[name]) or ""
+    return {"name": name, "description": description, "shape": asdict(registry.dataset.shape(name))}
 
 
-def check_datasets(names: Sequence[str], root: Path, download: bool) -> Iterator[str]:
-    """Load each data set from the data folder `root`, and yield a line for each that is complete.
+def dataset_page(record: Record) -> Iterator[str]:
+    """A `dataset_record` as lines of text."""
+    yield f"{record['name']}: {record['description']}"
+    yield f"shape: {factories.Shape(**record['shape'])}"
+
+
+def check_datasets(names: Sequence[str], root: Path, download: bool) -> Iterator[Record]:
+    """Load each data set from the data folder `root`, and yield a record for each that is complete.
 
     Errors: UserError at the end, with the faults of all others.
     """
@@ -100,8 +142,13 @@ def check_datasets(names: Sequence[str], root: Path, download: bool) -> Iterator
         try:
             data = registry.dataset[name](root, download)
             check(name, data)
-            yield f"{name}: ok, {len(data.train):,} + {len(data.test):,} samples"
+            yield {"name": name, "train": len(data.train), "test": len(data.test)}
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
+
+
+def checked_line(record: Record) -> str:
+    """A record of `check_datasets` as text."""
+    return f"{record['name']}: ok, {record['train']:,} + {record['test']:,} samples"

@@ -1,19 +1,22 @@
 """Verdicts as text: for a terminal, as CSV, JSON or Markdown."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from runner.analysis.calibration import Check
 from runner.analysis.claims.finding import Finding
+from runner.reporting.as_json import json_text
 from runner.reporting.formats import NOTHING, p_text
 from runner.reporting.markup import markdown_table
-from runner.reporting.tables import csv_text, fitted, plain_lines
+from runner.reporting.tables import csv_text
+from runner.reporting.text_table import fitted, plain_table
 
 Style = Literal["table", "csv", "json", "md"]
 
 HEADINGS = ("claim", "n", "effect [interval]", "confidence", "claimed", "test", "p adjusted", "verdict", "needs")
+LEAVE = ("needs", "test", "confidence", "p adjusted", "claimed", "n")
+"""The columns that leave where the table is too wide, in their order."""
 
 
 def render(findings: Sequence[Finding], style: Style, plan: Sequence[str] = ()) -> str:
@@ -25,12 +28,12 @@ def render(findings: Sequence[Finding], style: Style, plan: Sequence[str] = ()) 
         case "csv":
             return csv_text(records)
         case "json":
-            return json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+            return json_text(records)
         case "md":
             rows.insert(1, (":---",) * len(HEADINGS))
             return "\n".join([markdown_table(rows), "", *(f"{note}\n" for note in below)]) + "\n"
         case "table":
-            return "\n".join([*plain_lines(rows), "", *map(fitted, below)]) + "\n"
+            return "\n".join([*plain_table(rows, LEAVE), "", *map(fitted, below)]) + "\n"
 
 
 def cells(finding: Finding) -> tuple[str, ...]:
@@ -105,4 +108,4 @@ def as_table(checks: Sequence[Check]) -> str:
     """The checks for a terminal, one per line."""
     records = [check.record for check in checks]
     rows = [list(records[0]), *(list(record.values()) for record in records)]
-    return "\n".join(plain_lines(rows)) + "\n"
+    return "\n".join(plain_table(rows)) + "\n"

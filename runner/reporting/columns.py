@@ -29,6 +29,8 @@ class Column:
     heading: str
     cell: Callable[[Any], str]
     number: bool = False
+    leaves: int = 0
+    """Where a table is too wide, its columns leave in this order: 1 first. 0 stays. See `text_table`."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,12 @@ def columns(comparison: Comparison) -> list[Column]:
     """The columns of the first table. A column that would only repeat `n` is left out."""
     rows, metric = comparison.rows, comparison.metric
     table = _identity_columns(comparison)
-    table.append(Column("n", lambda row: str(row.n), number=True))
+    table.append(Column("n", lambda row: str(row.n), number=True, leaves=5))
     if any(row.ok != row.planned or row.n < row.planned_n for row in rows):
         table.append(Column("ok", lambda row: f"{row.ok}/{row.planned}", number=True))
     percent = " (%)" if metric.share else ""
     if comparison.interaction is None:
-        table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True))
+        table.append(Column(f"mean ± SD{percent}", lambda row: _mean(row, metric), number=True, leaves=6))
     return [*table, *_difference_columns(comparison)] if comparison.axis else table
 
 
@@ -89,8 +91,8 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
     """The columns about an arm's difference to the baseline. They are empty in the baseline's own rows."""
     table: list[Column] = []
 
-    def add(heading: str, text: Callable[[Difference], str], number: bool = False) -> None:
-        table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number))
+    def add(heading: str, text: Callable[[Difference], str], number: bool = False, leaves: int = 0) -> None:
+        table.append(Column(heading, lambda row: text(row.difference) if row.difference else "", number, leaves))
 
     add("difference", lambda d: difference_text(d, comparison.metric))
     if has_images(comparison):
@@ -104,15 +106,16 @@ def _difference_columns(comparison: Comparison) -> list[Column]:
         for row in comparison.rows
         if row.difference
     ):
-        add("pairs", lambda d: str(d.pairs), number=True)
+        add("pairs", lambda d: str(d.pairs), number=True, leaves=4)
     if notes.p_values(comparison):
-        add("p", lambda d: p_text(d.p_adjusted))
+        add("p", lambda d: p_text(d.p_adjusted), leaves=3)
     if comparison.smallest_effect is not None:
         add("verdict", lambda d: d.verdict or NOTHING)
         if notes.needs_more_seeds(comparison):
-            add("needs", lambda d: needed_text(d.needed) if d.needed else "", number=True)
+            add("needs", lambda d: needed_text(d.needed) if d.needed else "", number=True, leaves=1)
     paired = f"by {', '.join(comparison.stated.pair_by)}" if comparison.stated else "yes"
-    add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})")
+    # The verdict and the interval say what p says, and the notes say which rows are not paired.
+    add("paired", lambda d: paired if d.paired else f"no ({notes.why_not_paired(d)})", leaves=2)
     return table
 
 
@@ -120,10 +123,10 @@ def target_columns(comparison: Comparison) -> list[Column]:
     """The columns of the second table, where a target was given."""
     table = _identity_columns(comparison)
     table.append(Column("reached", _reached, number=True))
-    for unit in ("steps", "seconds"):
-        table.append(Column(unit, _time_cell(unit, _time_mean), number=True))
+    for unit, leaves in (("steps", 0), ("seconds", 1)):
+        table.append(Column(unit, _time_cell(unit, _time_mean), number=True, leaves=leaves))
         if comparison.axis:
-            table.append(Column("ratio", _time_cell(unit, _time_ratio)))
+            table.append(Column("ratio", _time_cell(unit, _time_ratio), leaves=leaves))
     return table
 
 

@@ -2,17 +2,15 @@
 
 import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from runner.config.run_spec import RunSpec
-from runner.reporting import tables
+from runner.reporting.as_json import json_text
+from runner.reporting.text_table import TextColumn, filled, table_lines, terminal_width
 from runner.training.inspection import OUTCOMES, Inspection, Layer, Norm
 
 FIRST = 10
@@ -20,6 +18,8 @@ FIRST = 10
 
 HEADINGS = {"batch_mean": "batch mean", "batch_var": "batch var", "gamma": "γ", "beta": "β"}
 """Array → its heading; others are called by their own names."""
+LEAVES = {"batch_var": 1, "batch_mean": 2, "running_var": 3, "running_mean": 4}
+"""Array → when its column leaves, where the table is too wide. The gaps below the table sum up the first two."""
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 8
@@ -31,10 +31,8 @@ ALWAYS = ("network", "dataset", "optimizer", "lr", "batch_size", "epochs", "seed
 def render(inspection: Inspection, style: Literal["table", "json"], *, width: int | None = None) -> str:
     """The inspection as text. `width` (default: COLUMNS, or the terminal's) concerns `table` only."""
     if style == "table":
-        return _page(inspection, width or tables.terminal_width())
-    # JSON has no NaN and no infinity: they become null.
-    record = json.loads(json.dumps(_record(inspection)), parse_constant=lambda _: None)
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _page(inspection, width or terminal_width())
+    return json_text(_record(inspection))
 
 
 def _record(inspection: Inspection) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def _metrics(outcome: Mapping[str, str]) -> dict[str, float]:
 
 
 def _page(inspection: Inspection, width: int | None) -> str:
-    blocks = [_heading(inspection, width), "\n".join(tables.lines_of(_layer_table(inspection.layers)))]
+    blocks = [_heading(inspection, width), _layer_table(inspection.layers, width)]
     blocks += [_norm_block(norm, width) for norm in inspection.norms]
     if any("running_mean" in norm.arrays for norm in inspection.norms):
         blocks.append(_filled(_legend(inspection.samples), width))
@@ -68,7 +66,7 @@ def _page(inspection: Inspection, width: int | None) -> str:
 
 
 def _filled(text: str, width: int | None) -> str:
-    return textwrap.fill(text, max(width or 80, 40), break_long_words=False, break_on_hyphens=False)
+    return filled(text, width or 80)
 
 
 def _heading(inspection: Inspection, width: int | None) -> str:
@@ -95,17 +93,18 @@ def _value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _layer_table(layers: Sequence[Layer]) -> Table:
-    table = tables.empty_table(2)
-    for heading in ("layer", "type", "output"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    for layer in layers:
-        shape = NOTHING if layer.shape is None else "×".join(map(str, layer.shape)) or "1"
-        count = f"{layer.parameters:,}" if layer.parameters else ""
-        cells = (layer.name or "(whole)", layer.type, shape, count)
-        table.add_row(*map(Text, cells))
-    return table
+def _layer_table(layers: Sequence[Layer], width: int | None) -> str:
+    shapes = [NOTHING if layer.shape is None else "×".join(map(str, layer.shape)) or "1" for layer in layers]
+    columns = [
+        TextColumn("layer", [layer.name or "(whole)" for layer in layers]),
+        TextColumn("type", [layer.type for layer in layers]),
+        TextColumn("output", shapes, leaves=1),
+        TextColumn(
+            "parameters", [f"{layer.parameters:,}" if layer.parameters else "" for layer in layers], number=True
+        ),
+    ]
+    lines, left = table_lines(columns, width)
+    return "\n".join([*lines, *left])
 
 
 def _norm_block(norm: Norm, width: int | None) -> str:
@@ -113,28 +112,24 @@ def _norm_block(norm: Norm, width: int | None) -> str:
     features = max(map(len, norm.arrays.values()), default=0)
     if not features:
         return _filled(f"{title}: it keeps no numbers.", width)
-    table = _norm_table(norm, min(FIRST, features), gap=2)
-    if width is not None and tables.width_of(table) > width:
-        table = _norm_table(norm, min(FIRST, features), gap=1)
+    table, left = _norm_table(norm, min(FIRST, features), width)
     shown = f"{features} features" if features <= FIRST else f"the first {FIRST} of {features} features"
     statistics = "" if "running_mean" in norm.arrays else ", no running statistics"
-    lines = [_filled(f"{title}: {shown}{statistics}", width), "", *tables.lines_of(table)]
+    lines = [_filled(f"{title}: {shown}{statistics}", width), "", *table, *left]
     if norm.mean_gap is not None and norm.var_gap is not None:
-        lines += ["", f"gap of the means {norm.mean_gap:.3g}, of the variances {norm.var_gap:.3g}"]
+        gaps = f"gap of the means {norm.mean_gap:.3g}, of the variances {norm.var_gap:.3g}"
+        lines += ["", _filled(gaps, width)]
     return "\n".join(lines)
 
 
-def _norm_table(norm: Norm, rows: int, gap: int) -> Table:
+def _norm_table(norm: Norm, rows: int, width: int | None) -> tuple[list[str], list[str]]:
     """A column for each array. Its rows: the first features, then minimum, mean, maximum and histogram."""
-    table = tables.empty_table(gap)
-    table.add_column("feature", no_wrap=True)
-    for name in norm.arrays:
-        table.add_column(Text(HEADINGS.get(name, name)), justify="right", no_wrap=True)
     labels = [*map(str, range(rows)), "min", "mean", "max", "histogram"]
-    columns = [labels, *(_cells(values, rows) for values in norm.arrays.values())]
-    for index, cells in enumerate(zip(*columns, strict=True)):
-        table.add_row(*map(Text, cells), end_section=index == rows - 1)
-    return table
+    columns = [TextColumn("feature", labels)]
+    for name, values in norm.arrays.items():
+        cells = _cells(values, rows)
+        columns.append(TextColumn(HEADINGS.get(name, name), cells, number=True, leaves=LEAVES.get(name, 0)))
+    return table_lines(columns, width, sections=[rows - 1])
 
 
 def _cells(values: Sequence[float], rows: int) -> list[str]:

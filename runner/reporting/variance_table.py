@@ -1,12 +1,13 @@
 """Variance components as text: for a terminal, as CSV or JSON."""
 
-import json
 from collections.abc import Iterator
 from typing import Literal
 
 from runner.analysis.variance import INTERACTIONS, SUM, SourceRow, Variance
+from runner.reporting.as_json import json_text
 from runner.reporting.formats import NOTHING, interval_text, number_format, shown
-from runner.reporting.tables import csv_text, fitted, plain_lines
+from runner.reporting.tables import csv_text
+from runner.reporting.text_table import fitted, plain_table
 
 Style = Literal["table", "csv", "json"]
 
@@ -17,12 +18,13 @@ def render(found: Variance, style: Style) -> str:
         case "csv":
             return csv_text(found.records)
         case "json":
-            return json.dumps(found.records, indent=2, ensure_ascii=False) + "\n"
+            return json_text(found.records)
         case "table":
             axis = [found.axis] if found.axis else []
             headings = [*found.cell_columns, *axis, "of", "source", "seeds", "SD [95%]", "design"]
             rows = [headings, *(_cells(row, found) for row in found.rows)]
-            return "\n".join([fitted(_title(found)), "", *plain_lines(rows), "", *map(fitted, _notes(found))]) + "\n"
+            table = plain_table(rows, leave=("design", "seeds"))
+            return "\n".join([fitted(_title(found)), "", *table, "", *map(fitted, _notes(found))]) + "\n"
 
 
 def _title(found: Variance) -> str:

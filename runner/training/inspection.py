@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from runner.config import reader
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
-from runner.errors import UserError, text_of
+from runner.errors import UserError, quoted, text_of
 from runner.storage import resume, rows, tables
 from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
 from runner.storage.run_files import WEIGHTS
@@ -124,7 +124,7 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
     if run_id not in run_ids.values():
         raise UserError(f"{folder}: no run '{run}'; allowed: 1 to {len(run_ids)}, or a run_id of {RUNS}")
     here = f"{folder}: run {run}"
-    command = f"bnbench resume {folder}"
+    command = f"bnbench resume {quoted(folder)}"
     table = tables.read_rows(folder / RUNS)
     row = next((row for row in table if row["run_id"] == run_id), None)
     if row is None and any(run in (row["run"], row["run_id"]) for row in table):
@@ -143,8 +143,8 @@ def _row(folder: Path, sweep: Sweep, run: str) -> dict[str, str]:
 def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
     """The run's network with its saved weights. Errors: UserError where there is none, or the weights do not fit."""
     if spec.run_id not in WEIGHTS.saved(folder):
-        options = f"--out {folder.resolve().parent} --resume --set save_weights=true"
-        command = f"bnbench run {folder / CONFIG} {options}"
+        options = f"--out {quoted(folder.resolve().parent)} --resume --set save_weights=true"
+        command = f"bnbench run {quoted(folder / CONFIG)} {options}"
         raise UserError(f"{folder}: run {run} has no saved weights; this trains it again:\n  {command}")
     try:
         network = networks.build_network(spec)
@@ -158,7 +158,8 @@ def _network(folder: Path, spec: RunSpec, run: int) -> nn.Module:
         reason = " ".join(text_of(error).split())[:300]
         fault = f"damaged, or not the weights of this network as it is now ({reason})"
         path = WEIGHTS.path(folder, spec.run_id)
-        raise UserError(f"{path}: {fault}; delete it, and bnbench resume {folder} trains run {run} again") from None
+        command = f"bnbench resume {quoted(folder)}"
+        raise UserError(f"{path}: {fault}; delete it, and {command} trains run {run} again") from None
     return network
 
 

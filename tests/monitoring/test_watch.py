@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -206,3 +207,11 @@ def test_a_sweep_is_watched_while_it_runs_and_when_it_is_killed(write: Write, tm
     rest, _ = watch.communicate(timeout=60)
     assert rest.splitlines()[-1] == f"stopped; bnbench resume {folder} finishes it"
     assert watch.returncode == 1
+    once = subprocess.run([*bnbench, "watch", str(folder), "--once"], capture_output=True, text=True, check=False)
+    assert (once.returncode, once.stderr) == (1, "")
+    assert re.match(r"live: 4 runs: 2 interrupted, 2 waiting; ", once.stdout)
+    assert once.stdout.splitlines()[-1] == f"stopped; bnbench resume {folder} finishes it"
+    found = subprocess.run(
+        [*bnbench, "watch", str(folder), "--once", "--format", "json"], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, json.loads(found.stdout)["state"]) == (1, "stopped")

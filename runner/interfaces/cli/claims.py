@@ -4,13 +4,16 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner.config.sweep import Sweep
 from runner.errors import UserError
 from runner.interfaces.cli import options
+
+if TYPE_CHECKING:
+    from runner.analysis.claims.claim import Claim
 
 _names = click.argument("names", metavar="[NAME]...", nargs=-1)
 _budget = partial(
@@ -23,8 +26,9 @@ _budget = partial(
 
 @click.group(invoke_without_command=True)
 @options.plugin_option
+@options.format_option("table", "json")
 @click.pass_context
-def claims(context: click.Context) -> None:
+def claims(context: click.Context, style: str) -> None:
     """Test what the source documents claim.
 
     Without a command, bnbench lists the claims.
@@ -32,9 +36,30 @@ def claims(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         from runner.analysis.claims.claim import chosen_claims
 
-        for claim in chosen_claims():
-            click.echo(f"{claim.name}\n    {claim.sentence}\n    {claim.source}")
-            click.echo(f"    claimed: {claim.claimed_effect}. {claim.reason}\n    budget: {claim.document.words}")
+        chosen = chosen_claims()
+        options.put(style, list(map(_record, chosen)), map(_text, chosen))
+    elif style != "table":
+        command = f"bnbench claims {context.invoked_subcommand}"
+        raise UserError(f"--format {style} before the command is for the list of claims; allowed: {command} --format …")
+
+
+def _record(claim: "Claim") -> dict[str, str]:
+    return {
+        "name": claim.name,
+        "sentence": claim.sentence,
+        "source": claim.source,
+        "claimed": claim.claimed_effect,
+        "reason": claim.reason,
+        "budget": claim.document.words,
+    }
+
+
+def _text(claim: "Claim") -> str:
+    of = _record(claim)
+    return (
+        f"{of['name']}\n    {of['sentence']}\n    {of['source']}\n"
+        f"    claimed: {of['claimed']}. {of['reason']}\n    budget: {of['budget']}"
+    )
 
 
 @claims.command()

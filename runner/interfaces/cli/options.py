@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -13,7 +13,7 @@ from runner import registry
 from runner.config import built_in
 from runner.config.jobs import StackMode
 from runner.config.reader import load
-from runner.errors import UserError, short
+from runner.errors import UserError, printable, short
 from runner.execution.options import EVERY_MINUTE, Options
 from runner.storage.checkpoints import Every
 from runner.storage.folder import data_folder
@@ -41,6 +41,18 @@ def format_option(*styles: str) -> Callable[[Command], Command]:
     """`--format`, passed to the command as `style`."""
     kind = click.Choice(styles)
     return click.option("--format", "style", type=kind, default="table", help="Output format.")
+
+
+def put(style: str, record: object, lines: Iterable[str]) -> None:
+    """Print what a command has found: its record with `--format json`, else lines of text that fit the terminal."""
+    from runner.reporting.as_json import json_text
+    from runner.reporting.text_table import fitted_lines
+
+    if style == "json":
+        click.echo(json_text(record), nl=False)
+    else:
+        for line in lines:
+            click.echo(fitted_lines(printable(line)))
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -10,7 +10,7 @@ import click
 from runner import factories, registry
 from runner.config.jobs import StackMode
 from runner.config.sweep import Sweep
-from runner.errors import UserError, printable
+from runner.errors import UserError
 from runner.execution import forecast
 from runner.execution import plan as plans
 from runner.execution.options import default_workers
@@ -25,6 +25,7 @@ from runner.training.options import Kernels
 @options.stack_option
 @options.workers_option
 @click.option("--kernels", type=options.KERNELS, help="Also say which layers these kernels compute on a CPU.")
+@options.format_option("table", "json")
 @click.option(
     "--measured",
     type=options.PATH,
@@ -56,6 +57,7 @@ def print_plan(
     data_dir: str | None,
     workers: int | None,
     kernels: Kernels | None,
+    style: str = "table",
     **_: Any,
 ) -> None:
     """Print the sweep's runs, its stacks and its duration.
@@ -63,12 +65,14 @@ def print_plan(
     The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`.
     """
     _check_shapes(sweep)
-    time = forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)
-    stacks = plans.describe_stacks(sweep, stack, data_dir, folder)
-    layers = _kernel_lines(sweep, kernels) if kernels else ()
-    click.echo("\n".join(plans.describe(sweep)))
-    for line in chain(stacks, _cuda_lines(sweep, data_dir), layers, time):
-        click.echo(printable(line))
+    more = {
+        "stacks": list(plans.describe_stacks(sweep, stack, data_dir, folder)),
+        "cuda": _cuda_lines(sweep, data_dir),
+        "kernels": list(_kernel_lines(sweep, kernels)) if kernels else [],
+        "time": list(forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)),
+    }
+    record = plans.record(sweep) | more if style == "json" else None
+    options.put(style, record, chain(plans.describe(sweep), *more.values()))
 
 
 def _check_shapes(sweep: Sweep) -> None:
@@ -102,7 +106,8 @@ def _cuda_lines(sweep: Sweep, data_dir: str | None) -> list[str]:
 @click.command()
 @options.reads_config
 @options.data_dir_option
-def validate(sweep: Sweep, data_dir: str | None) -> None:
+@options.format_option("table", "json")
+def validate(sweep: Sweep, data_dir: str | None, style: str) -> None:
     """Check a config, its devices, its data and its networks.
 
     Each network is built and computes a batch of its training images.
@@ -113,9 +118,9 @@ def validate(sweep: Sweep, data_dir: str | None) -> None:
 
     root = data_folder(data_dir)
     checked = preflight.check(sweep, root)
-    lines = [*preflight.norm_changes(checked), *preflight.batch_warnings(checked, root)]
+    notes = [*preflight.norm_changes(checked), *preflight.batch_warnings(checked, root)]
     if faults := shape_checks.batch_faults(checked, root):
         raise UserError(*faults)
-    for line in (*lines, *_cuda_lines(checked, data_dir)):
-        click.echo(printable(line))
-    click.echo(f"{sweep.name}: {len(sweep.runs)} runs, no faults")
+    notes += _cuda_lines(checked, data_dir)
+    record = {"name": sweep.name, "runs": len(sweep.runs), "notes": notes}
+    options.put(style, record, [*notes, f"{sweep.name}: {len(sweep.runs)} runs, no faults"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from runner.errors import printable
-from runner.interfaces.cli.options import flag, not_nan, results_argument
-from runner.monitoring.watch import follow, glance
+from runner.errors import UserError
+from runner.interfaces.cli.options import flag, format_option, not_nan, put, results_argument
+from runner.monitoring.watch import follow, glance, record, report
 
 
 @click.command()
@@ -21,18 +21,21 @@ from runner.monitoring.watch import follow, glance
     help="Time between updates.",
 )
 @flag("--once", text="Show the current state and exit.")
-def watch(results: Path, interval: float, once: bool) -> None:
+@format_option("table", "json")
+def watch(results: Path, interval: float, once: bool, style: str) -> None:
     """Show a sweep while another process trains it.
 
-    RESULTS is the sweep's folder. This command writes nothing.
+    RESULTS is the sweep's folder. This command writes nothing. --format json needs --once.
 
     The exit code is 0 if the sweep is finished (with --once, also if it is being trained),
     1 if its process ended before that, 130 after Ctrl-C.
     """
+    if style == "json" and not once:
+        raise UserError("--format json needs --once")
     try:
         if once:
-            lines, why = glance(results, _look)
-            click.echo(printable("\n".join(lines)))
+            (found, lines), why = glance(results, _look, lambda *state: (record(*state), report(*state)))
+            put(style, found, lines)
             stopped = why == "stopped"
         else:
             stopped = not follow(results, interval, _look)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
+from runner.errors import quoted
 from runner.monitoring.sinks import tell
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, Tracker, in_short, opened
 from runner.storage.rows import RunEvent
@@ -43,7 +44,7 @@ class Guarded:
         except (Exception, SystemExit) as error:
             self.tracker = None
             message = f"{self.name} failed, and the sweep goes on without it ({in_short(error)})"
-            export = f"bnbench export {self.sweep.folder} --format {self.name} writes it afterwards"
+            export = f"bnbench export {quoted(self.sweep.folder)} --format {self.name} writes it afterwards"
             tqdm.write(f"{message}; {export}", file=sys.stderr)
             with suppress(OSError):  # if the disk is full, the tables will report it
                 self.log(f"{self.name}: {in_short(error)}\n{traceback.format_exc()}")
