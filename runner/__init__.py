@@ -1,9 +1,12 @@
 """bnbench's engine: how runs are configured, trained, stored and compared. It knows no network by name."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.registry import claim, dataset, network, norm
+from runner.registry import claim as claim
+from runner.registry import dataset as dataset
+from runner.registry import network as network
+from runner.registry import norm as norm
 
 __version__ = "0.1.0"
 
@@ -20,7 +23,19 @@ _ON_FIRST_USE = {
     "table": "runner.interfaces.notebook",
 }
 
-__all__ = ["claim", "dataset", "network", "norm", *_ON_FIRST_USE]
+if TYPE_CHECKING:
+    from runner.analysis.claims.claim import Claim as Claim
+    from runner.analysis.claims.paired_values import PairedValues as PairedValues
+    from runner.interfaces.notebook import load as load
+    from runner.interfaces.notebook import run as run
+    from runner.interfaces.notebook import table as table
+    from runner.interfaces.run_builder import RunBuilder as RunBuilder
+    from runner.interfaces.run_manager import RunManager as RunManager
+    from runner.training.data.datasets import DataSet as DataSet
+    from runner.training.data.datasets import Split as Split
+else:
+    # mypy must not see this list: it cannot read the names of a dictionary, and would take the others for private.
+    __all__ = ["claim", "dataset", "network", "norm", *_ON_FIRST_USE]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 
+import bnbench
 import runner
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +28,7 @@ ORDER = (
 )
 """The parts of runner, from the bottom to the top. A part imports what stands below it, and nothing beside it."""
 
-SOURCES = sorted(path for package in ("runner", "experiments") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(path for package in ("bnbench", "runner", "experiments") for path in (ROOT / package).rglob("*.py"))
 
 
 def imports(path: Path) -> set[str]:
@@ -39,11 +40,11 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: use absolute imports"
             found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("runner", "experiments", "tests", "benchmarks")}
+    return {name for name in found if name.split(".")[0] in ("bnbench", "runner", "experiments", "tests", "benchmarks")}
 
 
 def test_the_runner_has_eight_packages_and_few_modules() -> None:
-    entries = [path for path in (ROOT / "runner").iterdir() if path.name != "__pycache__"]
+    entries = [path for path in (ROOT / "runner").iterdir() if path.name not in ("__pycache__", "py.typed")]
     packages = {path.name for path in entries if path.is_dir()}
     assert packages == set().union(*ORDER) - {"errors", "factories", "registry"}
     assert len(packages) == 8
@@ -66,6 +67,12 @@ def test_every_public_name_can_be_imported() -> None:
     assert {"RunBuilder", "RunManager", "load", "run", "network", "norm", "dataset", "claim"} <= set(runner.__all__)
     for name in runner.__all__:
         assert callable(getattr(runner, name)), name
+        assert getattr(bnbench, name) is getattr(runner, name), name
+
+
+def test_a_type_checker_sees_every_public_name() -> None:
+    source = (ROOT / "runner/__init__.py").read_text(encoding="utf-8")
+    assert sorted(re.findall(r" import (\w+) as \1$", source, re.MULTILINE)) == sorted(runner.__all__)
 
 
 def test_the_runner_knows_no_experiment() -> None:
@@ -92,6 +99,7 @@ def test_the_import_graph_has_no_cycle() -> None:
     }
     # "from experiments import x" in experiments/__init__.py names the package itself: no arrow.
     graph = {name: (imports(path) & set(modules)) - {name} for name, path in modules.items()}
+    graph["runner"] = set()  # the public names, imported on first use
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
