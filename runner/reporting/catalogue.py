@@ -33,11 +33,7 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
     yield f"{name}: {inspect.getdoc(factory) or ''}"
     if arguments := list(_argument_lines("network", factory)):
         yield from ("", "arguments:", *arguments)
-    if "norm" in factories.signature(factory):
-        yield from ("", "norm layers (network.norm) and their arguments:")
-        for norm, norm_factory in sorted(registry.norm.items()):
-            yield f"  {norm}: {factories.summary(norm_factory)}"
-            yield from (f"  {line}" for line in _argument_lines("network.norm_args", norm_factory))
+    yield from _norm_lines(factories.signature(factory))
     run = RunSpec(network=name, network_args=_arguments(name, factory, assignments))
     try:
         network = build_network(run)
@@ -45,6 +41,18 @@ def network_page(name: str, assignments: Sequence[str]) -> Iterator[str]:
         reason = described(error)
         raise UserError(f"network '{name}' cannot be built: {reason}") from None
     yield from ("", f"parameters: {parameter_count(network):,}", f"layers: {network}")
+
+
+def _norm_lines(arguments: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    """The norm layers that a network takes by their names, with their arguments if it takes these, too."""
+    if "norm" not in arguments or _type_name(arguments["norm"][0]) != _TYPES[str]:
+        return
+    passed_on = "norm_args" in arguments
+    yield from ("", f"norm layers (network.norm){' and their arguments' if passed_on else ''}:")
+    for norm, factory in sorted(registry.norm.items()):
+        yield f"  {norm}: {factories.summary(factory)}"
+        if passed_on:
+            yield from (f"  {line}" for line in _argument_lines("network.norm_args", factory))
 
 
 def _arguments(name: str, factory: Any, assignments: Sequence[str]) -> dict[str, Any]:
