@@ -29,7 +29,7 @@ def test_your_own_network_as_its_page_shows_it(
     bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = ROOT / "docs/your-own-network.md"
-    (module,), (text,) = blocks(page, "python"), blocks(page, "yaml")
+    (module, with_norm), (text,) = blocks(page, "python"), blocks(page, "yaml")
     assert len(module.splitlines()) < 10
     (tmp_path / "mine.py").write_text(module, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
@@ -40,6 +40,10 @@ def test_your_own_network_as_its_page_shows_it(
         assert done.exit_code == 0, done.stderr
     table = bnbench("compare", "results/mine").stdout
     assert re.search(r"^false +10 .*\n^true +10 .* pp +\S+ +yes$", table, re.MULTILINE)
+    (tmp_path / "cnn.py").write_text(with_norm, encoding="utf-8")
+    shown = bnbench("networks", "my_cnn", "--plugin", "cnn.py", "--set", "norm=batch").stdout
+    assert "BatchNorm2d(8" in shown
+    assert "network.norm_args.momentum" in shown
 
 
 def test_the_example_configs_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,11 +108,11 @@ def makespan(running: Iterable[float], waiting: Iterable[float], workers: int) -
 def roughly(seconds: float) -> str:
     """A duration in words, only as exact as an estimate is.
 
-    >>> [roughly(seconds) for seconds in (42, 170, 7800, 273600)]
-    ['40 s', '3 min', '2 h 10 min', '3 d 4 h']
+    >>> [roughly(seconds) for seconds in (0.2, 42, 170, 7800, 273600)]
+    ['1 s', '42 s', '3 min', '2 h 10 min', '3 d 4 h']
     """
     if seconds < 90:
-        return f"{max(1, round(seconds / 10))}0 s"
+        return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"

@@ -1,4 +1,4 @@
-"""The progress of a sweep on stderr: bars on a terminal, one line for each epoch of a job in a pipe."""
+"""The progress of a sweep on stderr: bars on a terminal, one line for each finished job in a pipe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from runner.storage.rows import FAILED, CurveRow, EpochRow, ProbeRow, RunResult
 
 SWEEP = "sweep {percentage:3.0f}%  {desc} |{bar}| {n_fmt}/{total_fmt} epochs{postfix}"
 JOB = "{desc} |{bar}|"  # a narrow terminal cuts off the bar, then the end of the label
+SILENCE = 60.0
+"""Seconds without a line, after which a pipe also gets a line for an epoch: then a log shows that a long run trains."""
 FORECAST_EVERY = 0.5
 """Seconds between two forecasts: with a hundred thousand jobs, one takes a tenth of a second."""
 
@@ -40,6 +42,8 @@ class _OpenJob:
     done: int
     rows: list[EpochRow] = field(default_factory=list)
     """The rows of an epoch, until all of its runs have reported it."""
+    last_rows: list[EpochRow] = field(default_factory=list)
+    """The last rows of its runs that have ended well."""
     reported: float | None = None
     """When it reported last, by the clock; None before its first epoch."""
     bar: tqdm[NoReturn] | None = None
@@ -91,6 +95,7 @@ class Progress:
         self.done = sum(job.done for job in self.jobs)
         self.pace = Pace()
         self.forecast: tuple[float, float] | None = None
+        self.written = clock()
         self.free = workers  # bars that may still be opened
         total = self.done + self.left
         self.sweep = _bar(SWEEP, "ETA ?", self.done, total, postfix=self._ended(), disable=not self.bars)
@@ -119,6 +124,8 @@ class Progress:
         self._show_epoch(job)
         self.left -= job.left.pop(result.run_id)  # a run that ended early leaves out its other epochs
         self.ended["failed" if result.status in FAILED else result.status] += 1
+        if result.status == "ok" and result.last:
+            job.last_rows.append(result.last)
         if result.status not in ("ok", "interrupted"):
             number, values = self.names[result.run_id]
             self._line(f"run {number} {values} {result.status}{': ' if result.error else ''}{result.error}")
@@ -127,6 +134,7 @@ class Progress:
         if not job.left:
             self.jobs.remove(job)
             self._close_bar(job)
+            self._show_line(job, job.last_rows)
             self._open_bars()
         self._draw_sweep()
 
@@ -159,23 +167,24 @@ class Progress:
         rows, job.rows = job.rows, []
         if not rows or self.quiet:
             return
-        # Diverged runs count only if all have diverged.
-        counted = [row for row in rows if row.finite] or rows
-        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-        means = [fmean(getattr(row, name) for row in counted) for name in names]
-        loss, accuracy, valid_loss, valid_accuracy = means
         if self.bars:
+            loss, accuracy = _mean(rows, "train_loss"), _mean(rows, "valid_accuracy")
             eta = tqdm.format_interval(self.pace.remaining(job.work(self.clock())))
-            self._draw(job, f"  ETA {eta}  loss {loss:.4f}  valid {valid_accuracy:.4f}")
+            self._draw(job, f"  ETA {eta}  loss {loss:.4f}  valid {accuracy:.4f}")
             self._draw_sweep()
+        elif self.clock() >= self.written + SILENCE:
+            self._show_line(job, rows)
+
+    def _show_line(self, job: _OpenJob, rows: Sequence[EpochRow]) -> None:
+        """Write a line in a pipe about a job that has trained as far as these rows: means over its runs."""
+        if not rows or self.bars or self.quiet:
             return
         seconds = self.eta()
         self._line(
             f"{job.numbers}/{len(self.names)} {job.label}  epoch {rows[0].epoch}/{job.epochs}  "
-            f"loss {loss:.4f}  accuracy {accuracy:.4f}  "
-            f"valid loss {valid_loss:.4f}  valid accuracy {valid_accuracy:.4f}  "
+            f"train accuracy {_mean(rows, 'train_accuracy'):.4f}  valid accuracy {_mean(rows, 'valid_accuracy'):.4f}  "
             + (f"means of {len(rows)} runs  " if len(rows) > 1 else "")
-            + f"{sum(row.epoch_duration for row in rows):.1f} s"
+            + f"{sum(row.run_duration for row in rows):.1f} s  {self._ended()} ended"
             + (f"  ETA {roughly(seconds)}" if seconds is not None and self.left else "")
         )
 
@@ -220,7 +229,13 @@ class Progress:
         return f"{ended}/{len(self.names)} runs{wrong}"
 
     def _line(self, text: str) -> None:
+        self.written = self.clock()
         tqdm.write(printable(text), file=sys.stderr)
+
+
+def _mean(rows: Sequence[EpochRow], column: str) -> float:
+    """The mean of a column. Diverged runs count only if all have diverged."""
+    return fmean(getattr(row, column) for row in [row for row in rows if row.finite] or rows)
 
 
 def _bar(layout: str, text: str, done: int, total: int, **options: Any) -> tqdm[NoReturn]:

@@ -40,7 +40,6 @@ def network_record(name: str, assignments: Sequence[str]) -> Record:
     from runner.training.networks import build_network, parameter_count
 
     factory = registry.network[name]
-    norms = sorted(registry.norm.items()) if "norm" in factories.signature(factory) else []
     run = RunSpec(network=name, network_args=_arguments(name, factory, assignments))
     try:
         network = build_network(run)
@@ -51,15 +50,25 @@ def network_record(name: str, assignments: Sequence[str]) -> Record:
         "name": name,
         "description": inspect.getdoc(factory) or "",
         "arguments": _argument_records("network", factory),
-        "norms": [_norm_record(*norm) for norm in norms],
+        "norms": _norm_records(factories.signature(factory)),
         "parameters": parameter_count(network),
         "layers": str(network),
     }
 
 
-def _norm_record(name: str, factory: Any) -> Record:
-    arguments = _argument_records("network.norm_args", factory)
-    return {"name": name, "summary": factories.summary(factory), "arguments": arguments}
+def _norm_records(arguments: Mapping[str, tuple[Any, Any]]) -> list[Record]:
+    """The norm layers that a network takes by their names, with their arguments if it takes these, too."""
+    if "norm" not in arguments or _type_name(arguments["norm"][0]) != _TYPES[str]:
+        return []
+    passed_on = "norm_args" in arguments
+    return [
+        {
+            "name": name,
+            "summary": factories.summary(factory),
+            "arguments": _argument_records("network.norm_args", factory) if passed_on else [],
+        }
+        for name, factory in sorted(registry.norm.items())
+    ]
 
 
 def network_page(record: Record) -> Iterator[str]:
@@ -68,7 +77,8 @@ def network_page(record: Record) -> Iterator[str]:
     if record["arguments"]:
         yield from ("", "arguments:", *_argument_lines(record))
     if record["norms"]:
-        yield from ("", "norm layers (network.norm) and their arguments:")
+        takes_arguments = any(norm["arguments"] for norm in record["norms"])
+        yield from ("", f"norm layers (network.norm){' and their arguments' if takes_arguments else ''}:")
         for norm in record["norms"]:
             yield f"  {norm['name']}: {norm['summary']}"
             yield from (f"  {line}" for line in _argument_lines(norm))

@@ -196,7 +196,7 @@ def _look(network: nn.Module, spec: RunSpec, batch: Tensor | None) -> tuple[list
             unsaved = [key for key, attribute in tensor_names(module).items() if attribute not in saved]
             if unsaved:
                 names = ", ".join(unsaved)
-                remarks.append(f"layer {name}: {names} is no buffer, so it is not saved and not shown")
+                remarks.append(f"layer {name}: {names} is not a buffer, so it is not saved and not shown")
                 for key in (*unsaved, "batch_mean", "batch_var"):
                     state.pop(key, None)
             arrays = {key: tuple(state[key].tolist()) for key in ARRAYS if key in state}

@@ -25,7 +25,10 @@ BEFORE = {
 
 
 THEN = {
-    "quickstart": ("fixed.dataset=digits",),
+    "quickstart": (
+        *("fixed.dataset=digits", "fixed.lr=0.01", "fixed.epochs=5", "fixed.evaluations_per_epoch=1"),
+        "grid={network: [no_batch_norm, batch_norm], seed: {range: 10}}",
+    ),
     "claims/learning_rates": (
         "fixed.drop_last=false",
         "fixed.train_samples=null",

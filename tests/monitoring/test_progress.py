@@ -96,7 +96,7 @@ def simulate(
         for epoch in range(1, job.runs[0].epochs + 1):
             at += seconds(job)
             said.append((at, row(job.runs[0].run_id, epoch, seconds(job))))
-        said.append((at, RunResult(job.runs[0].run_id, "ok")))
+        said.append((at, RunResult(job.runs[0].run_id, "ok", (said[-1][1],))))
         heapq.heappush(free, (at, worker))
     return sorted(said, key=lambda each: each[0])
 
@@ -150,43 +150,66 @@ def test_what_takes_longest_is_not_hidden_by_an_idle_worker() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "10 s"), (44, "40 s"), (100, "2 min"), (7800, "2 h 10 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
+    [(0.2, "1 s"), (44, "44 s"), (100, "2 min"), (7800, "2 h 10 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
 )
 def test_a_forecast_in_words(seconds: float, text: str) -> None:
     assert roughly(seconds) == text
 
 
-def test_a_pipe_gets_the_solo_line_it_always_got_and_a_forecast(
+def test_a_pipe_gets_a_line_for_each_run_with_a_forecast_that_counts_down(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress(sweep, solo(sweep), clock=lambda: 0.0)
-    progress.on_epoch(row(sweep.runs[0].run_id, 1, 6.0))
+    now = 0.0
+    progress = Progress(sweep, solo(sweep), clock=lambda: now)
+    for run in sweep.runs:
+        now += 5.0
+        rows = [row(run.run_id, epoch, 0.5) for epoch in range(1, 11)]
+        for each in rows:
+            progress.on_epoch(each)
+        progress.on_result(RunResult(run.run_id, "ok", tuple(rows)))
     progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(sweep.runs)
+    assert lines[0] == (
+        "run 1/6 lr=0.01 network=no_batch_norm seed=0  epoch 10/10  train accuracy 0.8000  valid accuracy 0.9000  "
+        "5.0 s  1/6 runs ended  ETA 25 s"
+    )
+    assert [line.partition("ETA ")[2] for line in lines] == ["25 s", "20 s", "15 s", "10 s", "5 s", ""]
+
+
+def test_a_pipe_also_hears_of_a_long_run_once_a_minute(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    progress = Progress(sweep, solo(sweep), clock=lambda: now)
+    for epoch in range(1, 10):
+        now += 25.0
+        progress.on_epoch(row(sweep.runs[0].run_id, epoch, 25.0))
+    assert re.findall(r"epoch (\d)/10", capsys.readouterr().err) == ["3", "6", "9"]
+
+
+def test_a_stack_is_one_line_with_the_means_of_its_runs(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(sweep, [Job(sweep.runs[:3], "grouped"), Job(sweep.runs[3:], "grouped")], clock=lambda: 0.0)
+    first, second, third = (run.run_id for run in sweep.runs[:3])
+    for run_id, accuracy in ((first, 0.7), (second, 0.9)):
+        progress.on_epoch(row(run_id, 10, 2.0, train_accuracy=accuracy))
+    progress.on_epoch(row(third, 1, 2.0, train_loss=float("nan"), valid_accuracy=0.1))
+    progress.on_result(RunResult(third, "diverged"))
+    assert capsys.readouterr().err == "run 3 lr=0.01 network=no_batch_norm seed=2 diverged\n"
+    for run_id, accuracy in ((first, 0.7), (second, 0.9)):
+        progress.on_result(RunResult(run_id, "ok", (row(run_id, 10, 2.0, train_accuracy=accuracy),)))
     assert capsys.readouterr().err == (
-        "run 1/6 lr=0.01 network=no_batch_norm seed=0  epoch 1/10  loss 0.5000  accuracy 0.8000  "
-        "valid loss 0.2500  valid accuracy 0.9000  3.6 s  ETA 6 min\n"
+        "runs 1…3/6 lr=0.01 network=no_batch_norm seed=0…2  epoch 10/10  train accuracy 0.8000  valid accuracy 0.9000  "
+        "means of 2 runs  40.0 s  3/6 runs, 1 diverged ended  ETA 60 s\n"
     )
 
 
-def test_a_stack_is_one_line_an_epoch_with_the_means_of_its_runs(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
-) -> None:
-    progress = Progress(sweep, [Job(sweep.runs[:3], "grouped"), Job(sweep.runs[3:], "grouped")], clock=lambda: 0.0)
-    first, second, third = (run.run_id for run in sweep.runs[:3])
-    progress.on_epoch(row(first, 1, 2.0, train_loss=0.2))
-    progress.on_epoch(row(second, 1, 2.0, train_loss=0.4))
-    assert not capsys.readouterr().err
-    progress.on_epoch(row(third, 1, 2.0, train_loss=float("nan"), valid_accuracy=0.1))
-    progress.on_result(RunResult(third, "diverged"))
-    line, diverged = capsys.readouterr().err.splitlines()
-    assert line.startswith("runs 1…3/6 lr=0.01 network=no_batch_norm seed=0…2  epoch 1/10  loss 0.3000  accuracy 0.8")
-    assert re.search(r"valid accuracy 0.9000  means of 3 runs  3.6 s  ETA 2 min$", line), line  # 18 + 30 epochs of 2 s
-    assert diverged == "run 3 lr=0.01 network=no_batch_norm seed=2 diverged"
-    for epoch in (2, 3):  # cut in two: a part's epoch is told when the next begins
-        progress.on_epoch(row(first, epoch, 4.0))
-    progress.on_epoch(row(second, 2, 4.0))
+def test_the_parts_of_a_stack_that_was_cut_report_apart(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen(monkeypatch)
+    progress = Progress(sweep, [Job(sweep.runs[:2], "grouped")], clock=lambda: 0.0)
+    first, second = (run.run_id for run in sweep.runs[:2])
+    for run_id, epoch in ((first, 2), (first, 3), (second, 2)):  # an epoch is shown when the next one begins
+        progress.on_epoch(row(run_id, epoch, 4.0, valid_accuracy=epoch / 10))
+    assert "valid 0.3000" in str(bar(progress, first))
     progress.close()
-    assert re.findall(r"epoch (\d)/10", capsys.readouterr().err) == ["2", "3", "2"]
 
 
 def test_the_sweeps_bar_counts_epochs_and_what_a_failure_spares(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +268,9 @@ def test_a_dumb_terminal_is_a_pipe_and_quiet_is_quiet(sweep: Sweep, monkeypatch:
     terminal = screen(monkeypatch, term="dumb")
     for quiet in (False, True):
         progress = Progress(sweep, solo(sweep), quiet=quiet)
-        progress.on_epoch(row(sweep.runs[0].run_id, 1))
+        only = row(sweep.runs[0].run_id, 10)
+        progress.on_epoch(only)
+        progress.on_result(RunResult(only.run_id, "ok", (only,)))
         progress.close()
     assert len(terminal.getvalue().splitlines()) == 1
     assert "\x1b" not in terminal.getvalue()

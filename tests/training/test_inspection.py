@@ -237,7 +237,7 @@ def test_a_layer_by_hand_under_the_documents_names(bnbench: Bnbench, write: Writ
     ]
     assert len(column(kept.stdout, "batch mean")) == 5
     lost = bnbench("inspect", tmp_path / "s", 2)
-    assert "layer 2: running_mean, running_var is no buffer" in lost.stderr
+    assert "layer 2: running_mean, running_var is not a buffer" in lost.stderr
     assert "Layer 2, Hand(): 5 features, no running statistics" in lost.stdout
     (tmp_path / "hand.py").write_text(HAND + "# since\n")
     assert "plugins ../hand.py changed since the training" in bnbench("inspect", tmp_path / "s", 1).stderr

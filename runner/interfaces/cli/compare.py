@@ -1,9 +1,11 @@
 """`bnbench compare` and `export`."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,9 @@ from runner.errors import UserError, unknown
 from runner.interfaces.cli.options import PATH, format_option, results_argument, words
 from runner.interfaces.cli.table import at_option, opened, table_options, target_option, where_option
 from runner.monitoring.trackers.registry import tracker
+
+if TYPE_CHECKING:
+    from runner.analysis.records import Comparison
 
 
 @click.command()
@@ -75,10 +80,10 @@ def print_comparison(
     baseline: str | None = None,
     over: str = "seeds",
     **selection: Any,
-) -> None:
+) -> list[Comparison]:
     """Print the comparisons of sweeps' folders or, with a question, of a table of another tool: one for each metric.
 
-    `selection` are arguments of `runner.analysis.comparison.compare`.
+    Returns them. `selection` are arguments of `runner.analysis.comparison.compare`.
     """
     from rich.console import Console
 
@@ -98,6 +103,7 @@ def print_comparison(
         comparison = compare(results, metric=name, **selection)
         comparisons.append(images.over_images(comparison, results) if over == "seeds,images" else comparison)
     click.echo(render_all(comparisons, style, color=color), color=color or None)
+    return comparisons
 
 
 @click.command()

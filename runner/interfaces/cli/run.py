@@ -109,10 +109,13 @@ def train(sweep: Sweep, out: Path, existing: Existing, options: Mapping[str, Any
     """Train a sweep and print its comparison. Returns the exit code."""
     from runner.execution.composition import shortfalls
     from runner.execution.driver import run_sweep
+    from runner.reporting.next_steps import next_steps
 
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
     if code in (0, 1) and not options["fail_fast"]:
-        print_comparison([out / sweep.name])
+        (comparison,) = print_comparison([out / sweep.name])
+        for line in () if options["quiet"] else next_steps(out / sweep.name, comparison, own_code=bool(sweep.plugins)):
+            click.echo(line, err=True)
     for line in shortfalls(out / sweep.name):
         click.echo(line, err=True)
     return code

@@ -100,6 +100,6 @@ def _check_labels(name: str, data: DataSet) -> None:
             position = int(wrong.nonzero()[0])
             largest = classes - 1
             raise UserError(
-                f"data set '{name}': {title} label {int(labels[position])} (at index {position}) is no class; "
+                f"data set '{name}': {title} label {int(labels[position])} (at index {position}) is not a class; "
                 f"allowed: 0 to {largest}, because {largest} is the largest label of the training set"
             )
