@@ -12,7 +12,8 @@ from runner.config.run_spec import PARAMETERS, RunSpec, Strict
 from runner.config.yaml_source import Path
 from runner.errors import Place, UserError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
 

@@ -97,7 +97,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     """Check the sweep, then start its folder or resume it. Returns the sweep with its devices."""
     # These modules import torch.
     from runner.execution import kernels, preflight
-    from runner.training import environment
+    from runner.training import environment, stored
 
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
@@ -106,11 +106,13 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     wanted = run_files.wanted(weights=sweep.save_weights, predictions=sweep.save_predictions)
     config = config_text(sweep, folder)
     check_existing(folder, config, options.existing)
-    shared = folder_at(sweep.checkpoint_dir, folder) if sweep.checkpoint_dir else None
+    first, named_from = (folder, folder) if options.existing == "fresh" else stored.places(folder)
+    shared = folder_at(sweep.checkpoint_dir, first) if sweep.checkpoint_dir else None
     store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
     datasets = sorted({run.dataset for run in runs})
     chosen = kernels.choose(folder, options)
-    described = environment.describe(datasets, data_dir, sweep.plugins, chosen, folder)
+    described = environment.describe(datasets, data_dir, sweep.plugins, chosen, named_from)
+    described |= stored.record(sweep, first)
 
     finished, checkpoints = set[str](), dict[str, Path]()
     known = list[contrast_history.Entry](), {"runs_begun": 0}

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runner.config import reader
 from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import UserError, quoted, text_of
 from runner.storage import resume, rows, tables
-from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS, config_file
+from runner.storage.folder import CONFIG, ENVIRONMENT, LOG, RUNS
 from runner.storage.run_files import WEIGHTS
-from runner.training import environment, networks
+from runner.training import environment, networks, stored
 from runner.training.data import batches, preprocessing
 from runner.training.data.augmentation import Augmentation
 from runner.training.norm_trace import is_norm
@@ -87,7 +86,7 @@ def inspect(folder: Path, run: str, root: Path) -> Inspection:
     The batch is the first one that the run was trained on; its data are in the folder `root`.
     Errors: UserError where there is no such run, or no saved weights that fit its network.
     """
-    sweep = reader.load(config_file(folder))
+    sweep = stored.load(folder)
     row = _row(folder, sweep, run)
     number, spec = next(found for found in enumerate(sweep.runs, 1) if found[1].run_id == row["run_id"])
     remarks = _code_changes(folder, sweep)
@@ -168,7 +167,7 @@ def _code_changes(folder: Path, sweep: Sweep) -> list[str]:
     before = resume.read_environment(folder)
     if before is None:
         return [f"{folder / ENVIRONMENT} cannot be read: the code may have changed since the training"]
-    now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins, folder)}
+    now = {"code": environment.code(), "plugins": environment.digests(sweep.plugins, stored.names_from(folder))}
     if not (changed := resume.differences(before, now)):
         return []
     names = ", ".join(sorted(changed))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from runner.config import reader
-from runner.config.sweep import Sweep
+from runner.config.sweep import NAME_RULE, Sweep
 from runner.errors import UserError
 from runner.execution.options import Existing
 from runner.interfaces.cli.compare import print_comparison
@@ -22,6 +22,7 @@ from runner.interfaces.cli.options import (
 )
 from runner.interfaces.cli.plan import print_plan
 from runner.storage import folder
+from runner.training import stored
 
 
 @click.command()
@@ -74,14 +75,15 @@ def resume(results: Path, **options: Any) -> None:
     """Finish an interrupted sweep and print its comparison.
 
     RESULTS is the sweep's folder. The sweep continues from the config that is stored there.
+    The folder may have been moved or renamed; the sweep then has its new name.
     """
     if results.is_dir():
         with folder.sole_writer(results):
             # Fail early if another process writes: loading the config may import torch through a plugin.
             pass
-    sweep = reader.load(folder.config_file(results))
+    sweep = stored.load(results)
     if sweep.name != results.resolve().name:
-        raise UserError(f"{results}: the folder must have its sweep's name, '{sweep.name}'")
+        raise UserError(f"{results}: rename the folder to resume its sweep; a name has {NAME_RULE}")
     sys.exit(train(sweep, results.resolve().parent, "resume", options))
 
 
