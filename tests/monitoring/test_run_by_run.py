@@ -18,6 +18,7 @@ from tests.monitoring.tracking import (
     scalars_of_trackio,
     scalars_of_wandb,
     table_of,
+    warnings_of,
 )
 
 Bnbench = Callable[..., Result]
@@ -56,8 +57,11 @@ def test_every_value_of_the_tables_is_read_back_once_whatever_came_before(
     assert by_epoch(grown) == table_of(folder)
     assert {run for run, _, _ in grown} == {1, 2, 3, 4}
     done = bnbench("export", folder, "--format", name)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0
     assert READERS[name](folder) == grown
+    (warning,) = set(warnings_of(name, folder))
+    assert "2 runs were added" in warning
+    assert warning in done.stderr
 
 
 def test_wandb_follows_no_link_out_of_the_folder(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:

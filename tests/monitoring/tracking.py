@@ -108,6 +108,8 @@ def scalars_of_wandb(folder: Path) -> Points:
     for file in sorted(folder.glob("offline-run-*/*.wandb")):
         records = list(wandb_records(file))
         config = {item.key: item.value_json for record in records for item in record.run.config.update}
+        if "bnbench.run" not in config:
+            continue  # the run that has the warnings
         number = int(config["bnbench.run"])
         for record in records:
             values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
@@ -122,12 +124,24 @@ def scalars_of_trackio(folder: Path) -> Points:
 
     points: Points = defaultdict(list)
     for run in trackio.Api().runs("t"):
-        if run.config["bnbench.folder"] != str(folder.resolve()):
+        if run.config["bnbench.folder"] != str(folder.resolve()) or "bnbench.run" not in run.config:
             continue
         for row in SQLiteStorage.get_logs("t", run.name, run_id=run.id):
             for name in set(row) - {"step", "timestamp"}:
                 points[run.config["bnbench.run"], name, row["step"]].append(row[name])
     return points
+
+
+def warnings_of(name: str, folder: Path) -> list[str]:
+    """The warnings that stand in wandb or Trackio."""
+    if name == "trackio":
+        import trackio
+
+        configs = [run.config for run in trackio.Api().runs("t") if run.config["bnbench.folder"] == str(folder)]
+        return [config["bnbench.warnings"] for config in configs if "bnbench.warnings" in config]
+    records = [record for file in folder.glob("wandb/offline-run-*/*.wandb") for record in wandb_records(file)]
+    items = [item for record in records for item in record.run.config.update]
+    return [json.loads(item.value_json) for item in items if item.key == "bnbench.warnings"]
 
 
 def by_epoch(points: Points) -> Points:

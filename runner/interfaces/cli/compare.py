@@ -109,7 +109,7 @@ def print_comparison(
     "-o",
     "--output",
     type=PATH,
-    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). For tensorboard, mlflow and wandb: a folder.",
+    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). For other formats: a folder.",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.

@@ -12,6 +12,7 @@ from runner.storage.rows import EPOCH_FIELDS, CurveRow, EpochRow, ProbeRow, RunR
 
 SCALARS = tuple(name for name in EPOCH_FIELDS if name not in ("epoch", "step"))
 FOLDER, RUN_ID, NUMBER, STATUS = "bnbench.folder", "bnbench.run_id", "bnbench.run", "bnbench.status"
+WARNINGS = "bnbench.warnings"
 
 
 class RunByRun:
@@ -20,14 +21,14 @@ class RunByRun:
     where: str
 
     def __init__(self, sweep: TrackedSweep) -> None:
-        self.sweep = sweep
+        self.sweep, self._home = sweep, str(sweep.folder.resolve())
         self._open: dict[str, Any] = {}
         """Run id → the tool's run, which has not ended."""
         self._last: dict[str, int] = {}
         """Run id → its last epoch."""
 
-    def _start(self, run_id: str) -> Any:
-        """Start the tool's run for a run of the sweep."""
+    def _start(self, key: str, name: str, settings: dict[str, Any]) -> Any:
+        """Start a run of the tool. `key` is equal for the same run in another call."""
         raise NotImplementedError
 
     def _finish(self, run: Any, outcomes: dict[str, Any], epoch: int) -> None:
@@ -55,10 +56,14 @@ class RunByRun:
     def close(self) -> None:
         for run_id in list(self._open):  # runs without a result
             self._finish(self._open.pop(run_id), {STATUS: "interrupted"}, self._last[run_id])
+        if warnings := self.sweep.warnings():
+            # They are known at the end, when the other runs are closed. So they stand in a run of their own.
+            settings = {FOLDER: self._home, WARNINGS: " ".join(warnings)}
+            self._finish(self._start("warnings", "warnings", settings), {STATUS: "ok"}, 0)
 
     def _run(self, run_id: str) -> Any:
         if run_id not in self._open:
-            self._open[run_id] = self._start(run_id)
+            self._open[run_id] = self._start(run_id, self._name(run_id), self._settings(run_id))
         return self._open[run_id]
 
     def _name(self, run_id: str) -> str:
@@ -69,7 +74,7 @@ class RunByRun:
     def _settings(self, run_id: str) -> dict[str, Any]:
         """What the tool shows of a run: its parameters, and where it comes from."""
         run = self.sweep.runs[run_id]
-        return {**run.parameters, FOLDER: str(self.sweep.folder.resolve()), RUN_ID: run_id, NUMBER: run.number}
+        return {**run.parameters, FOLDER: self._home, RUN_ID: run_id, NUMBER: run.number}
 
 
 def digest(text: str) -> str:

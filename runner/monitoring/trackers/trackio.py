@@ -31,20 +31,19 @@ class Trackio(RunByRun):
         if sweep.output:
             raise UserError("trackio has one folder for all projects: leave out -o, and set TRACKIO_DIR")
         self.where = f"the project {sweep.name} in {trackio.TRACKIO_DIR}"
-        folder = str(sweep.folder.resolve())
         with suppress(ValueError):  # there is no such project yet
             for run in list(trackio.Api().runs(sweep.name)):
-                if (run.config or {}).get(FOLDER) == folder:
+                if (run.config or {}).get(FOLDER) == self._home:
                     run.delete()
 
-    def _start(self, run_id: str) -> Any:
+    def _start(self, key: str, name: str, settings: dict[str, Any]) -> Any:  # noqa: ARG002
         import trackio
 
         def start() -> Any:
             return trackio.init(
                 project=self.sweep.name,
-                name=self._name(run_id),
-                config=self._settings(run_id),
+                name=name,
+                config=settings,
                 embed=False,
                 auto_log_cpu=False,
                 auto_log_gpu=False,

@@ -13,7 +13,7 @@ from runner.monitoring.trackers.run_by_run import STATUS, RunByRun, digest
 from runner.monitoring.trackers.tracker import Opener, TrackedSweep, require
 from runner.storage import files
 
-_OFFLINE = re.compile(r"offline-run-[0-9_]+-bnbench-[0-9a-f]+-[0-9a-f]+")
+_OFFLINE = re.compile(r"offline-run-[0-9_]+-bnbench-[0-9a-f]+-([0-9a-f]+|warnings)")
 """The folders that this tracker makes."""
 
 
@@ -37,16 +37,15 @@ class WandB(RunByRun):
         for name in filter(_OFFLINE.fullmatch, files.names(runs, self._folder)):
             shutil.rmtree(runs / name)
 
-    def _start(self, run_id: str) -> Any:
+    def _start(self, key: str, name: str, settings: dict[str, Any]) -> Any:
         import wandb
 
-        folder = str(self.sweep.folder.resolve())
         return wandb.init(
             project=self.sweep.name,
             # The same run has the same id, so an online run is written over.
-            id=f"bnbench-{digest(folder)}-{run_id}",
-            name=self._name(run_id),
-            config=self._settings(run_id),
+            id=f"bnbench-{digest(self._home)}-{key}",
+            name=name,
+            config=settings,
             dir=str(self._folder),
             mode=self._mode,  # type: ignore[arg-type]  # wandb checks what the user wrote
             reinit="create_new",
