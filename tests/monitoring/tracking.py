@@ -34,7 +34,7 @@ SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoc
 
 TIMING = ["epoch_duration", "run_duration"]
 
-Points = dict[tuple[int, str, int], list[float]]
+Points = dict[tuple[int, str, int], list[Any]]
 """(run, name, step) → every value that stands there."""
 
 

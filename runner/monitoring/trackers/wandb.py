@@ -47,7 +47,7 @@ class WandB(RunByRun):
             name=name,
             config=settings,
             dir=str(self._folder),
-            mode=self._mode,  # type: ignore[arg-type]  # wandb checks what the user wrote
+            mode=self._mode,
             reinit="create_new",
             # stdout is for the comparison, and a run of bnbench is not a whole program.
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
