@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ if not Path("/dev/nvidiactl").exists():
 
 # What training could work around is an error in tests.
 os.environ["BNBENCH_STRICT"] = "1"
+
+# Trackio reads this once, when it is imported.
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
 for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)  # a test says what terminal it is on

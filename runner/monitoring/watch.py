@@ -157,13 +157,16 @@ def over(watched: Watched) -> Over | None:
     return "finished" if watched.finished and not watched.standing[0] else "stopped"
 
 
-def glance(
-    folder: Path, look: Look | None = None, told: Callable[[Watched, Over | None], Told] = report
-) -> tuple[Told, Over | None]:
-    """The state of a sweep as `told` says it, and why nothing more will come.
+def glance(folder: Path, look: Look | None = None) -> tuple[list[str], Over | None]:
+    """The state of a sweep as lines of text, and why nothing more will come.
 
     Errors: UserError where the folder holds no sweep, or a damaged one.
     """
+    return seen(folder, look, report)
+
+
+def seen(folder: Path, look: Look | None, told: Callable[[Watched, Over | None], Told]) -> tuple[Told, Over | None]:
+    """The state of a sweep as `told` says it, and why nothing more will come. Errors: as for `glance`."""
     with closing(Watched(folder, look)) as watched:
         watched.refresh()
         why = over(watched)

@@ -50,7 +50,7 @@ def table_lines(
     >>> columns = [TextColumn("arm", ["none", "batch"]), TextColumn("design", ["crossed " * 5] * 2, leaves=1)]
     >>> print(*sum(table_lines(columns, 40), []), sep="\\n")
     arm
-    ───────
+    ─────
     none
     batch
     Not shown at this width: design.

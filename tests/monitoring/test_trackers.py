@@ -159,6 +159,8 @@ def test_contract_of_every_tracker(
     [
         ("tensorboard", "tensorboard.summary.writer.record_writer"),
         ("mlflow", "mlflow.tracking"),
+        ("wandb", "wandb"),
+        ("trackio", "trackio"),
     ],
 )
 def test_an_absent_package_is_told_before_anything_is_done(
@@ -190,11 +192,13 @@ def test_an_absent_package_is_told_before_anything_is_done(
 def test_an_unknown_tracker_is_told_before_anything_is_done(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     done = bnbench("run", write("t.yaml", SMALL), *OPTIONS, tmp_path, "--track", "tensorbord")
     assert (done.exit_code, done.stderr) == (
-        *(2, "unknown tracker 'tensorbord'; did you mean 'tensorboard'? allowed: mlflow, tensorboard\n"),
+        2,
+        "unknown tracker 'tensorbord'; did you mean 'tensorboard'? allowed: mlflow, tensorboard, trackio, wandb\n",
     )
     assert not (tmp_path / "t").exists()
     done = bnbench("export", tmp_path, "--format", "tutorail")
-    assert "unknown format 'tutorail'; did you mean 'tutorial'? allowed: mlflow, tensorboard, tutorial" in done.stderr
+    allowed = "mlflow, tensorboard, trackio, tutorial, wandb"
+    assert f"unknown format 'tutorail'; did you mean 'tutorial'? allowed: {allowed}" in done.stderr
 
 
 # TensorBoard

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ SCALARS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "epoc
 
 TIMING = ["epoch_duration", "run_duration"]
 
-Points = dict[tuple[int, str, int], list[float]]
+Points = dict[tuple[int, str, int], list[Any]]
 """(run, name, step) → every value that stands there."""
 
 
@@ -80,6 +83,65 @@ def scalars_of_mlflow(out: Path) -> Points:
             for point in client.get_metric_history(run.info.run_id, name):
                 points[number, name, point.step].append(point.value)
     return points
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
+    """The records of a file of Weights & Biases: a log as LevelDB writes it, in blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, block, parts = file.read_bytes(), 7, 32768, b""
+    while at + 7 <= len(content):
+        if block - at % block < 7:
+            at += block - at % block
+            continue
+        _, size, kind = struct.unpack_from("<IHB", content, at)
+        parts += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def scalars_of_wandb(folder: Path) -> Points:
+    pytest.importorskip("wandb")
+    points: Points = defaultdict(list)
+    for file in sorted(folder.glob("offline-run-*/*.wandb")):
+        records = list(wandb_records(file))
+        config = {item.key: item.value_json for record in records for item in record.run.config.update}
+        if "bnbench.run" not in config:
+            continue  # the run that has the warnings
+        number = int(config["bnbench.run"])
+        for record in records:
+            values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for name in set(values) - {"_step", "_timestamp", "_runtime"}:
+                points[number, name, values["_step"]].append(values[name])
+    return points
+
+
+def scalars_of_trackio(folder: Path) -> Points:
+    trackio = pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    points: Points = defaultdict(list)
+    for run in trackio.Api().runs("t"):
+        if run.config["bnbench.folder"] != str(folder.resolve()) or "bnbench.run" not in run.config:
+            continue
+        for row in SQLiteStorage.get_logs("t", run.name, run_id=run.id):
+            for name in set(row) - {"step", "timestamp"}:
+                points[run.config["bnbench.run"], name, row["step"]].append(row[name])
+    return points
+
+
+def warnings_of(name: str, folder: Path) -> list[str]:
+    """The warnings that stand in wandb or Trackio."""
+    if name == "trackio":
+        import trackio
+
+        configs = [run.config for run in trackio.Api().runs("t") if run.config["bnbench.folder"] == str(folder)]
+        return [config["bnbench.warnings"] for config in configs if "bnbench.warnings" in config]
+    records = [record for file in folder.glob("wandb/offline-run-*/*.wandb") for record in wandb_records(file)]
+    items = [item for record in records for item in record.run.config.update]
+    return [json.loads(item.value_json) for item in items if item.key == "bnbench.warnings"]
 
 
 def by_epoch(points: Points) -> Points:

@@ -108,22 +108,26 @@ def print_comparison(
 
 @click.command()
 @results_argument
-@click.option("--format", "style", required=True, metavar="FORMAT", help="tutorial, tensorboard or mlflow.")
+@click.option(
+    "--format", "style", required=True, metavar="FORMAT", help="tutorial, tensorboard, mlflow, wandb or trackio."
+)
 @click.option(
     "-o",
     "--output",
     type=PATH,
-    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). For tensorboard and mlflow: a folder.",
+    help="For tutorial: path without .csv and .json (default: RESULTS/tutorial). For other formats: a folder.",
 )
 def export(results: Path, style: str, output: Path | None) -> None:
     """Write a sweep in another tool's format.
 
     With --format tutorial, the command writes exactly the same
     CSV and JSON files, byte for byte, as the tutorial's RunManager.
-    The formats tensorboard and mlflow give the same values as --track.
+    The other formats give the same values as --track.
     tensorboard writes to RESULTS/tensorboard, and mlflow to the server that
     MLFLOW_TRACKING_URI names, or else to mlflow.db in the folder above RESULTS.
-    For tensorboard and mlflow, --output names another folder.
+    wandb writes to RESULTS/wandb, unless WANDB_MODE=online; trackio writes to
+    the folder that TRACKIO_DIR names.
+    For tensorboard, mlflow and wandb, --output names another folder.
     """
     if style not in ("tutorial", *tracker):
         raise UserError(unknown("format", style, ["tutorial", *tracker]))

@@ -228,7 +228,9 @@ execution_options = together(
         help="When resuming, also train runs with these statuses again (--retry without a value: failed,oom,timeout).",
     ),
     flag("--allow-changed", text="Resume although code, data or packages changed. This is recorded."),
-    click.option("--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard or mlflow."),
+    click.option(
+        "--track", multiple=True, metavar="TRACKER", help="Also send results to tensorboard, mlflow, wandb or trackio."
+    ),
     flag("-v", "--verbose", text="Also show tracebacks of failed runs."),
 )
 """The options of a command that trains one sweep. The command passes their values to `options_of`."""

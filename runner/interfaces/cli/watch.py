@@ -7,7 +7,7 @@ import click
 
 from runner.errors import UserError
 from runner.interfaces.cli.options import flag, format_option, not_nan, put, results_argument
-from runner.monitoring.watch import follow, glance, record, report
+from runner.monitoring.watch import follow, record, report, seen
 
 
 @click.command()
@@ -34,7 +34,7 @@ def watch(results: Path, interval: float, once: bool, style: str) -> None:
         raise UserError("--format json needs --once")
     try:
         if once:
-            (found, lines), why = glance(results, _look, lambda *state: (record(*state), report(*state)))
+            (found, lines), why = seen(results, _look, lambda *state: (record(*state), report(*state)))
             put(style, found, lines)
             stopped = why == "stopped"
         else:
