@@ -1,6 +1,8 @@
 # make quickstart   environment, then the main job on images that need no download
 # make test         the tests
 # make check        ruff, mypy, tests
+# make package      builds the sdist and the wheel, and tries the wheel in a fresh environment (five minutes);
+#                   PYTHON=… names another Python
 # make fuzz         random networks, configs and results folders, the same ones each time (two minutes)
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
 # make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
@@ -15,7 +17,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 TESTS = $(VENV)/.ready-tests
 
-.PHONY: quickstart test check fuzz faults bench docs simulations clean
+.PHONY: quickstart test check package fuzz faults bench docs simulations clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
@@ -28,6 +30,9 @@ check: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+package:
+	$(PYTHON) tests/installed.py
 
 # Forks want no threads.
 fuzz: export OMP_NUM_THREADS = 1
@@ -57,6 +62,7 @@ $(TESTS): $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m docs.shown
+	$(BIN)/python docs/api.py
 	$(BIN)/python docs/reproductions.py
 	$(BIN)/python -m docs.claims
 	$(BIN)/python docs/performance.py

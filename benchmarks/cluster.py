@@ -125,7 +125,7 @@ def simulated(workers: int, runs: int, epochs: int) -> dict[str, float]:
         for _ in range(min(workers, NODES) - 1):
             nodes.add_node(**each)
         root = Path(__file__).parent.parent
-        paths = [str(root / name) for name in ("runner", "experiments", "benchmarks")]
+        paths = [str(root / name) for name in ("bnbench", "runner", "experiments", "benchmarks")]
         ray.init(address=nodes.address, log_to_driver=False, logging_level="error", runtime_env={"py_modules": paths})
         with tempfile.TemporaryDirectory() as meeting:
             cluster = SimulatedCluster(ray, 1, 0, workers, Path(meeting))

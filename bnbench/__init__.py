@@ -1,7 +1,7 @@
 """bnbench: does batch normalization help here, by how much, and how sure are we?
 
 All public names are here: `from bnbench import network, run, load`. They are those of the package `runner`, where they
-are listed. A user's own `runner.py` cannot hide it: `runner` is loaded from the folder that this package is in.
+are listed. A user's own `runner.py` does not hide them: `runner` is first looked for beside this package.
 """
 
 import sys
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 
 def _load_runner() -> None:
-    """Import `runner` from the folder of this package. Errors: ImportError where another `runner` is imported."""
-    place = Path(__file__).resolve().parent.parent
-    if known := sys.modules.get("runner"):
-        file = Path(known.__file__ or "an interactive session").resolve()
-        if file != place / "runner/__init__.py":
-            hides = f"{file} hides the package 'runner' of bnbench, which is in {place}"
-            raise ImportError(f"{hides}; give it another name, or import bnbench first")
-        return
-    spec = PathFinder.find_spec("runner", [str(place)])
+    """Import the package `runner` beside this one. Errors: ImportError where another `runner` is imported already."""
+    # (On a node of a Ray cluster, each package is in a folder of its own.)
+    spec = PathFinder.find_spec("runner", [str(Path(__file__).resolve().parent.parent), *sys.path])
     assert spec is not None
     assert spec.loader is not None
-    sys.modules["runner"] = module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["runner"])
+    assert spec.origin is not None
+    known = sys.modules.get("runner")
+    if known is None:
+        sys.modules["runner"] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["runner"])
+    elif (file := Path(known.__file__ or "")).resolve() != Path(spec.origin).resolve():
+        raise ImportError(f"{file} hides bnbench's package 'runner' ({spec.origin}); give it another name")
 
 
 _load_runner()

@@ -32,7 +32,17 @@ The seeds that a claim of "no important difference" needs were counted for a dir
 interval or p depends on this number
 """
 
-EDITS = {"runner/analysis/claims/judge.py": NEEDED, "runner/analysis/stats/verdicts.py": NEEDED}
+MOVED = """\
+The folder in which the configs are looked for is another one, so that an installation has them, too. The plan knows the
+configs themselves, and they are the same
+"""
+
+EDITS = {
+    "runner/analysis/claims/judge.py": NEEDED,
+    "runner/analysis/stats/verdicts.py": NEEDED,
+    "runner/analysis/calibration.py": MOVED,
+    "experiments/claims/sweeps.py": MOVED,
+}
 """What was edited after the runs → why."""
 
 CHECKED = """\

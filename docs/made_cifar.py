@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from bnbench import DataSet, Split, dataset
 from experiments.datasets.published import CIFAR10, cifar_splits
-from runner import DataSet, Split, dataset, registry
 
 
 @dataset("made_cifar", channels=3, height=32, width=32)
 def made_cifar(root: Path, download: bool) -> DataSet:
     """MNIST's digits in colours, in the format of CIFAR-10: 4,000 + 1,000 images of 32×32 pixels."""
-    digits = registry.dataset["mnist_5k"](root, download)
+    digits = dataset["mnist_5k"](root, download)
     archive = _archive([_coloured(digits.train, seed=0), _coloured(digits.test, seed=1)])
     train, test = cifar_splits(archive, "labels", CIFAR10)
     return DataSet(train, test)

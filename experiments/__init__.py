@@ -1,6 +1,6 @@
 """What is compared: networks, norm layers, data sets, and what is claimed of them. Importing this registers them all.
 
-It is itself a plugin of `runner`, through the same entry point a user's package would use.
+`runner` finds this package by its place, beside its own. A user's package has an entry point (`bnbench.plugins`).
 """
 
 from experiments import calibration, claims, datasets, networks, norms, source_norms

@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 
 # These are imported on first use, because `bnbench --help` and `bnbench plan` need neither torch nor pandas.
 _ON_FIRST_USE = {
-    "Claim": "runner.analysis.claims.claim",
-    "PairedValues": "runner.analysis.claims.paired_values",
-    "DataSet": "runner.training.data.datasets",
+    "run": "runner.interfaces.notebook",
+    "load": "runner.interfaces.notebook",
+    "table": "runner.interfaces.notebook",
     "RunBuilder": "runner.interfaces.run_builder",
     "RunManager": "runner.interfaces.run_manager",
+    "DataSet": "runner.training.data.datasets",
     "Split": "runner.training.data.datasets",
-    "load": "runner.interfaces.notebook",
-    "run": "runner.interfaces.notebook",
-    "table": "runner.interfaces.notebook",
+    "Claim": "runner.analysis.claims.claim",
+    "PairedValues": "runner.analysis.claims.paired_values",
 }
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from runner.training.data.datasets import Split as Split
 else:
     # mypy must not see this list: it cannot read the names of a dictionary, and would take the others for private.
-    __all__ = ["claim", "dataset", "network", "norm", *_ON_FIRST_USE]
+    __all__ = ["network", "norm", "dataset", "claim", *_ON_FIRST_USE]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from functools import wraps
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -120,26 +121,30 @@ dataset = DatasetRegistry("data set")
 claim: Registry[Callable[[str], Any]] = Registry("claim")
 
 
+BUILT_IN = "experiments"
+"""The package beside this one that registers what belongs to bnbench."""
+
 PLUGINS = "bnbench.plugins"
-"""The group of entry points of the packages that register something when they are imported."""
+"""The group of entry points of the other packages that register something when they are imported."""
 
 _BROUGHT: dict[str, set[str]] = {}
 """The modules that came with the import of a plugin file, by the name of the file's module."""
 
 
 def plugin_packages() -> list[str]:
-    """The packages whose entry points register something, such as `experiments`."""
+    """The packages that register something when they are imported: `BUILT_IN`, and those with entry points."""
     entry_points = importlib.metadata.entry_points(group=PLUGINS)
-    return sorted({entry_point.module.partition(".")[0] for entry_point in entry_points})
+    return sorted({BUILT_IN} | {entry_point.module.partition(".")[0] for entry_point in entry_points})
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:
-    """Import everything that registers itself: the entry points of `PLUGINS`, then the given files.
+    """Import everything that registers itself: `BUILT_IN`, the entry points of `PLUGINS`, then the given files.
 
     `mine.py:Net` also registers the class or function `Net` of the file as a network.
 
     Errors: UserError when a file cannot be imported, with the reason, or when it has no such class or function.
     """
+    _load_built_in()
     for entry_point in importlib.metadata.entry_points(group=PLUGINS):
         entry_point.load()
     for plugin in files:
@@ -147,6 +152,24 @@ def load_plugins(files: tuple[str, ...] = ()) -> None:
         _load_file(file)
         if name:
             _register(file, name)
+
+
+def _load_built_in() -> None:
+    """Import `BUILT_IN`: the package beside this one, although a folder of a user may have its name.
+
+    Errors: UserError where such a folder is imported already.
+    """
+    # (On a node of a Ray cluster, each package is in a folder of its own.)
+    spec = PathFinder.find_spec(BUILT_IN, [str(Path(__file__).resolve().parent.parent), *sys.path])
+    assert spec is not None
+    assert spec.loader is not None
+    assert spec.origin is not None
+    known = sys.modules.get(BUILT_IN)
+    if known is None:
+        sys.modules[BUILT_IN] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[BUILT_IN])
+    elif (file := Path(known.__file__ or next(iter(known.__path__)))).resolve() != Path(spec.origin).resolve():
+        raise UserError(f"{file} hides bnbench's package '{BUILT_IN}' ({spec.origin}); give it another name")
 
 
 def plugin_parts(plugin: str) -> tuple[Path, str]:

@@ -72,6 +72,11 @@ def test_the_performance_page_is_what_the_benchmarks_gave() -> None:
     assert module["page"]() == (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_the_public_names_is_what_their_docstrings_say() -> None:
+    module = runpy.run_path(str(ROOT / "docs/api.py"))
+    assert module["page"]() == (ROOT / "docs/api.md").read_text(encoding="utf-8"), "make docs writes it again"
+
+
 def test_the_reproductions_are_what_the_tables_give() -> None:
     module = runpy.run_path(str(ROOT / "docs/reproductions.py"))
     assert (ROOT / "docs/reproductions.md").read_text(encoding="utf-8") == module["page"]()

@@ -15,7 +15,7 @@ from runner.registry import claim
 if TYPE_CHECKING:
     from runner.analysis.claims.claim import Claim
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs/claims"
+CONFIGS = Path(__file__).parent.parent.parent / "bnbench/configs/claims"
 
 Declaration = Callable[[str], Any]
 """A claim's name → the claim."""

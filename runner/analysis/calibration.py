@@ -25,7 +25,7 @@ from runner.storage.files import write_atomically
 from runner.storage.folder import sweep_folder
 from runner.storage.results import TEST_METRICS, Results, load
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs/calibration"
+CONFIGS = Path(__file__).parent.parent.parent / "bnbench/configs/calibration"
 
 SAME, DIFFERENT = "same_seed", "different_seeds"
 

@@ -1,4 +1,4 @@
-"""bnbench in a notebook: `runner.load("results/x")` and `runner.run({...})` return an object that displays itself."""
+"""bnbench in a notebook: `bnbench.load("results/x")` and `bnbench.run({...})` return an object that displays itself."""
 
 import html
 import io

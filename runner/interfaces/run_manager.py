@@ -35,7 +35,7 @@ class RunManager:
     Each epoch's row is written to `out/metrics.csv` at once. `out` is a new folder, by default
     `results/run_manager-TIME`. `run_data` is the tutorial's list of OrderedDicts; runs and epochs count from 1.
 
-    >>> from runner import RunBuilder, RunManager
+    >>> from bnbench import RunBuilder, RunManager
     >>> manager = RunManager("loop")
     >>> images, labels = torch.eye(10), torch.arange(10)
     >>> for run in RunBuilder.get_runs({"lr": [0.1, 0.01]}):

@@ -29,7 +29,7 @@ def next_steps(folder: Path, comparison: Comparison, *, own_code: bool) -> Itera
 
 
 def _reached_by_all(comparison: Comparison) -> float | None:
-    """An accuracy of at least 50% that the mean of each row has reached, in steps of 5 points; None where there is none."""
+    """The highest accuracy (50%, 55%, …) that the mean of each row has reached; None where there is none."""
     means = [row.mean for row in comparison.rows]
     if not comparison.metric.name.endswith("accuracy") or None in means:
         return None

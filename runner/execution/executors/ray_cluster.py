@@ -150,9 +150,9 @@ def _connect(address: str) -> Any:
 
 
 def packages() -> dict[str, Path]:
-    """The packages that are sent to the nodes: this one, and those whose entry points register something."""
+    """The packages that are sent to the nodes: bnbench's own, and those whose entry points register something."""
     folders = {}
-    for name in ("runner", *plugin_packages()):
+    for name in ("bnbench", "runner", *plugin_packages()):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"plugin '{name}' cannot be sent to a cluster: not a package")

@@ -30,7 +30,7 @@ TO_EXIT = 5.0
 TO_ANSWER = 60.0
 """Seconds that a server gets to answer. It answers nothing while it reads data."""
 
-_PROGRAM = "from runner.execution.executors.server_process import main; main()"
+_PROGRAM = "bnbench.server"
 
 
 class Server:
@@ -53,7 +53,7 @@ class Server:
         # fork server would run the user's script again. Variables that the user has set win over `_ENVIRONMENT`.
         # The workers inherit the standard input. They end when it does, that is, with the driver.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, str(other_end.fileno())],
+            [sys.executable, "-P", "-m", _PROGRAM, str(other_end.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[other_end.fileno()],
             env={**_ENVIRONMENT, **os.environ, "PYTHONPATH": path},

@@ -1,4 +1,4 @@
-"""`bnbench networks`, `datasets` and `schema`."""
+"""`bnbench networks`, `datasets`, `configs` and `schema`."""
 
 import json
 from itertools import chain
@@ -6,6 +6,7 @@ from itertools import chain
 import click
 
 from runner import registry
+from runner.config import built_in
 from runner.errors import printable
 from runner.interfaces.cli.options import data_dir_option, flag, plugin_option
 from runner.reporting.catalogue import check_datasets, dataset_page, listing, network_page
@@ -51,6 +52,19 @@ def datasets(fetch: bool, verify: bool, data_dir: str | None, names: tuple[str, 
         lines = chain.from_iterable(map(dataset_page, names)) if names else listing(registry.dataset)
     for line in lines:
         click.echo(printable(line))
+
+
+@click.command()
+@click.argument("name", required=False)
+def configs(name: str | None) -> None:
+    """List the built-in configs, or print one of them.
+
+    Commands that take a CONFIG also take the NAME of a built-in
+    config: bnbench run quickstart. If there is a file of this
+    name, they take the file, and say so.
+    """
+    for line in [built_in.text(name).rstrip()] if name else built_in.listing():
+        click.echo(line)
 
 
 @click.command()

@@ -14,6 +14,7 @@ from runner.interfaces.cli import (
     catalogue,
     claims,
     compare,
+    init,
     inspect,
     plan,
     report,
@@ -69,7 +70,7 @@ def main() -> None:
 for command in (
     *(run.run, try_network.try_network, run.resume, plan.plan, plan.validate, watch.watch),
     *(compare.compare, variance.variance, report.report, report.plot, compare.export, inspect.inspect),
-    *(catalogue.networks, catalogue.datasets, catalogue.schema),
+    *(catalogue.networks, catalogue.datasets, catalogue.configs, catalogue.schema, init.init),
     *(claims.claims, calibrate.calibrate),
 ):
     main.add_command(command)

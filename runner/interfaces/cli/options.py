@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 import click
 
 from runner import registry
+from runner.config import built_in
 from runner.config.jobs import StackMode
 from runner.config.reader import load
 from runner.errors import short
@@ -48,7 +49,10 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 def reads_config(command: Command) -> Command:
-    """Add CONFIG, `--set` and `--device`. The command receives the sweep that they describe as its argument `sweep`."""
+    """Add CONFIG, `--set` and `--device`. The command receives the sweep that they describe as its argument `sweep`.
+
+    CONFIG is a file, or the name of a built-in config.
+    """
 
     @click.argument("config", type=PATH)
     @click.option(
@@ -61,7 +65,10 @@ def reads_config(command: Command) -> Command:
     @click.option("--device", metavar="DEVICE", help="Train on this device: auto, cpu, cuda or cuda:N.")
     @functools.wraps(command)
     def with_sweep(config: Path, overrides: tuple[str, ...], device: str | None, **options: Any) -> None:
-        command(sweep=load(config, overrides, device), **options)
+        path, said = built_in.find(config)
+        if said:
+            click.echo(said, err=True)
+        command(sweep=load(path, overrides, device), **options)
 
     return with_sweep
 

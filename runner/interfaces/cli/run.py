@@ -45,7 +45,8 @@ def run(
 ) -> None:
     """Train a sweep and print its comparison.
 
-    CONFIG is a YAML file. All its runs are trained. Results are written to OUT/NAME/, where NAME is the sweep's name.
+    CONFIG is a YAML file, or the name of a built-in config (bnbench configs lists them). All its runs are trained.
+    Results are written to OUT/NAME/, where NAME is the sweep's name.
     --set and --track can be repeated.
 
     With --until-decided, seeds are added one after the other until it is
