@@ -37,11 +37,14 @@ The folder in which the configs are looked for is another one, so that an instal
 configs themselves, and they are the same
 """
 
+WORDS = "The error message about a wrong `--target` has other words. No verdict, effect, interval or p depends on it"
+
 EDITS = {
     "runner/analysis/claims/judge.py": NEEDED,
     "runner/analysis/stats/verdicts.py": NEEDED,
     "runner/analysis/calibration.py": MOVED,
     "experiments/claims/sweeps.py": MOVED,
+    "runner/analysis/comparison.py": WORDS,
 }
 """What was edited after the runs → why."""
 

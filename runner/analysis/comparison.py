@@ -138,7 +138,7 @@ def _with_target(runs: Runs, results: Sequence[Results], target: float | None) -
     metric = runs.metric
     if not np.isfinite(target) or (metric.share and not 0 < target <= 1):
         rule = "a fraction above 0, such as 0.9" if metric.share else "a finite number"
-        raise UserError(f"target: {target} is no {metric.name}; allowed: {rule}")
+        raise UserError(f"target: {target} is not a {metric.name}; allowed: {rule}")
     return replace(runs, target=target, curves=read_curves(results, metric.name))
 
 

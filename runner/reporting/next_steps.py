@@ -29,8 +29,9 @@ def next_steps(folder: Path, comparison: Comparison, *, own_code: bool) -> Itera
 
 
 def _reached_by_all(comparison: Comparison) -> float | None:
-    """An accuracy that the mean of each row has reached, in steps of 5 points; None where there is none above 0."""
+    """The highest accuracy (50%, 55%, …) that the mean of each row has reached; None where there is none."""
     means = [row.mean for row in comparison.rows]
     if not comparison.metric.name.endswith("accuracy") or None in means:
         return None
-    return math.floor(min(mean for mean in means if mean is not None) * 20) / 20 or None
+    target = math.floor(min(mean for mean in means if mean is not None) * 20) / 20
+    return target if target >= 0.5 else None

@@ -171,7 +171,7 @@ def test_times_of_what_is_not_paired_are_welchs() -> None:
 
 @pytest.mark.parametrize("target", [0.0, -1.0, 90.0, NAN, float("inf")])
 def test_an_accuracy_of_no_meaning_is_no_target(target: float) -> None:
-    with pytest.raises(UserError, match=r"is no valid_accuracy; allowed: a fraction above 0, such as 0\.9"):
+    with pytest.raises(UserError, match=r"is not a valid_accuracy; allowed: a fraction above 0, such as 0\.9"):
         to_target(CURVES, target)
     if not np.isfinite(target):
         with pytest.raises(UserError, match="allowed: a finite number"):

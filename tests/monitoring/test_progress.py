@@ -93,10 +93,11 @@ def simulate(
     free = [(at, worker) for worker, at in enumerate(begin)]
     for job in jobs:
         at, worker = heapq.heappop(free)
-        for epoch in range(1, job.runs[0].epochs + 1):
+        rows = [row(job.runs[0].run_id, epoch, seconds(job)) for epoch in range(1, job.runs[0].epochs + 1)]
+        for each in rows:
             at += seconds(job)
-            said.append((at, row(job.runs[0].run_id, epoch, seconds(job))))
-        said.append((at, RunResult(job.runs[0].run_id, "ok", (said[-1][1],))))
+            said.append((at, each))
+        said.append((at, RunResult(job.runs[0].run_id, "ok", tuple(rows))))
         heapq.heappush(free, (at, worker))
     return sorted(said, key=lambda each: each[0])
 

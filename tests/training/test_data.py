@@ -213,7 +213,11 @@ def test_datasets_command_lists_verifies_and_fails_with_every_fault(
 @pytest.mark.parametrize(
     ("split", "labels", "message"),
     [
-        ("test", [0, 1, 2], "test label 2 (at index 2) is not a class; allowed: 0 to 1, because 1 is the largest label"),
+        (
+            "test",
+            [0, 1, 2],
+            "test label 2 (at index 2) is not a class; allowed: 0 to 1, because 1 is the largest label",
+        ),
         ("train", [0, -1, 1], "training label -1 (at index 1) is not a class; allowed: 0 to 1"),
         ("test", [0.0, 1.0], "the test labels are torch.float32; they must be torch.int64"),
         ("train", [True, False], "the training labels are torch.bool; they must be torch.int64"),
