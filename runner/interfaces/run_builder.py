@@ -1,7 +1,7 @@
 """The tutorial's RunBuilder."""
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ class RunBuilder:
     """The tutorial's RunBuilder (deeplizard, "CNN Training Loop Refactoring")."""
 
     @staticmethod
-    def get_runs(params: Mapping[str, Sequence[Any]]) -> list[Any]:
+    def get_runs(params: Mapping[str, Any]) -> list[Any]:
         """A namedtuple `Run` for every combination of the values; the last parameter changes fastest.
 
         Errors: UserError for a name that cannot be an attribute, and for values that are no list.
