@@ -102,9 +102,8 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     data_dir = options.training.data_dir
     sweep = preflight.check(sweep, data_dir, cluster.resolve if cluster else None)
     changes = [*preflight.norm_changes(sweep), *preflight.batch_warnings(sweep, data_dir)]
-    runs = sweep.runs
     wanted = run_files.wanted(weights=sweep.save_weights, predictions=sweep.save_predictions)
-    config = config_text(sweep, folder)
+    config, runs = config_text(sweep, folder), sweep.runs
     check_existing(folder, config, options.existing)
     first, named_from = (folder, folder) if options.existing == "fresh" else stored.places(folder)
     shared = folder_at(sweep.checkpoint_dir, first) if sweep.checkpoint_dir else None
@@ -114,7 +113,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, named_from)
     described |= stored.record(sweep, first)
 
-    finished, checkpoints = set[str](), dict[str, Path]()
+    finished, checkpoints, there = set[str](), dict[str, Path](), ""
     known = list[contrast_history.Entry](), {"runs_begun": 0}
     if options.existing in ("resume", "extend") and exists(folder / CONFIG):
         rows = read_rows(folder / RUNS)
@@ -124,9 +123,10 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
         )
         _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
+        there = f"{len(finished)} of {len(runs)} runs are there already; {len(checkpoints)} go on from a checkpoint"
     else:
         store.start(described, config)
-    _report_start(sweep, options, len(finished), len(checkpoints))
+    _report_start(sweep, options, there)
     contrast_history.record(folder, sweep, *known)
     # The log of a finished sweep is left as it is. For a sweep that grows, its first stage wrote these lines.
     if len(finished) < len(runs) and options.existing != "extend":
@@ -145,14 +145,12 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
 
 
-def _report_start(sweep: Sweep, options: Options, finished: int, continued: int) -> None:
-    """Say that the sweep starts, once all that could refuse it has been checked."""
-    if options.quiet or options.existing == "extend":
-        return
-    there = f"{finished} of {len(sweep.runs)} runs are there already; {continued} go on from a checkpoint"
-    click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
-    if finished or continued:
-        click.echo(there, err=True)
+def _report_start(sweep: Sweep, options: Options, there: str) -> None:
+    """Say that the sweep starts, once all that could refuse it has been checked, and what of it is there already."""
+    if not options.quiet and options.existing != "extend":
+        click.echo(f"{sweep.name}: {starting(sweep)}; starting", err=True)
+        if there:
+            click.echo(there, err=True)
 
 
 def _say(lines: Sequence[str], store: Store, options: Options) -> None:

@@ -215,6 +215,7 @@ def test_bad_input_is_one_message_exit_2_and_the_folder_as_it_was(
         text = text.replace("\n# here", "").replace("grid", f"{change}\ngrid")
         message = "name: must be 1 to 64"
     bad = write("bad.yaml", text)
+    (tmp_path / "nodata").mkdir()
     done = bnbench("run", bad, "--out", tmp_path / "out", "--data-dir", tmp_path / "nodata", "-q", *options)
     assert done.exit_code == 2
     assert re.sub(r":\d+:\d+:", ":", message) in re.sub(r":\d+:\d+:", ":", done.stderr), done.stderr
