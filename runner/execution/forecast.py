@@ -53,32 +53,31 @@ def _kind(values: Mapping[str, str]) -> str:
     return json.dumps({name: values[name] for name in kept})
 
 
-def _run_seconds(run: RunSpec, seconds: Mapping[str, float]) -> float:
-    """Seconds that a run will take; NaN where no such run was measured."""
-    kind = _kind({name: cell(value) for name, value in run.parameters.items()})
-    return run.epochs * seconds.get(kind, math.nan)
+def kind_of(run: RunSpec) -> str:
+    """Equal for runs whose epochs take equally long."""
+    return _kind({name: cell(value) for name, value in run.parameters.items()})
 
 
-def describe(sweep: Sweep, mode: StackMode, workers: int, measured: Path) -> Iterator[str]:
+def describe(sweep: Sweep, mode: StackMode, workers: int, seconds: Mapping[str, float], source: str) -> Iterator[str]:
     """The resources of each job, and the estimated time, as lines of text.
 
-    `measured` is the folder of the sweep whose epochs were measured. If it has no such epochs, there is no estimate.
+    `seconds` says how long an epoch takes, by kind of run, and `source` how this is known. If no kind of run is known,
+    there is no estimate.
     """
     stacks = expected_stacks(sweep.runs, mode, workers)
     waiting = sorted(stacks, key=lambda stack: -sum(run.epochs for run in stack))
     resources = {"CPUs": sweep.resources.num_cpus, "GPUs": sweep.resources.num_gpus}
     if asked := " and ".join(f"{value:g} {name}" for name, value in resources.items() if value is not None):
         yield f"{len(waiting)} jobs, each asks for {asked}"
-    seconds = epoch_seconds(measured)
     if not seconds:
         return
-    estimates = [sum(_run_seconds(run, seconds) for run in stack) for stack in waiting]
+    estimates = [sum(run.epochs * seconds.get(kind_of(run), math.nan) for run in stack) for stack in waiting]
     known = [estimate for estimate in estimates if not math.isnan(estimate)]
     if known:
         total, elapsed = roughly(sum(known)), roughly(makespan((), known, workers))
         unknown = len(estimates) - len(known)
         yield (
-            f"estimate from the epochs of {measured}: {total} of training, "
+            f"estimate from {source}: {total} of training, "
             f"{elapsed} on {workers} worker{'s' if workers > 1 else ''}"
-            + (f"; {unknown} of {len(waiting)} jobs have no such epochs there" if unknown else "")
+            + (f"; {unknown} of {len(waiting)} jobs were not measured" if unknown else "")
         )

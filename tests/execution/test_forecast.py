@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from click.testing import Result
 
 from runner.config.jobs import Job, longest_first
 from runner.config.run_spec import RunSpec
+from runner.execution import step_times
+from runner.execution.executors.executor import Context
 from runner.monitoring.eta import makespan
+from runner.storage.rows import EpochRow, Event, RunResult
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -71,7 +74,7 @@ def test_the_median_run_s_epochs_say_how_long_others_take(last_line: Callable[..
 
 def test_what_was_not_measured_is_not_guessed(last_line: Callable[..., str]) -> None:
     assert last_line("--workers", 1, "--set", "grid.batch_size=[1000, 7]").endswith(
-        "12 min on 1 worker; 4 of 8 jobs have no such epochs there"
+        "12 min on 1 worker; 4 of 8 jobs were not measured"
     )
     for change in ("fixed.network.width=9", "fixed.precision=bf16", "fixed.dataset=mnist"):
         assert not last_line("--workers", 1, "--set", change).startswith("estimate"), change
@@ -120,3 +123,43 @@ def test_a_sweep_s_own_folder_is_looked_at_first(
     plan = bnbench("plan", config, "--set", "fixed.epochs=600").stdout.splitlines()[-1]
     assert re.match(r"estimate from the epochs of results/own: \d+ (s|min) of training", plan)
     assert bnbench("plan", config, "--measured", tmp_path / "nowhere").exit_code == 2
+
+
+def test_a_few_timed_steps_say_how_long_the_sweep_takes_and_what_fails_is_named(
+    bnbench: Bnbench, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(jobs: Sequence[Job], _: Context) -> Iterator[Event]:
+        """A step takes half a second, the rest of an epoch three seconds, and the first epoch a minute more."""
+        for job in jobs:
+            (run,) = job.runs
+            if run.optimizer == "sgd":
+                yield RunResult(run.run_id, "failed", error="ArithmeticError: as it was asked")
+                continue
+            assert run.train_samples is not None
+            epoch = 3 + 0.5 * run.train_samples / run.batch_size
+            for number, elapsed in ((1, 60 + epoch), (2, 60 + 2 * epoch)):
+                yield EpochRow(run.run_id, number, 1, 0.5, 0.5, 0.5, 0.5, epoch, elapsed)
+
+    monkeypatch.setattr(step_times, "executor", {"process": trained})
+    monkeypatch.chdir(tmp_path)
+    config = write(
+        "timed.yaml",
+        "fixed: {network: batch_norm, dataset: digits, device: cpu, epochs: 10, train_samples: 1000, batch_size: 10}\n"
+        "grid: {optimizer: [adam, sgd], seed: [0, 1]}\n",
+    )
+    lines = bnbench("plan", config, "--time", "--workers", 2).stdout.splitlines()
+    # 100 steps of half a second and three seconds more, ten times, for two runs.
+    assert lines[-2:] == [
+        "not measured: ArithmeticError: as it was asked",
+        "estimate from a few steps of 1 kind of runs, each trained alone: 18 min of training, 9 min on 2 workers; "
+        "2 of 4 jobs were not measured",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["timed.yaml"]
+    both = bnbench("plan", config, "--time", "--measured", tmp_path)
+    assert (both.exit_code, both.stderr) == (2, "--time and --measured: give one of them\n")
+
+
+def test_steps_are_timed_by_real_training(bnbench: Bnbench, write: Write) -> None:
+    config = write("real.yaml", "fixed: {network: batch_norm, dataset: digits, device: cpu, epochs: 1}\n")
+    line = bnbench("plan", config, "--time", "--workers", 1).stdout.splitlines()[-1]
+    assert re.fullmatch(r"estimate from a few steps of 1 kind of runs, each trained alone: .* on 1 worker", line)

@@ -32,7 +32,8 @@ from runner.training.options import Kernels
     metavar="RESULTS",
     help="Estimate the duration from the sweep in this folder (default: results/NAME).",
 )
-def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
+@options.flag("--time", text="Train a few steps of each kind of run, and estimate the duration from them.")
+def plan(sweep: Sweep, measured: Path | None, time: bool, **settings: Any) -> None:
     """Show what a config would train.
 
     The plan lists every run of CONFIG, its arm
@@ -40,18 +41,21 @@ def plan(sweep: Sweep, measured: Path | None, **settings: Any) -> None:
     which runs train together and, for CUDA, which layers
     are a problem there. It estimates the duration
     if the folder results/NAME, or the folder given by --measured,
-    contains epochs whose time was measured. Nothing is trained.
+    contains epochs whose time was measured. Nothing is trained,
+    except a few steps with --time. Nothing is written.
     """
+    if time and measured:
+        raise UserError("--time and --measured: give one of them")
     if measured is not None and not measured.is_dir():
         raise UserError(f"--measured {measured}: no such results folder")
     folder = Path("results") / sweep.name
-    print_plan(sweep, folder, measured or folder, **settings)
+    print_plan(sweep, folder, None if time else measured or folder, **settings)
 
 
 def print_plan(
     sweep: Sweep,
     folder: Path,
-    measured: Path,
+    measured: Path | None,
     *,
     stack: StackMode,
     data_dir: str | None,
@@ -62,17 +66,32 @@ def print_plan(
 ) -> None:
     """Print the sweep's runs, its stacks and its duration.
 
-    The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`.
+    The sweep may have begun in `folder`. The duration is estimated from the epochs in the folder `measured`; where it
+    is None, from a few steps that are trained for this.
     """
     _check_shapes(sweep)
     more = {
         "stacks": list(plans.describe_stacks(sweep, stack, data_dir, folder)),
         "cuda": _cuda_lines(sweep, data_dir),
         "kernels": list(_kernel_lines(sweep, kernels)) if kernels else [],
-        "time": list(forecast.describe(sweep, stack, workers or default_workers(sweep.runs), measured)),
+        "time": list(_time_lines(sweep, stack, workers or default_workers(sweep.runs), measured, data_dir)),
     }
     record = plans.record(sweep) | more if style == "json" else None
     options.put(style, record, chain(plans.describe(sweep), *more.values()))
+
+
+def _time_lines(
+    sweep: Sweep, stack: StackMode, workers: int, measured: Path | None, data_dir: str | None
+) -> Iterator[str]:
+    if measured:
+        seconds, source = forecast.epoch_seconds(measured), f"the epochs of {measured}"
+    else:
+        from runner.execution import step_times
+
+        seconds, errors = step_times.measure(sweep, data_folder(data_dir), workers)
+        yield from (f"not measured: {error}" for error in errors)
+        source = f"a few steps of {len(seconds)} kind{'s' if len(seconds) > 1 else ''} of runs, each trained alone"
+    yield from forecast.describe(sweep, stack, workers, seconds, source)
 
 
 def _check_shapes(sweep: Sweep) -> None:
