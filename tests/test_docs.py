@@ -47,6 +47,12 @@ def test_your_own_network_as_its_page_shows_it(
     assert "network.norm_args.momentum" in shown
 
 
+def test_the_config_of_the_readme_is_the_quickstart() -> None:
+    (text,) = blocks(ROOT / "README.md", "yaml")
+    file = (ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8")
+    assert yaml_source.read(text, "README.md").values == yaml_source.read(file, "quickstart.yaml").values
+
+
 def test_the_example_configs_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, extending = blocks(ROOT / "docs/config.md", "yaml")
     values = yaml_source.read(text, "docs/config.md").values
