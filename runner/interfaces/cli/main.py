@@ -18,6 +18,7 @@ from runner.interfaces.cli import (
     plan,
     report,
     run,
+    shards,
     try_network,
     variance,
     watch,
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 for command in (
-    *(run.run, try_network.try_network, run.resume, plan.plan, plan.validate, watch.watch),
+    *(run.run, try_network.try_network, run.resume, shards.merge, plan.plan, plan.validate, watch.watch),
     *(compare.compare, variance.variance, report.report, report.plot, compare.export, inspect.inspect),
     *(catalogue.networks, catalogue.datasets, catalogue.schema),
     *(claims.claims, calibrate.calibrate),
