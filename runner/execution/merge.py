@@ -18,7 +18,7 @@ from runner.config.shards import name_of, order_of_jobs, shares
 from runner.config.sweep import Shard
 from runner.errors import UserError
 from runner.execution import merged_records
-from runner.storage import files, folder, plugin_sources, results, stacks
+from runner.storage import files, folder, plugin_sources, stacks
 from runner.storage.folder import CONFIG, CONTRAST, CURVES, ENVIRONMENT, LOG, METRICS, PLUGINS, PROBES, RUNS
 from runner.storage.resume import environment_text
 from runner.storage.run_files import RUN_FILES
@@ -102,7 +102,10 @@ def merge(paths: Sequence[Path]) -> Path:
     Errors: UserError where the shards do not fit together, where runs are missing, or where the folder holds anything
     else.
     """
-    found = _fitting([_shard(path) for path in _distinct(paths)])
+    # This module imports pandas, which other commands that read this file do not need.
+    from runner.storage import results
+
+    found = fitting(paths)
     for part in found.parts:
         if folder.is_written(part.folder):
             raise UserError(f"{part.folder}: another process is writing this shard")
@@ -123,6 +126,11 @@ def merge(paths: Sequence[Path]) -> Path:
         if not same:
             raise UserError(f"{to}: holds other results than these shards; rename or remove it, and merge again")
     return to
+
+
+def fitting(paths: Sequence[Path]) -> Shards:
+    """The shards of one sweep in these folders. Errors: UserError where a folder holds none, or another sweep's."""
+    return _fitting([_shard(path) for path in _distinct(paths)])
 
 
 @contextmanager

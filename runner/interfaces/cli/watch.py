@@ -6,12 +6,14 @@ from pathlib import Path
 import click
 
 from runner.errors import printable
-from runner.interfaces.cli.options import flag, not_nan, results_argument
+from runner.execution.merge import fitting
+from runner.interfaces.cli.options import PATH, flag, not_nan
+from runner.monitoring import watch_shards
 from runner.monitoring.watch import follow, glance
 
 
 @click.command()
-@results_argument
+@click.argument("results", nargs=-1, required=True, type=PATH)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=1e6),
@@ -21,21 +23,26 @@ from runner.monitoring.watch import follow, glance
     help="Time between updates.",
 )
 @flag("--once", text="Show the current state and exit.")
-def watch(results: Path, interval: float, once: bool) -> None:
+def watch(results: tuple[Path, ...], interval: float, once: bool) -> None:
     """Show a sweep while another process trains it.
 
-    RESULTS is the sweep's folder. This command writes nothing.
+    RESULTS is the sweep's folder, or the folders of several of its shards. This command writes nothing.
 
     The exit code is 0 if the sweep is finished (with --once, also if it is being trained),
     1 if its process ended before that, 130 after Ctrl-C.
     """
     try:
+        if len(results) > 1:
+            shown = fitting(results)
+            sweep = shown.whole["name"], shown.shard.of, [part.folder for part in shown.parts]
         if once:
-            lines, why = glance(results, _look)
+            lines, why = watch_shards.glance(*sweep) if len(results) > 1 else glance(results[0], _look)
             click.echo(printable("\n".join(lines)))
             stopped = why == "stopped"
+        elif len(results) > 1:
+            stopped = not watch_shards.follow(*sweep, interval)
         else:
-            stopped = not follow(results, interval, _look)
+            stopped = not follow(results[0], interval, _look)
         if stopped:
             sys.exit(1)
     except KeyboardInterrupt:
