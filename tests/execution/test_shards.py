@@ -43,8 +43,8 @@ plugins: [own.py]
 contrast: {axis: network, baseline: no_batch_norm, smallest_effect: 0.01}
 fixed: {dataset: digits, batch_size: 500, device: cpu}
 grids:
-  - {network: [no_batch_norm, batch_norm], seed: {range: 16}, epochs: [2]}
-  - {network: [no_batch_norm, batch_norm], seed: [0, 1], epochs: [3], lr: [1.0e+30]}
+  - {network: [no_batch_norm, batch_norm], seed: {range: 16}, epochs: [1]}
+  - {network: [no_batch_norm, batch_norm], seed: [0, 1], epochs: [2], lr: [1.0e+30]}
   - {network: [raises], seed: [0, 1], epochs: [1]}
 exclude: [{seed: 3, network: batch_norm}]
 save_predictions: true
@@ -126,7 +126,8 @@ def content(folder: Path) -> dict[str, object]:
         elif name == "stacks.json":
             found[name] = stacks.read(folder).jobs, stacks.read(folder).shortfalls
         elif name == "run.log":
-            found[name] = sorted(set(path.read_text().splitlines()))
+            # The order in which runs end, and what was timed, are times, too.
+            found[name] = sorted({line for line in path.read_text().splitlines() if re.match(r"run \d|network ", line)})
         elif path.is_file() and name != ".lock":
             found[name] = path.read_bytes()
     return found
@@ -164,7 +165,7 @@ def test_shards_in_any_order_some_killed_give_the_bytes_of_one_sweep(
 
 
 def test_a_shard_or_a_merge_that_is_repeated_changes_nothing(bnbench: Bnbench, config: Path, tmp_path: Path) -> None:
-    short = ("--set", "save_predictions=false", "--set", "grids.0.epochs=[1]")
+    short = ("--set", "save_predictions=false")
     for number in (1, 2):
         train(bnbench, config, tmp_path, f"{number}/2", *short)
     shards = sorted(tmp_path.glob("*.shard-*"))
@@ -188,7 +189,7 @@ def test_a_shard_or_a_merge_that_is_repeated_changes_nothing(bnbench: Bnbench, c
 
 def test_shards_that_do_not_fit_together_are_refused(bnbench: Bnbench, config: Path, tmp_path: Path) -> None:
     for number in (1, 3):
-        train(bnbench, config, tmp_path / "a", f"{number}/4", "--set", "grids.0.epochs=[1]")
+        train(bnbench, config, tmp_path / "a", f"{number}/4")
     first, third = sorted((tmp_path / "a").iterdir())
 
     def refused(*folders: Path) -> str:
@@ -223,12 +224,12 @@ def _rest(bnbench: Bnbench, config: Path, folder: Path) -> list[Path]:
     out = folder / "rest"
     if not out.exists():
         for number in (2, 4):
-            train(bnbench, config, out, f"{number}/4", "--set", "grids.0.epochs=[1]")
+            train(bnbench, config, out, f"{number}/4")
     return list(out.iterdir())
 
 
 def _whole(bnbench: Bnbench, config: Path, folder: Path) -> Path:
-    assert bnbench("run", config, "--out", folder / "d", "--set", "grids.0.epochs=[1]", *INLINE).exit_code == 1
+    assert bnbench("run", config, "--out", folder / "d", *INLINE).exit_code == 1
     return folder / "d/pair"
 
 
