@@ -57,6 +57,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "docs/slurm").iterdir()), ids=lambda file: file.name)
+def test_the_page_of_clusters_shows_the_files_that_make_slurm_runs(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") in blocks(ROOT / "docs/cluster.md", "bash")
+    assert f"$docs/{file.name}" in (ROOT / "tests/slurm/check.sh").read_text(encoding="utf-8")
+
+
 def test_the_figures_of_a_cluster_are_what_the_benchmarks_gave() -> None:
     module = runpy.run_path(str(ROOT / "docs/cluster.py"))
     assert module["page"]() == module["PAGE"].read_text(encoding="utf-8")
