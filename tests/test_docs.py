@@ -118,7 +118,7 @@ LONG = (
 )
 """Commands of minutes and hours, with tests of their own, such as test_calibration.py and test_until_decided.py.
 
-(Those of a cluster are test_executors.py's.)
+(Those of a cluster are test_executors.py's, and those of shards test_shards.py's.)
 """
 
 SMALL = {
@@ -159,7 +159,7 @@ def test_every_command_of_the_documents_works(
             if words[:1] == ["make"]:
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
             elif words[:1] == ["bnbench"]:
-                elsewhere = line.startswith(LONG) or "--executor ray" in line
+                elsewhere = line.startswith(LONG) or "--executor ray" in line or "shard" in line
                 arguments = ["--help"] if elsewhere else SMALL.get(words[1], [])
                 done = bnbench(*words[1:], *arguments)
                 assert done.exit_code == 0, (line, done.stderr)

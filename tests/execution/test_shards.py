@@ -45,7 +45,7 @@ fixed: {dataset: digits, batch_size: 500, device: cpu}
 grids:
   - {network: [no_batch_norm, batch_norm], seed: {range: 16}, epochs: [1]}
   - {network: [no_batch_norm, batch_norm], seed: [0, 1], epochs: [2], lr: [1.0e+30]}
-  - {network: [raises], seed: [0, 1], epochs: [1]}
+  - {network: [raises], seed: [0, 1], epochs: [3]}
 exclude: [{seed: 3, network: batch_norm}]
 save_predictions: true
 """
@@ -166,6 +166,12 @@ def test_shards_in_any_order_some_killed_give_the_bytes_of_one_sweep(
     assert content(tmp_path / "4/pair") == expected
 
 
+def test_a_shard_without_the_baseline_has_a_plan(bnbench: Bnbench, config: Path) -> None:
+    plans = [bnbench("run", config, "--dry-run", "--shard", f"{number}/20").stdout for number in range(1, 21)]
+    assert any("arm no_batch_norm" not in plan and "network=raises" in plan for plan in plans)
+    assert all(re.search("^run 1 ", plan, re.MULTILINE) for plan in plans)
+
+
 def test_a_shard_or_a_merge_that_is_repeated_changes_nothing(bnbench: Bnbench, config: Path, tmp_path: Path) -> None:
     short = ("--set", "save_predictions=false")
     for number in (1, 2):
@@ -202,7 +208,7 @@ def test_shards_that_do_not_fit_together_are_refused(bnbench: Bnbench, config: P
 
     lines = refused(first, third).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["pair.shard-2-of-4", "pair.shard-4-of-4"]
-    assert re.search(r"missing: run 7 \(network=no_batch_norm seed=6 epochs=1\), .* and \d more; this shard", lines[0])
+    assert re.search(r"missing: run 4 \(network=no_batch_norm seed=3 epochs=1\), .* and \d more; this shard", lines[0])
     copied = shutil.copytree(first, tmp_path / "b" / first.name)
     assert "the same shard twice" in refused(first, third, copied)
     other = shutil.copytree(third, tmp_path / "c" / third.name)
@@ -328,7 +334,7 @@ SLURM = {f"SLURM_ARRAY_TASK_{name}": value for name, value in (("MIN", "3"), ("M
         ),
         ({}, ["--shard", "3"], "allowed: K/N, such as 3/16, or auto, or auto/N"),
         ({}, ["--shard", "17/16"], "there is no shard 17 of 16; allowed: 1 to 16"),
-        ({}, ["--shard", "1/40"], "pairs stay together, so there are 18"),
+        ({}, ["--shard", "1/40"], "pairs stay together, so there are 20"),
         ({}, ["--shard", "1/2", "--until-decided"], "has no shards"),
     ],
 )

@@ -56,7 +56,7 @@ tail -n 1 bnbench-merge-*.log
 same shards
 
 say "shards.sbatch: the time limit comes before the sweep's end, and the job starts again"
-config limit 600 2
+config limit 200 2
 rm -f ./*.log
 sbatch --array=1-2 --cpus-per-task=1 --time=1 --signal=B:TERM@30 "$docs/shards.sbatch" limit.yaml results
 until_done
@@ -65,10 +65,10 @@ tail -n 1 bnbench-merge-*.log
 same limit
 
 say "shards.sbatch: jobs are requeued while they train"
-config requeue 60 4
+config requeue 40 2
 rm -f ./*.log
 job=$(sbatch --parsable --array=1-2 --cpus-per-task=1 --time=10 "$docs/shards.sbatch" requeue.yaml results)
-until [ "$(cat results/requeue.shard-*/metrics.csv 2> /dev/null | wc -l)" -gt 20 ]; do sleep 0.5; done
+until [ "$(cat results/requeue.shard-*/metrics.csv 2> /dev/null | wc -l)" -gt 10 ]; do sleep 0.5; done
 scontrol requeue "$job"
 until_done
 grep -h "interrupted\|are there already" bnbench-*.log
