@@ -5,6 +5,8 @@
 #                   PYTHON=… names another Python
 # make fuzz         random networks, configs and results folders, the same ones each time (two minutes)
 # make faults       the long part of the fault suite: kills, full disks, damaged files (an hour)
+# make slurm        the sbatch files of docs/slurm/, on a Slurm cluster of two nodes on this machine (ten minutes; needs
+#                   root, and the Debian packages slurm-wlm and munge)
 # make bench        bnbench beside the documents' loops and other tools (half an hour); with a GPU, run
 #                   python -m benchmarks gpu (ten minutes)
 # make docs         the pages that are made from tables
@@ -17,7 +19,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 TESTS = $(VENV)/.ready-tests
 
-.PHONY: quickstart test check package fuzz faults bench docs simulations clean
+.PHONY: quickstart test check package fuzz faults slurm bench docs simulations clean
 
 quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
@@ -44,6 +46,9 @@ fuzz: $(TESTS)
 
 faults: $(TESTS)
 	$(BIN)/python -m pytest -q -s -m faults tests/faults
+
+slurm: $(TESTS)
+	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/check.sh
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -73,6 +73,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "docs/slurm").iterdir()), ids=lambda file: file.name)
+def test_the_page_of_clusters_shows_the_files_that_make_slurm_runs(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") in blocks(ROOT / "docs/cluster.md", "bash")
+    assert f"$docs/{file.name}" in (ROOT / "tests/slurm/check.sh").read_text(encoding="utf-8")
+
+
 def test_the_figures_of_a_cluster_are_what_the_benchmarks_gave() -> None:
     module = runpy.run_path(str(ROOT / "docs/cluster.py"))
     assert module["page"]() == module["PAGE"].read_text(encoding="utf-8")
@@ -132,7 +138,7 @@ LONG = (
 )
 """Commands of minutes and hours, with tests of their own, such as test_calibration.py and test_until_decided.py.
 
-(Those of a cluster are test_executors.py's.)
+(Those of a cluster are test_executors.py's, and those of shards test_shards.py's.)
 """
 
 SMALL = {
@@ -173,7 +179,7 @@ def test_every_command_of_the_documents_works(
             if words[:1] == ["make"]:
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
             elif words[:1] == ["bnbench"]:
-                elsewhere = line.startswith(LONG) or "--executor ray" in line
+                elsewhere = line.startswith(LONG) or "--executor ray" in line or "shard" in line
                 arguments = ["--help"] if elsewhere else SMALL.get(words[1], [])
                 done = bnbench(*words[1:], *arguments)
                 assert done.exit_code == 0, (line, done.stderr)

@@ -13,6 +13,7 @@ from runner.config.extends import with_bases
 from runner.config.faults import Faults
 from runner.config.plain_values import plain
 from runner.config.run_spec import PARAMETERS, RunSpec, conflicts
+from runner.config.shards import narrowed
 from runner.config.sweep import Config, Resources, Sweep, UntilDecided
 from runner.config.until_decided import checked as until_decided_of
 from runner.config.values import fixed_of, grids_of
@@ -127,7 +128,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
     checks.check_arms(config, runs, faults)
     until_decided = until_decided_of(config, runs, faults)
     faults.raise_all()
-    return Sweep(
+    sweep = Sweep(
         name=config.name or default_name,
         runs=tuple(runs),
         grid_keys=grid_keys,
@@ -141,6 +142,7 @@ def _sweep(source: Source, folder: Path, default_name: str) -> Sweep:
         resolved=_resolved(config, fixed, grid_keys, until_decided),
         places=faults.places,
     )
+    return narrowed(sweep, config.shard) if config.shard else sweep
 
 
 def _load_plugins(config: Config, folder: Path, faults: Faults) -> list[str]:
@@ -212,6 +214,7 @@ def _resolved(config: Config, fixed: grids.Point, grid_keys: Sequence[str], unti
         "grids": config.grids,
         "exclude": config.exclude,
         "until_decided": until_decided and until_decided.model_dump(mode="json"),
+        "shard": config.shard and config.shard.model_dump(exclude_none=True),
         "save_weights": config.save_weights,
         "save_predictions": config.save_predictions,
         "resources": config.resources and config.resources.model_dump(exclude_unset=True),

@@ -6,6 +6,7 @@ from runner.config import checks
 from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import LATER
+from runner.config.shards import narrowed_config
 from runner.config.values import fixed_of, grids_of
 from runner.config.yaml_source import read
 from runner.errors import UserError
@@ -16,7 +17,7 @@ def resolved(text: str, file: str) -> dict[str, Any]:
 
     The helpers of its grids (`range`, `logspace`) are lists here. All but the names and arguments of networks and data
     sets is checked as in a config that is to be trained. So its runs can be counted and made, and its values have their
-    types.
+    types. Of a shard, it has the shard's own runs only, each as a grid of its own.
     Errors: UserError, which names the file, where the text is not a resolved config.
 
     >>> resolved("name: x\\nfixed: {network: mine, epochs: 3}\\ngrid: {seed: [0, 1]}", "config.yaml")["grid"]
@@ -44,4 +45,5 @@ def resolved(text: str, file: str) -> dict[str, Any]:
     if "grids" in values:
         lists["grids"] = list(map(grids.without_helpers, values["grids"]))
     later = {name: list(value) if isinstance(value, tuple) else value for name, value in LATER.items()}
-    return {**values, **lists, "fixed": {**later, **fixed}}
+    whole = {**values, **lists, "fixed": {**later, **fixed}}
+    return narrowed_config(whole, config.shard) if config.shard else whole

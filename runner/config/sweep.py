@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from runner.config.grid import MAX_RUNS
 from runner.config.run_spec import PARAMETERS, RunSpec, Strict
@@ -46,6 +46,21 @@ class UntilDecided(Strict, frozen=True):
     """The seeds that come first; default: those of the config."""
 
 
+class Shard(Strict, frozen=True):
+    """A part of a sweep that is trained apart: shard `number` (from 1) of `of`."""
+
+    number: int = Field(gt=0)
+    of: int = Field(gt=0, le=10_000)
+    stack: int | None = Field(None, gt=0)
+    """The size of the stacks, where it is fixed (`--stack N`). They are then the stacks of the whole sweep."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.number > self.of:
+            raise ValueError(f"there is no shard {self.number} of {self.of}")
+        return self
+
+
 class Config(Strict):
     """The top level of a config file."""
 
@@ -67,6 +82,8 @@ class Config(Strict):
     """Python files that register networks, norms, data sets."""
     until_decided: UntilDecided | None = None
     """Add seeds until the verdict is decided; `bnbench run --until-decided` sets it."""
+    shard: Shard | None = None
+    """Train only this part of the sweep; `bnbench run --shard` sets it."""
     save_weights: bool = False
     """Keep each run's final weights, for `bnbench inspect`."""
     save_predictions: bool = False
@@ -95,6 +112,9 @@ class Sweep:
     baseline: Any = None
     smallest_effect: float | None = None
     until_decided: UntilDecided | None = None
+    shard: Shard | None = None
+    stacks: tuple[tuple[int, ...], ...] = ()
+    """Of a shard: the stacks that the whole sweep has, as positions in `runs`, where their size is fixed."""
     plugins: tuple[str, ...] = ()
     save_weights: bool = False
     save_predictions: bool = False

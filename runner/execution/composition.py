@@ -19,9 +19,17 @@ Group = tuple[RunSpec, ...]
 
 
 def decide(
-    runs: Sequence[RunSpec], mode: StackMode, count: int, executor: Executor, context: Context, stacks: Stacks
+    runs: Sequence[RunSpec],
+    mode: StackMode,
+    count: int,
+    executor: Executor,
+    context: Context,
+    stacks: Stacks,
+    fixed: Collection[Collection[str]] = (),
 ) -> Stacks:
     """Add jobs for these runs to a sweep's stacks. `count` is the number of runs of the whole sweep.
+
+    `fixed` are stacks that must not be put together in another way, as run ids: a shard has the whole sweep's stacks.
 
     Groups of runs that may form stacks are tried by the executor. Runs that cannot train together train alone; then
     there is a shortfall that says why.
@@ -41,12 +49,12 @@ def decide(
         if plan is None:
             jobs += [PlannedJob((run.run_id,)) for run in group]
         elif plan.obstacle:
-            for part in stacks_of(group, most):
+            for part in _cut(group, most, fixed):
                 shortfall = _shortfall(part, plan.obstacle)
                 shortfalls.append(shortfall)
                 jobs += [PlannedJob(alone, note=shortfall.note) for alone in shortfall.parts]
         else:
-            parts = stacks_of(group, plan.size)
+            parts = _cut(group, plan.size, fixed)
             if plan.room is not None and plan.room < min(most, len(group)):
                 run_ids = tuple(run.run_id for run in group)
                 instead = f"as {len(parts)} stacks of at most {plan.size}"
@@ -55,6 +63,13 @@ def decide(
             jobs += [PlannedJob(tuple(run.run_id for run in part), plan.form) for part in parts]
     measured = [plan for plan in plans.values() if plan.seconds]
     return Stacks((*stacks.jobs, *jobs), (*stacks.trials, *measured), (*stacks.shortfalls, *shortfalls))
+
+
+def _cut(group: Group, size: int, fixed: Collection[Collection[str]]) -> list[Group]:
+    """The stacks of a group, each of at most `size` runs."""
+    ids = {run.run_id: run for run in group}
+    whole = [tuple(ids[run_id] for run_id in stack if run_id in ids) for stack in fixed] or [group]
+    return [part for stack in whole if stack for part in stacks_of(stack, size)]
 
 
 def sharing(device: str, context: Context) -> int:

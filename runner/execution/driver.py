@@ -179,7 +179,8 @@ def _train(sweep: Sweep, store: Store, context: Context, options: Options, track
         click.echo(f"--stack {options.stack} is not used: {STACKS} has decided which runs train together", err=True)
     if not options.quiet and any(stackable(run, options.stack) for run in new):
         click.echo("trying which runs can train together", err=True)
-    decided = decide(new, options.stack, len(sweep.runs), executor[options.executor], context, store.stacks)
+    fixed = [[sweep.runs[position].run_id for position in stack] for stack in sweep.stacks]
+    decided = decide(new, options.stack, len(sweep.runs), executor[options.executor], context, store.stacks, fixed)
     for shortfall in decided.shortfalls[len(store.stacks.shortfalls) :]:
         store.log(str(shortfall))
     for trial in decided.trials[len(store.stacks.trials) :]:

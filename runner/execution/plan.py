@@ -35,7 +35,10 @@ def describe(sweep: Sweep) -> Iterator[str]:
     yield f"{sweep.name}: {len(sweep.runs)} runs, {sum(run.epochs for run in sweep.runs)} epochs{contrast}"
     if plan := sweep.until_decided:
         yield f"seeds are trained one after the other until the verdict is decided, at most {plan.max_seeds}"
-    for number, (run, partners) in enumerate(zip(sweep.runs, pairs(sweep), strict=True), start=1):
+    # A shard can be without a run of the baseline.
+    paired = any(run.parameters.get(sweep.axis or "") == sweep.baseline for run in sweep.runs)
+    found = pairs(sweep) if paired else [[] for _ in sweep.runs]
+    for number, (run, partners) in enumerate(zip(sweep.runs, found, strict=True), start=1):
         values = run.parameters
         columns = [f"run {number}", *(f"{key}={values[key]}" for key in sweep.grid_keys if key in values)]
         if sweep.axis:

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
@@ -34,16 +34,19 @@ Show = Callable[[Watched, Over | None], None]
 
 def summary(watched: Watched, why: Over | None = None) -> str:
     """The whole sweep in one line."""
-    runs = watched.runs.values()
+    return line_of_runs(watched.name, watched.runs.values(), why, None if why else watched.eta())
+
+
+def line_of_runs(name: str, runs: Collection[WatchedRun], why: Over | None, eta: float | None) -> str:
+    """How many runs are in which state, in one line. `eta`: seconds until the last one ends, where that is known."""
     states = [_state(run, why) for run in runs]
     counts = Counter("failed" if state in FAILED else state for state in states)
     order = ("ok", "diverged", "failed", "running", "interrupted", "waiting")
     shown = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
     done = sum(run.epoch for run in runs)
     total = done + sum(run.left for run in runs)
-    seconds = None if why else watched.eta()
-    eta = "" if seconds is None else f"; ETA {roughly(seconds)}"
-    return f"{watched.name}: {len(runs)} runs: {shown}; {done}/{total} epochs{eta}"
+    left = "" if eta is None else f"; ETA {roughly(eta)}"
+    return f"{name}: {len(runs)} runs: {shown}; {done}/{total} epochs{left}"
 
 
 def _progress(run: WatchedRun) -> str:
@@ -57,9 +60,9 @@ def report(watched: Watched, why: Over | None) -> list[str]:
     return [
         summary(watched, why),
         *_stacks(watched),
-        *_first(running),
-        *_first(failures(watched)),
-        *_means(watched),
+        *first(running),
+        *first(failures(watched)),
+        *means(watched.runs.values()),
         *_advice(watched, why),
     ]
 
@@ -80,19 +83,20 @@ def failures(watched: Watched) -> list[str]:
     ]
 
 
-def _first(lines: list[str]) -> list[str]:
+def first(lines: list[str]) -> list[str]:
+    """The first lines, and how many more there are."""
     return [*lines[:SHOWN], f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else lines
 
 
-def _means(watched: Watched) -> list[str]:
+def means(runs: Iterable[WatchedRun]) -> list[str]:
     """The mean validation accuracy of each arm's complete runs: numbers, not a verdict."""
-    return [f"{arm}  mean valid {fmean(values):.4f}, n = {len(values)}" for arm, values in _arms(watched).items()]
+    return [f"{arm}  mean valid {fmean(values):.4f}, n = {len(values)}" for arm, values in _arms(runs).items()]
 
 
-def _arms(watched: Watched) -> dict[str, list[float]]:
+def _arms(runs: Iterable[WatchedRun]) -> dict[str, list[float]]:
     """Arm → the validation accuracy of each of its complete runs. Without a contrast, the only arm is `all`."""
     arms = defaultdict(list)
-    for run in watched.runs.values():
+    for run in runs:
         if run.status == "ok" and math.isfinite(run.accuracy):
             arms[run.arm or "all"].append(run.accuracy)
     return arms
@@ -124,7 +128,7 @@ def record(watched: Watched, why: Over | None) -> dict[str, Any]:
             for run in runs
         ],
         "arms": [
-            {"arm": arm, "mean_valid_accuracy": fmean(found), "n": len(found)} for arm, found in _arms(watched).items()
+            {"arm": arm, "mean_valid_accuracy": fmean(found), "n": len(found)} for arm, found in _arms(runs).items()
         ],
         "stacks": _stacks(watched),
         "advice": _advice(watched, why),
@@ -173,15 +177,19 @@ def seen(folder: Path, look: Look | None, told: Callable[[Watched, Over | None],
         return told(watched, why), why
 
 
+def in_place() -> bool:
+    """Whether lines can be redrawn: on a terminal."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def follow(folder: Path, interval: float, look: Look | None = None) -> bool:
     """Show a sweep every `interval` seconds until it is over. Returns whether it was finished.
 
     A terminal shows the report, which is redrawn in place. Elsewhere a line is added whenever there is something new.
     Errors: UserError where the folder holds no sweep, or a damaged one.
     """
-    in_place = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     last_row = -math.inf
-    with closing(Watched(folder, look)) as watched, _picture() if in_place else nullcontext(_Lines()) as show:
+    with closing(Watched(folder, look)) as watched, _picture() if in_place() else nullcontext(_Lines()) as show:
         watched.refresh()
         while True:
             silent = monotonic() - last_row > PATIENCE
@@ -197,15 +205,18 @@ def follow(folder: Path, interval: float, look: Look | None = None) -> bool:
 @contextmanager
 def _picture() -> Iterator[Show]:
     """Show the report in place of the one before."""
+    with redrawn() as draw:
+        yield lambda watched, why: draw(report(watched, why))
+
+
+@contextmanager
+def redrawn() -> Iterator[Callable[[list[str]], None]]:
+    """Lines on a terminal, each time in place of those before."""
     from rich.live import Live
     from rich.text import Text
 
     with Live(auto_refresh=False) as live:
-
-        def show(watched: Watched, why: Over | None) -> None:
-            live.update(Text("\n".join(report(watched, why)), overflow="fold"), refresh=True)
-
-        yield show
+        yield lambda lines: live.update(Text("\n".join(lines), overflow="fold"), refresh=True)
 
 
 class _Lines:
@@ -223,6 +234,6 @@ class _Lines:
             self.epochs = epochs
             lines.append(summary(watched, why))
         if why:
-            lines += [*_means(watched), *_advice(watched, why)]
+            lines += [*means(watched.runs.values()), *_advice(watched, why)]
         for line in lines:
             click.echo(line)

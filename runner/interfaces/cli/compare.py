@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.errors import UserError, unknown
+from runner.execution.merge import together
 from runner.interfaces.cli.options import PATH, format_option, results_argument, words
 from runner.interfaces.cli.table import at_option, opened, table_options, target_option, where_option
 from runner.monitoring.trackers.registry import tracker
@@ -53,7 +54,8 @@ def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: A
     """Compare the arms of one or more sweeps, or of a table of another tool.
 
     --metric and --where can be repeated.
-    RESULTS are the sweeps' folders. An arm is one value of the setting
+    RESULTS are the sweeps' folders. Several shards of a sweep are read
+    as the sweep, before and after they are merged. An arm is one value of the setting
     that is compared. A cell is a group of runs that are equal
     in everything except arm and seed. In each cell,
     every arm is compared with the baseline.
@@ -68,7 +70,8 @@ def compare(results: tuple[Path, ...], style: Any, question: Any, **selection: A
     """
     if question and len(results) > 1:
         raise UserError("a comparison reads one table of another tool at a time")
-    print_comparison(results, style, question, **selection)
+    with together(results) as folders:
+        print_comparison(folders, style, question, **selection)
 
 
 def print_comparison(

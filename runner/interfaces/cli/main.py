@@ -19,6 +19,7 @@ from runner.interfaces.cli import (
     plan,
     report,
     run,
+    shards,
     try_network,
     variance,
     watch,
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 for command in (
-    *(run.run, try_network.try_network, run.resume, plan.plan, plan.validate, watch.watch),
+    *(run.run, try_network.try_network, run.resume, shards.merge, plan.plan, plan.validate, watch.watch),
     *(compare.compare, variance.variance, report.report, report.plot, compare.export, inspect.inspect),
     *(catalogue.networks, catalogue.datasets, catalogue.configs, catalogue.schema, init.init),
     *(claims.claims, calibrate.calibrate),

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from runner.errors import UserError, allowed
+from runner.execution.merge import together
 from runner.interfaces.cli.options import PATH, results_argument
 from runner.interfaces.cli.table import (
     at_option,
@@ -25,7 +26,7 @@ _metric = click.option(
 
 
 @click.command()
-@results_argument
+@click.argument("results", nargs=-1, required=True, type=PATH)
 @where_option
 @_target
 @_metric
@@ -33,7 +34,7 @@ _metric = click.option(
 @click.option("-o", "--output", type=PATH, help="File to write (default: RESULTS/report.html).")
 @table_options
 def report(
-    results: Path,
+    results: tuple[Path, ...],
     question: Any,
     where: dict[str, object],
     baseline: str | None,
@@ -48,6 +49,7 @@ def report(
     --where can be repeated.
     "bnbench compare --help" says which tables of other tools are read.
     Their page is written beside the table.
+    RESULTS can be several shards of one sweep. Their page is written beside them.
     """
     from runner.reporting.page.report import report
     from runner.storage.files import write_atomically
@@ -56,9 +58,13 @@ def report(
         raise UserError(f"{output}: its folder does not exist")
     if output and output.suffix != ".html":
         raise UserError(f"{output}: it must end in .html")
-    tables = opened(results, question, where, baseline)
-    output = output or output_path(tables, "report.html")
-    write_atomically(output, report(tables, target=target, **shown))
+    with together(results) as folders:
+        if len(folders) > 1:
+            raise UserError("a page shows one sweep; allowed: one folder, or shards of one sweep")
+        tables = opened(folders[0], question, where, baseline)
+        beside = results[0].parent / f"{tables.name}-report.html" if folders[0] not in results else None
+        output = output or beside or output_path(tables, "report.html")
+        write_atomically(output, report(tables, target=target, **shown))
     click.echo(output)
 
 

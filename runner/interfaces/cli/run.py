@@ -21,6 +21,7 @@ from runner.interfaces.cli.options import (
     results_argument,
 )
 from runner.interfaces.cli.plan import print_plan
+from runner.interfaces.cli.shards import chosen, shard_option
 from runner.storage import folder
 from runner.training import stored
 
@@ -33,6 +34,7 @@ from runner.training import stored
 @flag("--dry-run", text="Show the plan and train nothing.")
 @flag("--until-decided", text="Add seeds until the verdict on contrast.smallest_effect is decided.")
 @click.option("--max-seeds", type=click.IntRange(1), help="With --until-decided: the most seeds (default: 200).")
+@shard_option
 @execution_options
 def run(
     sweep: Sweep,
@@ -42,6 +44,7 @@ def run(
     dry_run: bool,
     until_decided: bool,
     max_seeds: int | None,
+    shard: str | None,
     **options: Any,
 ) -> None:
     """Train a sweep and print its comparison.
@@ -56,11 +59,16 @@ def run(
     is valid although it is made after every pair. There must be two arms, and nothing
     else that varies. The seeds are those of CONFIG, then the numbers after them.
 
+    With --shard 3/16, one of 16 parts of the sweep is trained, in the folder
+    OUT/NAME.shard-3-of-16/. "bnbench merge OUT/NAME.shard-*" puts them together.
+
     The exit code is 0 if every run succeeded, 1 if some runs failed,
     2 for wrong input, 130 or 143 if interrupted.
     """
     existing = existing_of(resume, fresh, options)
     sweep = growing(sweep, until_decided, max_seeds)
+    if shard:
+        sweep = reader.changed(sweep, shard=chosen(shard, options["stack"]))
     if dry_run:
         kernels = None if options["kernels"] == "auto" else options["kernels"]
         print_plan(sweep, out / sweep.name, out / sweep.name, **{**options, "kernels": kernels})
@@ -113,8 +121,10 @@ def train(sweep: Sweep, out: Path, existing: Existing, options: Mapping[str, Any
     from runner.execution.driver import run_sweep
     from runner.reporting.next_steps import next_steps
 
+    if sweep.shard and sweep.shard.stack:
+        options = {**options, "stack": sweep.shard.stack}
     code = run_sweep(sweep, options_of(out=out, existing=existing, **options))
-    if code in (0, 1) and not options["fail_fast"]:
+    if code in (0, 1) and not options["fail_fast"] and not sweep.shard:
         (comparison,) = print_comparison([out / sweep.name])
         for line in () if options["quiet"] else next_steps(out / sweep.name, comparison, own_code=bool(sweep.plugins)):
             click.echo(line, err=True)
