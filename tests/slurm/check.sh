@@ -58,7 +58,7 @@ same shards
 say "shards.sbatch: the time limit comes before the sweep's end, and the job starts again"
 config limit 200 2
 rm -f ./*.log
-sbatch --array=1-2 --cpus-per-task=1 --time=1 --signal=B:TERM@30 "$docs/shards.sbatch" limit.yaml results
+sbatch --array=1-2 --cpus-per-task=1 --time=2 --signal=B:TERM@90 "$docs/shards.sbatch" limit.yaml results
 until_done
 grep -h "interrupted\|are there already" bnbench-*.log
 tail -n 1 bnbench-merge-*.log
