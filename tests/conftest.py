@@ -32,6 +32,7 @@ os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
 for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)  # a test says what terminal it is on
+    os.unsetenv(name)  # readline sets COLUMNS without Python's knowledge
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

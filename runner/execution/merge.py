@@ -117,7 +117,7 @@ def merge(paths: Sequence[Path]) -> Path:
     aside = to.with_name(f".{to.name}.merging")
     with folder.sole_writer(aside):
         _empty(aside)
-        _write(found, aside)
+        _write(found, aside, to)
         if not files.exists(to):
             aside.rename(to)
             return to
@@ -148,7 +148,7 @@ def together(paths: Sequence[Path]) -> Iterator[list[Path]]:
     with TemporaryDirectory() as temporary:
         for name in set(merged.values()):
             (Path(temporary) / name).mkdir()
-            _write(_fitting(groups[name]), Path(temporary) / name)
+            _write(_fitting(groups[name]), Path(temporary) / name, Path(temporary) / name)
         yield list(
             dict.fromkeys(Path(temporary) / merged[path] if path in merged else path for path in _distinct(paths))
         )
@@ -209,10 +209,10 @@ def _missing(found: Shards) -> Iterator[str]:
             yield f"{where}: missing: {', '.join([*named, *more])}; {remedy}"
 
 
-def _write(found: Shards, to: Path) -> None:
-    """Write the folder of the whole sweep, with the runs that are there."""
+def _write(found: Shards, to: Path, place: Path) -> None:
+    """Write the folder of the whole sweep, with the runs that are there. `place` is where the folder will be."""
     folders = [part.folder for part in found.parts]
-    texts = {ENVIRONMENT: environment_text(merged_records.environment(folders))}
+    texts = {ENVIRONMENT: environment_text(merged_records.environment(folders, place))}
     texts[LOG] = "".join(_log(found, part) for part in found.parts)
     if history := merged_records.contrast(folders, sum(map(len, found.shares))):
         texts[CONTRAST] = history

@@ -17,8 +17,8 @@ HARDWARE = ("cpu", "cpu_capability", "cuda", "gpus", "kernels")
 """The entries of environment.json in which shards may differ. Pairs stay together, so each pair has one machine."""
 
 
-def environment(folders: Sequence[Path]) -> dict[str, Any]:
-    """The environment of the first shard, with what the others have changed.
+def environment(folders: Sequence[Path], place: Path) -> dict[str, Any]:
+    """The environment of the first shard, with what the others have changed, for a sweep whose folder is `place`.
 
     Errors: UserError where a shard has none, or where shards were trained by other code or packages, or on other data.
     """
@@ -38,7 +38,8 @@ def environment(folders: Sequence[Path]) -> dict[str, Any]:
         changes += earlier if isinstance(earlier, list) else []
         changes += [{name: {"from": old, "to": new} for name, (old, new) in other.items()}] if other else []
     distinct = {json.dumps(change, sort_keys=True): change for change in changes}
-    return {**found[0], **({"changed": list(distinct.values())} if distinct else {})}
+    moved = {"folder": str(place.resolve())} if "folder" in found[0] else {}
+    return {**found[0], **moved, **({"changed": list(distinct.values())} if distinct else {})}
 
 
 def contrast(folders: Sequence[Path], runs: int) -> str | None:

@@ -124,7 +124,9 @@ def content(folder: Path) -> dict[str, object]:
         elif name == "contrast.json":
             found[name] = [{**entry, "time": ""} for entry in json.loads(path.read_text())]
         elif name == "environment.json":
-            found[name] = {**json.loads(path.read_text()), "git": None}  # somebody may commit while this test runs
+            environment = json.loads(path.read_text())
+            assert environment.pop("folder") == str(folder)
+            found[name] = {**environment, "git": None}  # somebody may commit while this test runs
         elif name == "stacks.json":
             found[name] = stacks.read(folder).jobs, stacks.read(folder).shortfalls
         elif name == "run.log":

@@ -37,6 +37,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "datasets NAME": ("datasets", "digits", "mnist"),
     "datasets --verify": ("datasets", "--verify", "digits"),
+    "configs": ("configs",),
+    "configs NAME": ("configs", "quickstart"),
     "claims": ("claims",),
     "claims show": ("claims", "show", str(ROOT / "results/reference/claims"), "larger_learning_rates"),
     "compare": ("compare", "SWEEP"),
