@@ -45,6 +45,9 @@ EDITS = {
     "runner/analysis/calibration.py": MOVED,
     "experiments/claims/sweeps.py": MOVED,
     "runner/analysis/comparison.py": WORDS,
+    "runner/storage/plugin_files.py": (
+        "The new package `bnbench` is not taken for a file of a user's plugin. No sweep of the claims has a plugin."
+    ),
 }
 """What was edited after the runs → why."""
 

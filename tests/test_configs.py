@@ -21,7 +21,8 @@ def test_a_config_is_valid_here_and_in_an_editor(path: Path, bnbench: Callable[.
     sweep = config.load(path)
     assert sweep.name == path.stem
     assert sweep.axis is not None
-    assert len({run.seed for run in sweep.runs}) >= 10
+    # With six pairs, the sign-flip test's smallest p is .03.
+    assert len({run.seed for run in sweep.runs}) >= 8
     schema = json.loads(bnbench("schema").stdout)
     values = yaml_source.read(path.read_text(encoding="utf-8"), str(path)).values
     jsonschema.validate(values, schema)

@@ -45,8 +45,8 @@ def find(given: Path) -> tuple[Path, str]:
 
 
 def summary(name: str) -> str:
-    """The first comment of a built-in config."""
-    return text(name).splitlines()[0].removeprefix("# ")
+    """The beginning of a built-in config's first comment."""
+    return cut(text(name).splitlines()[0].removeprefix("# "), 90)
 
 
 def _files() -> Iterator[Path]:

@@ -74,6 +74,7 @@ def _merged(base: Source, own: Source) -> Source:
     """The base with the values of the config that extends it.
 
     A run parameter that the config sets in one place (`fixed:`, a grid, a zip) is removed from the base's other places.
+    null removes an entry of the base's top level or grid.
     """
     if not isinstance(own.values, dict):
         return own  # Another fault says so.
@@ -90,7 +91,11 @@ def _merged(base: Source, own: Source) -> Source:
     for key, value in own.values.items():
         together = key in BY_KEY and isinstance(value, dict) and isinstance(base.values.get(key), dict)
         for path in [(key, name) for name in value] if together else [(key,)]:
-            _take(base, own, path)
+            # Under `fixed:`, null is a value.
+            if own.at(path) is None and base.at(path) is not None and path[:-1] != ("fixed",):
+                _remove(base, path)
+            else:
+                _take(base, own, path)
     merged = Source(own.file, base.values, base.places, base.keys)
     merged.places[()] = own.place(())
     return merged

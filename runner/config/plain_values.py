@@ -19,6 +19,8 @@ def plain(value: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
     >>> import numpy as np
     >>> plain({"seed": range(3), "lr": np.array([0.5, 1.0]), "epochs": np.int64(2), "augment": ("flip",)}, "config")
     {'seed': [0, 1, 2], 'lr': [0.5, 1.0], 'epochs': 2, 'augment': ['flip']}
+    >>> plain(np.array([0.1, 0.01], dtype=np.float32), "config")
+    [0.1, 0.01]
     """
 
     def fault(message: str) -> UserError:
@@ -37,6 +39,11 @@ def plain(value: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):
-        # An array or a number of numpy, torch or pandas.
-        return plain(value.tolist(), origin, path)
+        # An array or a number of numpy, torch or pandas. This module is imported here, because most configs need none.
+        import numpy
+
+        numbers = numpy.asarray(value)
+        # 0.1 in 32 bits is 0.1, and not 0.10000000149011612.
+        exact = numbers.astype(str).astype(float) if numbers.dtype.kind == "f" else numbers
+        return plain(exact.tolist(), origin, path)
     raise fault(f"a config has no {type(value).__name__}, got {short(value)}; allowed: numbers, texts, lists, mappings")

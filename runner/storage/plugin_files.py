@@ -20,7 +20,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 
 PYTHON = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
 
-VERSIONED = {"runner", "torch", "torchvision", "numpy", "pandas", "scipy", "sklearn"}
+VERSIONED = {"bnbench", "runner", "torch", "torchvision", "numpy", "pandas", "scipy", "sklearn"}
 """Packages that environment.json describes, wherever they are."""
 
 

@@ -159,3 +159,18 @@ def test_the_results_folder_needs_no_base(write: Write, tmp_path: Path, bnbench:
     for command in ("resume", "compare"):
         done = bnbench(command, out / "own")
         assert (done.exit_code, "0.2" in done.stdout) == (0, True), done.stderr
+
+
+def test_null_removes_an_entry_of_the_base(write: Write) -> None:
+    write(
+        "base.yaml",
+        "contrast: {axis: network.batch_norm, baseline: false}\nexclude: [{lr: 0.1}]\n"
+        "fixed: {network: notebook_mlp, dataset: digits, train_samples: 50}\n"
+        "grid: {network.batch_norm: [false, true], lr: [0.1, 0.2], zip: {seed: [0, 1], epochs: [1, 2]}}",
+    )
+    own = "extends: base.yaml\ncontrast: null\nexclude: null\nfixed: {network: lenet, train_samples: null}\n"
+    sweep = load(write("own.yaml", own + "grid: {network.batch_norm: null, zip: null}"))
+    assert [(run.network, run.network_args, run.lr, run.train_samples) for run in sweep.runs] == [
+        ("lenet", {}, lr, None) for lr in (0.1, 0.2)
+    ]
+    assert sweep.axis is None

@@ -45,4 +45,14 @@ def test_nothing_is_overwritten(bnbench: Bnbench, tmp_path: Path) -> None:
     assert done.stderr == f"{tmp_path / 'my_network.py'}: this file exists; nothing was written\n"
     assert [path.name for path in tmp_path.iterdir()] == ["my_network.py"]
     assert (tmp_path / "my_network.py").read_text() == "mine"
-    assert bnbench("init", tmp_path / "my_network.py").exit_code == 2
+    inside_a_file = bnbench("init", tmp_path / "my_network.py/x")
+    assert inside_a_file.exit_code == 2
+    assert "my_network.py/x: cannot be made" in inside_a_file.stderr
+
+
+def test_a_gitignore_stays_as_it_is(bnbench: Bnbench, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("mine")
+    done = bnbench("init", tmp_path)
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"{tmp_path}: study.yaml, my_network.py\n")
+    assert (tmp_path / ".gitignore").read_text() == "mine"

@@ -22,13 +22,23 @@ def init(folder: Path) -> None:
 
     The files are a config, a network of your own
     and a .gitignore. DIR is the current folder if it is
-    not given. No file is overwritten.
+    not given. No file is overwritten: a .gitignore that
+    exists stays as it is.
     """
-    if existing := [folder / name for name in FILES if (folder / name).exists()]:
-        raise UserError(*(f"{file}: this file exists; nothing was written" for file in existing))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, source in FILES.items():
-        (folder / name).write_bytes((TEMPLATE / source).read_bytes())
-    click.echo(f"{folder}: {', '.join(FILES)}\n\nType next:")
-    go = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    existing = [folder / name for name in FILES if (folder / name).exists()]
+    if faults := [f"{file}: this file exists; nothing was written" for file in existing if file.name != ".gitignore"]:
+        raise UserError(*faults)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made: {error.strerror}; allowed: a folder, or a name that is free"
+        ) from None
+    written = [name for name in FILES if folder / name not in existing]
+    for name in written:
+        (folder / name).write_bytes((TEMPLATE / FILES[name]).read_bytes())
+    click.echo(f"{folder}: {', '.join(written)}\n\nType next:")
+    # A name that begins with - would be an option of cd.
+    there = f"./{folder}" if str(folder).startswith("-") else str(folder)
+    go = "" if folder == Path() else f"cd {shlex.quote(there)} && "
     click.echo(f"  {go}bnbench plan study.yaml\n  bnbench run study.yaml\n  bnbench report results/study")

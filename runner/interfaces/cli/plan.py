@@ -42,7 +42,7 @@ def plan(sweep: Sweep, measured: Path | None, time: bool, **settings: Any) -> No
     are a problem there. It estimates the duration
     if the folder results/NAME, or the folder given by --measured,
     contains epochs whose time was measured. Nothing is trained,
-    except a few steps with --time. Nothing is written.
+    except a few steps with --time, which downloads missing data sets.
     """
     if time and measured:
         raise UserError("--time and --measured: give one of them")
