@@ -28,7 +28,7 @@ Edit = Callable[[str, str, str], None]
 FILES = {
     "mine.py": """\
 import importlib
-from runner import network
+from bnbench import network
 from torch import nn
 from own_helper import WIDTH
 from own_package.blocks import block
