@@ -69,11 +69,10 @@ class _Actor:
 
     def begin(self, tasks: Sequence[Task], checkpoint: Path | bytes | None) -> None:
         """Give an idle actor its next tasks. Only a single task can continue from a checkpoint."""
-        took = monotonic() - self.began
-        if took < TURN / 2:
-            self.most *= 2
-        elif took > 2 * TURN:
-            self.most = max(1, self.most // 2)
+        if self.tasks:
+            # As many as the last ones would be in a turn, but not many more at once: their times differ.
+            in_a_turn = len(self.tasks) * TURN / max(0.001, monotonic() - self.began)
+            self.most = max(1, min(round(in_a_turn), 8 * len(self.tasks)))
         self.tasks, self.began = tasks, monotonic()
         self.ask(tasks, checkpoint)
 
