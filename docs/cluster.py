@@ -23,8 +23,8 @@ LIMIT = """\
 One driver is enough as long as the rows do not arrive faster than it can write them. On this machine, it can write
 {rows:,.0f} rows per second. A job of one run sends one row in each epoch. If jobs have one epoch, the driver can
 finish about {runs:,.0f} of them per second. If an epoch lasts ten seconds, we calculate that one driver can serve
-{jobs:,.0f} jobs that train at the same time, such as those of 10,000 nodes with 16 slots each. We tried at most 64 slots,
-whose actors shared two cores with the driver.
+{jobs:,.0f} jobs that train at the same time, such as those of 10,000 nodes with 16 slots each. We tried at most 64
+slots, whose actors shared two cores with the driver.
 
 Above the limit no row is lost. An actor waits until the driver asks it. The driver takes all rows that have arrived
 from all actors so far, and writes them together with one fsync. If you reach the limit, try these things in this order:
