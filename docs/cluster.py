@@ -52,8 +52,13 @@ def measurements() -> Iterator[str]:
             f"\nMade by `make docs` from [{path.name}](../benchmarks/results/cluster/{path.name}) "
             f"(`python -m benchmarks cluster`): {results['environment']['cpu']}, "
             f"{results['environment']['cores']} cores. Other programs also used these cores. "
-            f"The load average was {load['driver']:.0f} when the first measurement of this section began, "
-            f"and {load['trained']:.0f} when the last one began. {results.get('note', '')}\n\n"
+            + (
+                f"The load average was {load['driver']:.0f} when the first measurement of this section began, "
+                f"and {load['trained']:.0f} when the last one began. "
+                if load
+                else ""
+            )
+            + f"{results.get('note', '')}\n\n"
         )
         yield "**The driver without Ray.** It writes invented rows, which arrive in groups of 1 to 1000 events.\n"
         yield "A CPU second is a second of the driver's processor time.\n\n"
