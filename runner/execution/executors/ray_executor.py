@@ -33,7 +33,7 @@ COUNT_AGAIN = 2.0
 """Seconds after which the cluster's slots are counted again. The autoscaler is asked as often."""
 
 TURN = 1.0
-"""Seconds of work that an actor is given at once, if its jobs are shorter: each turn costs the driver a millisecond."""
+"""Seconds of work that an actor is given at once, if its jobs are shorter. Each turn takes some time of the driver."""
 
 ATTEMPTS = 5
 """How many attempts in a row may be lost without a new row. A job that kills its nodes must not be tried for ever."""
@@ -70,7 +70,7 @@ class _Actor:
     def begin(self, tasks: Sequence[Task], checkpoint: Path | bytes | None) -> None:
         """Give an idle actor its next tasks. Only a single task can continue from a checkpoint."""
         if self.tasks:
-            # As many as the last ones would be in a turn, but not many more at once: their times differ.
+            # So many tasks fit into a turn at the speed of the last one. Tasks differ, so the number grows slowly.
             in_a_turn = len(self.tasks) * TURN / max(0.001, monotonic() - self.began)
             self.most = max(1, min(round(in_a_turn), 8 * len(self.tasks)))
         self.tasks, self.began = tasks, monotonic()
@@ -96,7 +96,7 @@ class _Pool:
         self.options = self.ray.put(_actor_options(context.ray, context.training))
         self.slots, self.counted = 0, -math.inf
         self.no_room_since: float | None = None
-        # When the first of the actors was lost that did not start, if none has answered since.
+        # When an actor first failed to start; None once an actor has answered.
         self.failing_since: float | None = None
 
     def start_actors(self) -> Iterator[Event]:
@@ -106,7 +106,7 @@ class _Pool:
         """
         if monotonic() - self.counted > COUNT_AGAIN:
             self.slots, self.counted = self.cluster.slots(), monotonic()
-            # An actor without a task waits for one of the waiting ones.
+            # An actor without a task will take one of the waiting tasks, so only the others are counted.
             self.cluster.ask_autoscaler(len(self.waiting) + sum(bool(actor.tasks) for actor in self.actors))
         starting = sum(not actor.placed for actor in self.actors)
         for _ in range(min(self.slots - len(self.actors), len(self.waiting) - starting)):
@@ -160,7 +160,7 @@ class _Pool:
             self.remove(actor)
 
     def refuse(self, actor: _Actor, answer: Answer) -> Iterator[Single]:
-        """Train on other nodes from now on, because the actor's node has not what the jobs need.
+        """Train on other nodes from now on, because the actor's node cannot train the jobs.
 
         Errors: UserError where no other node has room.
         """
@@ -208,7 +208,7 @@ class _Pool:
                 raise UserError(f"no actor starts in the cluster: {cause}")
             yield from self.attempts.new([Note(f"an actor did not start: {cause}")])
         left = [task for task in actor.tasks if self.attempts.left(task)]
-        # It has not begun those after the first one.
+        # The actor works on the first task, and has not begun the others.
         self.waiting.extendleft(reversed(left[1:]))
         for task in self.attempts.next_attempts(left[0]) if left else ():
             lost, runs = self.attempts.count_loss(task), self.attempts.left(task)
