@@ -214,7 +214,7 @@ def test_many_actors_that_are_lost_as_they_start_cost_nothing(tmp_path: Path, mo
 
 def test_slots_that_never_come_to_life_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no actor starts in the cluster: RayError: Its node is gone"):
-        list(play(Played(0, (0,) * 20_000), tmp_path, monkeypatch))
+        list(play(Played(0, (0,) * 70_000), tmp_path, monkeypatch))
 
 
 SHORT = [Job((RunSpec(network="mine", dataset="digits", epochs=EPOCHS, seed=seed),)) for seed in range(200)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 PATIENCE = 300.0
-"""Seconds to wait for a node when no node can take a job."""
+"""Seconds to wait for a node when no node can take a job, or when no actor starts."""
 
 MOST_ASKED = 1000
 """The autoscaler is asked for room for at most so many jobs, unless `--workers` says another number."""

@@ -26,9 +26,6 @@ from runner.training.options import TrainingOptions
 SILENCE = 60.0
 """Seconds without an answer after which an actor is given up."""
 
-STARTS = 60.0
-"""Seconds in which some actor must start. A node that is lost can take many starting actors with it at once."""
-
 COUNT_AGAIN = 2.0
 """Seconds after which the cluster's slots are counted again. The autoscaler is asked as often."""
 
@@ -199,12 +196,12 @@ class _Pool:
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
         """End an actor, and put the unfinished runs of its tasks at the front of the queue.
 
-        Errors: UserError where one actor after another is lost before it has had a task, for `STARTS` seconds.
+        Errors: UserError where one actor after another is lost before it has had a task, for `PATIENCE` seconds.
         """
         self.remove(actor)
         if not actor.tasks:
             self.failing_since = self.failing_since or monotonic()
-            if monotonic() - self.failing_since > STARTS:
+            if monotonic() - self.failing_since > PATIENCE:
                 raise UserError(f"no actor starts in the cluster: {cause}")
             yield from self.attempts.new([Note(f"an actor did not start: {cause}")])
         left = [task for task in actor.tasks if self.attempts.left(task)]
