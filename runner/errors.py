@@ -28,6 +28,8 @@ def printable(text: str, keep: str = "\n\t") -> str:
     >>> printable("red \x1b[31m\n"), printable("two\nlines", keep="")
     ('red \\x1b[31m\n', 'two\\nlines')
     """
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
 
 

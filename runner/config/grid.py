@@ -1,7 +1,7 @@
 """Grids → runs, in the order of the file; the last key varies fastest."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -145,7 +145,7 @@ def keys(grid: Grid) -> list[str]:
     return [name for key, values in grid.items() for name in (values if key == ZIP else [key])]
 
 
-def varying(runs: Sequence[Point], names: Sequence[str]) -> list[str]:
+def varying(runs: Collection[Point], names: Sequence[str]) -> list[str]:
     """The parameters in which the runs differ. A list of a grid can have a single value."""
     return [name for name in names if len({repr(run.get(name)) for run in runs}) > 1]
 

@@ -17,7 +17,7 @@ Form = Literal["grouped", "loop", "unfold"]
 """How a stack computes the convolutions of its R runs: one grouped, R dense, or matrix products of unfolded images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """What an executor is given: one stack, or one run.
 

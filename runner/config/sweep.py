@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from runner.config.grid import MAX_RUNS
-from runner.config.run_spec import PARAMETERS, RunSpec, Strict
+from runner.config.run_spec import PARAMETERS, Parameters, RunSpec, Strict
 from runner.config.yaml_source import Path
 from runner.errors import Place, UserError
 
@@ -129,6 +130,16 @@ class Sweep:
         fixed = [key for key in PARAMETERS if key not in self.grid_keys]
         arguments = [key for key in self.resolved["fixed"] if key.startswith("network.")]
         return (*self.grid_keys, *fixed, *arguments)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Run id → the run's parameters."""
+        return Parameters({run.run_id: run for run in self.runs})
+
+    @cached_property
+    def number(self) -> Mapping[str, int]:
+        """Run id → the run's number, from 1."""
+        return {run.run_id: number for number, run in enumerate(self.runs, start=1)}
 
     def place(self, key: str, value: Any) -> Place | None:
         """Where the config sets `key` to `value`, or else where it sets `key`; None where it does neither."""

@@ -30,7 +30,7 @@ from runner.storage.folder import CONFIG, LOG, RUNS, STACKS, sole_writer, sweep_
 from runner.storage.plugin_files import digest, digests
 from runner.storage.rows import FAILED
 from runner.storage.store import Store
-from runner.storage.tables import read_rows
+from runner.storage.tables import each_row
 
 
 def run_sweep(sweep: Sweep, options: Options) -> int:
@@ -43,7 +43,7 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     >>> fixed = {"network": "notebook_mlp", "dataset": "digits", "device": "cpu", "epochs": 1}
     >>> run_sweep(from_mapping({"name": "one", "fixed": fixed}), Options(Path("out"), executor="inline", quiet=True))
     0
-    >>> [row["status"] for row in read_rows(Path("out/one/runs.csv"))]
+    >>> [row["status"] for row in each_row(Path("out/one/runs.csv"))]
     ['ok']
     """
     # An unknown name is an error before anything starts.
@@ -76,8 +76,8 @@ def _run_stage(
     """Train what is missing of a sweep."""
     sweep, store, context = _prepare(sweep, folder, options, cluster)
     context = replace(context, server=server)
-    tracked_sweep = tracked(sweep, folder)
-    tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items()]
+    tracked_sweep = tracked(sweep, folder) if trackers else None
+    tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items() if tracked_sweep]
     try:
         with told_how_to_finish(folder):
             _train(sweep, store, context, options, tracking)
@@ -107,7 +107,7 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     check_existing(folder, config, options.existing)
     first, named_from = (folder, folder) if options.existing == "fresh" else stored.places(folder)
     shared = folder_at(sweep.checkpoint_dir, first) if sweep.checkpoint_dir else None
-    store = Store(folder, sweep.columns, {run.run_id: run.parameters for run in runs}, shared)
+    store = Store(folder, sweep.columns, sweep.parameters, shared)
     datasets = sorted({run.dataset for run in runs})
     chosen = kernels.choose(folder, options)
     described = environment.describe(datasets, data_dir, sweep.plugins, chosen, named_from)
@@ -116,13 +116,12 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     finished, checkpoints, there = set[str](), dict[str, Path](), ""
     known = list[contrast_history.Entry](), {"runs_begun": 0}
     if options.existing in ("resume", "extend") and exists(folder / CONFIG):
-        rows = read_rows(folder / RUNS)
-        known = contrast_history.before(folder, rows)
-        retried = [row for row in rows if row["status"] in options.retry]
+        known = contrast_history.before(folder)
+        retried = {row["run_id"]: row["run"] for row in each_row(folder / RUNS) if row["status"] in options.retry}
         finished, checkpoints = store.resume(
             config, described, retry=options.retry, allow_changed=options.allow_changed, wanted=wanted
         )
-        _report_waiting(folder, [row["run"] for row in retried if row["run_id"] in finished])
+        _report_waiting(folder, [run for run_id, run in retried.items() if run_id in finished])
         there = f"{len(finished)} of {len(runs)} runs are there already; {len(checkpoints)} go on from a checkpoint"
     else:
         store.start(described, config)
@@ -197,7 +196,7 @@ def _train(sweep: Sweep, store: Store, context: Context, options: Options, track
 def _conclude(folder: Path, options: Options) -> int:
     """Report the failed runs. Returns the exit code."""
     failed: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in read_rows(folder / RUNS):
+    for row in each_row(folder / RUNS):
         if row["status"] in FAILED:
             failed[row["status"], row["error"]].append(row["run"])
     if failed:

@@ -1,5 +1,6 @@
 """Shards → the folder of the whole sweep. It has the bytes that one sweep would have written, the times aside."""
 
+import heapq
 import os
 import re
 import shutil
@@ -8,9 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
 
 from runner.config import grid, yaml_source
 from runner.config.resolved import resolved
@@ -22,7 +26,8 @@ from runner.storage import files, folder, plugin_sources, stacks
 from runner.storage.folder import CONFIG, CONTRAST, CURVES, ENVIRONMENT, LOG, METRICS, PLUGINS, PROBES, RUNS
 from runner.storage.resume import environment_text
 from runner.storage.run_files import RUN_FILES
-from runner.storage.tables import csv_text, distinct, read_header, read_rows
+from runner.storage.table_rows import TableRows
+from runner.storage.tables import as_number, csv_lines, each_row, read_header
 
 TABLES = (METRICS, RUNS, CURVES, PROBES)
 
@@ -31,7 +36,7 @@ TIMES = ("epoch_duration", "run_duration")
 SHOWN = 5
 """How many missing runs of a shard are named."""
 
-Rows = list[dict[str, str]]
+Rows = Iterator[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,19 @@ class Shards:
         return shares(self.whole, self.shard)
 
     def rows(self, name: str, part: Part) -> Rows:
-        """A table's rows of a shard. Runs have the numbers of the whole sweep."""
-        numbers = [str(position + 1) for position in self.shares[part.shard.number - 1]]
+        """A table's rows of a shard, sorted by run and epoch. Runs have the numbers of the whole sweep.
+
+        Errors: UserError where a row is of no run of this shard.
+        """
         path = part.folder / name
-        try:
-            return [{**row, "run": numbers[int(row["run"]) - 1]} for row in distinct(read_rows(path))]
-        except (ValueError, IndexError):
-            raise UserError(f"{path}: a row is of no run of this shard; use bnbench resume or --fresh") from None
+        own = {str(number): place for number, place in enumerate(self.shares[part.shard.number - 1], start=1)}
+        table = TableRows(path)
+        if not own.keys() >= set(table.numbers):
+            raise UserError(f"{path}: a row is of no run of this shard; use bnbench resume or --fresh")
+        runs = np.array([own[number] + 1 for number in table.numbers], int)[table.run]
+        order = np.lexsort((table.epoch, runs))
+        order = order[table.distinct()[order]]
+        return ({**row, "run": str(run)} for run, row in zip(runs[order], table.read(order), strict=True))
 
 
 def part_of(path: Path) -> Part | None:
@@ -121,7 +132,7 @@ def merge(paths: Sequence[Path]) -> Path:
         if not files.exists(to):
             aside.rename(to)
             return to
-        same = all(_untimed(aside / name) == _untimed(to / name) for name in (CONFIG, *TABLES))
+        same = all(_same(aside / name, to / name) for name in (CONFIG, *TABLES))
         shutil.rmtree(aside)
         if not same:
             raise UserError(f"{to}: holds other results than these shards; rename or remove it, and merge again")
@@ -197,7 +208,7 @@ def _missing(found: Shards) -> Iterator[str]:
     given = {part.shard.number: part for part in found.parts}
     for number, share in enumerate(found.shares, start=1):
         part = given.get(number)
-        rows = found.rows(RUNS, part) if part else []
+        rows = found.rows(RUNS, part) if part else ()
         ended = {int(row["run"]) for row in rows if row["status"] != "interrupted"}
         missing = [position + 1 for position in share if position + 1 not in ended]
         if missing:
@@ -219,10 +230,9 @@ def _write(found: Shards, to: Path, place: Path) -> None:
     number: dict[str, int] = {}
     for name in TABLES:
         if header := next(filter(None, (read_header(path / name) for path in folders)), None):
-            rows = [row for part in found.parts for row in found.rows(name, part)]
-            rows.sort(key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
-            texts[name] = csv_text([header, *([row[column] for column in header] for row in rows)])
-            number |= {row["run_id"]: int(row["run"]) for row in rows}
+            parts = [found.rows(name, part) for part in found.parts]
+            rows = heapq.merge(*parts, key=lambda row: (int(row["run"]), as_number(row.get("epoch", "0"))))
+            files.write_atomically(to / name, csv_lines(_cells(header, rows, number)))
     order = [position + 1 for position in order_of_jobs(found.whole, found.shard)]
     stacks.write(to, merged_records.stacks(folders, number, order))
     for path in folders:
@@ -230,6 +240,14 @@ def _write(found: Shards, to: Path, place: Path) -> None:
     # As in a sweep, the config is last.
     for name, text in (texts | {CONFIG: found.config}).items():
         files.write_atomically(to / name, text)
+
+
+def _cells(header: Sequence[str], rows: Rows, number: dict[str, int]) -> Iterator[Sequence[str]]:
+    """The header and the cells of the rows. `number` receives the number of each run, by its id."""
+    yield header
+    for row in rows:
+        number[row["run_id"]] = int(row["run"])
+        yield [row[column] for column in header]
 
 
 def _copy_files(shard: Path, to: Path) -> None:
@@ -263,8 +281,12 @@ def _empty(path: Path) -> None:
             files.delete(path / name)
 
 
-def _untimed(path: Path) -> object:
-    """What must be equal in two folders of the same results."""
-    if path.suffix != ".csv":
-        return files.read_text(path) if files.exists(path) else None
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_rows(path)]
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files of results say the same, the times apart."""
+    if one.suffix != ".csv":
+        return files.exists(other) and files.read_text(one) == files.read_text(other)
+    return all(row == its for row, its in zip_longest(_untimed(one), _untimed(other)))
+
+
+def _untimed(table: Path) -> Iterator[dict[str, str]]:
+    return ({key: value for key, value in row.items() if key not in TIMES} for row in each_row(table))

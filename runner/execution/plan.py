@@ -90,10 +90,9 @@ def describe_stacks(sweep: Sweep, mode: StackMode, data_dir: str | None, folder:
         differences = ", ".join(STACKABLE)
         yield f"stack auto: on CUDA, runs that differ only in {differences} train together; on a CPU, none"
         return
-    numbers = {run.run_id: number for number, run in enumerate(sweep.runs, start=1)}
     stacks = [stack for stack in expected_stacks(sweep.runs, mode, workers=1) if len(stack) > 1]
     for index, stack in enumerate(stacks, start=1):
-        members = ", ".join(str(numbers[run.run_id]) for run in stack)
+        members = ", ".join(str(sweep.number[run.run_id]) for run in stack)
         yield f"stack {index}: {len(stack)} runs ({members}): {_method(stack, data_dir)}"
     alone = len(sweep.runs) - sum(map(len, stacks))
     if alone:

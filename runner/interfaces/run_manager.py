@@ -58,6 +58,7 @@ class RunManager:
         self.run_data: list[OrderedDict[str, Any]] = []
         self.run_count = 0
         self.epoch_count = 0
+        self._parameters: dict[str, dict[str, Any]] = {}
         self._store: Store | None = None
         self._lock = ExitStack()
 
@@ -80,14 +81,15 @@ class RunManager:
         self._run_id = hashlib.sha256(run_text.encode()).hexdigest()[:12]
         if self._store is None:
             self._store = self._open(list(parameters))
-        self._store.add(self._run_id, parameters)
+        self._parameters[self._run_id] = parameters
+        self._store.add(self._run_id)
 
     def _open(self, columns: Sequence[str]) -> Store:
         self._lock.enter_context(sole_writer(self.out))
         if (self.out / METRICS).exists():
             self._lock.close()
             raise UserError(f"{self.out} already holds a table; choose another folder")
-        store = Store(self.out, columns, {})
+        store = Store(self.out, columns, self._parameters)
         store.start(describe([], Path()))
         print(f"RunManager: every epoch's row is written to {self.out}", file=sys.stderr)
         return store

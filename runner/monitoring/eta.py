@@ -1,7 +1,8 @@
 """An estimate of when a sweep ends: from the time that epochs take, and the work that is left for its workers."""
 
 import heapq
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from runner.config.grid import label
@@ -15,7 +16,7 @@ class Work(NamedTuple):
     """A job that has not ended."""
 
     kind: str
-    epochs_left: Collection[int]
+    epochs_left: tuple[int, ...]
     """For each of its unfinished runs the number of epochs to come."""
     silence: float | None
     """Seconds since it last reported an epoch; None before its first."""
@@ -32,7 +33,7 @@ class Pace:
     >>> pace.on_epoch("run 1", "mlp", epoch=2, run_duration=5.0)
     >>> pace.seconds("mlp")
     2.0
-    >>> pace.eta([Work("mlp", [8], 0.5), Work("mlp", [10], None)], workers=2)
+    >>> pace.eta([Work("mlp", (8,), 0.5), Work("mlp", (10,), None)], workers=2)
     20.0
     """
 
@@ -48,6 +49,10 @@ class Pace:
         seconds = max(0.0, run_duration - earlier_duration) / max(1, epoch - earlier_epoch)
         means = self._first if epoch == 1 else self._later
         means.setdefault(kind, _RecentMean()).add(seconds)
+
+    def on_result(self, run: Hashable) -> None:
+        """A run has ended: no more epochs of it come."""
+        self._last.pop(run, None)
 
     def seconds(self, kind: str) -> float | None:
         """Seconds that an epoch of this kind takes; None before any epoch was seen."""
@@ -66,8 +71,9 @@ class Pace:
         """Seconds until the last of these jobs ends; None before any epoch was seen."""
         jobs = list(jobs)
         running = [self.remaining(job) for job in jobs if job.silence is not None]
-        waiting = [self.remaining(job) for job in jobs if job.silence is None]
-        return makespan(running, waiting, workers) if self._last else None
+        remaining = cache(self.remaining)  # most of the jobs that wait are equal
+        waiting = [remaining(job) for job in jobs if job.silence is None]
+        return makespan(running, waiting, workers) if self._first or self._later else None
 
 
 class _RecentMean:

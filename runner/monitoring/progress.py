@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from time import monotonic
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from runner.config.grid import label, varying
 from runner.config.jobs import Job
+from runner.config.run_spec import RunSpec
 from runner.config.sweep import Sweep
 from runner.errors import printable
 from runner.monitoring.eta import Pace, Work, kind_of, roughly
@@ -58,7 +59,7 @@ class _OpenJob:
         return f"{self.numbers}  epoch {epoch}/{self.epochs}{values}  {self.short_label}"
 
     def work(self, now: float) -> Work:
-        return Work(self.kind, self.left.values(), None if self.reported is None else now - self.reported)
+        return Work(self.kind, tuple(self.left.values()), None if self.reported is None else now - self.reported)
 
 
 class Progress:
@@ -84,15 +85,17 @@ class Progress:
         self.workers, self.quiet, self.verbose, self.clock = workers, quiet, verbose, clock
         in_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bars = in_terminal and not quiet and os.environ.get("TERM") != "dumb"
-        self.names = {
-            run.run_id: (number, label([run.parameters], sweep.grid_keys))
-            for number, run in enumerate(sweep.runs, start=1)
-        }
-        self.jobs = list(_open_jobs(sweep, jobs, self.names, begun or {}, finished))
-        self.job_of = {run_id: job for job in self.jobs for run_id in job.left}
-        self.ended = Counter({"before": len(self.names) - len(self.job_of)})
-        self.left = sum(sum(job.left.values()) for job in self.jobs)
-        self.done = sum(job.done for job in self.jobs)
+        self.described, self.begun, self.finished = sweep, begun or {}, finished
+        self.differing = varying(sweep.parameters.values(), sweep.grid_keys)
+        # A job has a place in the order of the jobs. A description takes 1 kB: only jobs in progress have one.
+        self.waiting = dict(enumerate(jobs))
+        self.places = iter(range(len(jobs)))
+        self.open: dict[int, _OpenJob] = {}
+        self.place = {run.run_id: place for place, job in self.waiting.items() for run in self._left(job)}
+        self.work = list(self._work(jobs))
+        self.ended = Counter({"before": len(sweep.runs) - len(self.place)})
+        self.left = sum(sum(work.epochs_left) for work in self.work)
+        self.done = sum(self.begun.get(run_id, 0) for run_id in self.place)
         self.pace = Pace()
         self.forecast: tuple[float, float] | None = None
         self.written = clock()
@@ -101,8 +104,42 @@ class Progress:
         self.sweep = _bar(SWEEP, "ETA ?", self.done, total, postfix=self._ended(), disable=not self.bars)
         self._open_bars()
 
+    def _left(self, job: Job) -> list[RunSpec]:
+        """The runs of a job whose events come."""
+        return [run for run in job.runs if run.run_id not in self.finished]
+
+    def _work(self, jobs: Iterable[Job]) -> Iterator[Work]:
+        """What is to do before the jobs begin. Equal jobs share one record."""
+        known: dict[Work, Work] = {}
+        for job in jobs:
+            runs = self._left(job)
+            left = tuple(run.epochs - self.begun.get(run.run_id, 0) for run in runs)
+            work = Work(kind_of([run.parameters for run in runs], self.differing), left, None)
+            yield known.setdefault(work, work)
+
+    def _job(self, run_id: str) -> _OpenJob:
+        """The job of a run. It begins now, if it has not begun."""
+        place = self.place[run_id]
+        if place not in self.open:
+            self.open[place] = self._described(self.waiting.pop(place), self.work[place])
+        return self.open[place]
+
+    def _described(self, job: Job, work: Work) -> _OpenJob:
+        keys, runs = self.described.grid_keys, self._left(job)
+        parameters = [run.parameters for run in runs]
+        numbers = [self.described.number[run.run_id] for run in runs]
+        return _OpenJob(
+            numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(runs) > 1 else f"run {numbers[0]}",
+            label=label(parameters, keys),
+            short_label=label(parameters, self.differing, short=True),
+            kind=work.kind,
+            epochs=runs[0].epochs,
+            left={run.run_id: left for run, left in zip(runs, work.epochs_left, strict=True)},
+            done=runs[0].epochs * len(runs) - sum(work.epochs_left),
+        )
+
     def on_epoch(self, row: EpochRow) -> None:
-        job = self.job_of[row.run_id]
+        job = self._job(row.run_id)
         if job.rows and job.rows[0].epoch != row.epoch:
             self._show_epoch(job)  # the stack was cut, and its parts report apart
         trained = job.left[row.run_id] - (job.epochs - row.epoch)
@@ -120,19 +157,21 @@ class Progress:
         """Readings within an epoch are not shown."""
 
     def on_result(self, result: RunResult) -> None:
-        job = self.job_of[result.run_id]
+        job = self._job(result.run_id)
         self._show_epoch(job)
         self.left -= job.left.pop(result.run_id)  # a run that ended early leaves out its other epochs
         self.ended["failed" if result.status in FAILED else result.status] += 1
         if result.status == "ok" and result.last:
             job.last_rows.append(result.last)
         if result.status not in ("ok", "interrupted"):
-            number, values = self.names[result.run_id]
+            values = label([self.described.parameters[result.run_id]], self.described.grid_keys)
+            number = self.described.number[result.run_id]
             self._line(f"run {number} {values} {result.status}{': ' if result.error else ''}{result.error}")
         if result.traceback and self.verbose:
             self._line(result.traceback)
+        self.pace.on_result(result.run_id)
         if not job.left:
-            self.jobs.remove(job)
+            del self.open[self.place[result.run_id]]
             self._close_bar(job)
             self._show_line(job, job.last_rows)
             self._open_bars()
@@ -144,7 +183,7 @@ class Progress:
             self._line(text)
 
     def close(self) -> None:
-        for job in self.jobs:
+        for job in self.open.values():
             self._show_epoch(job)
             self._close_bar(job)
         self._draw_sweep()
@@ -156,7 +195,8 @@ class Progress:
             return 0.0
         now = self.clock()
         if self.forecast is None or now >= self.forecast[0] + FORECAST_EVERY:
-            seconds = self.pace.eta((job.work(now) for job in self.jobs), self.workers)
+            work = [*(job.work(now) for job in self.open.values()), *(self.work[place] for place in self.waiting)]
+            seconds = self.pace.eta(work, self.workers)
             if seconds is None:
                 return None
             self.forecast = now, now + seconds
@@ -181,7 +221,7 @@ class Progress:
             return
         seconds = self.eta()
         self._line(
-            f"{job.numbers}/{len(self.names)} {job.label}  epoch {rows[0].epoch}/{job.epochs}  "
+            f"{job.numbers}/{len(self.described.runs)} {job.label}  epoch {rows[0].epoch}/{job.epochs}  "
             f"train accuracy {_mean(rows, 'train_accuracy'):.4f}  valid accuracy {_mean(rows, 'valid_accuracy'):.4f}  "
             + (f"means of {len(rows)} runs  " if len(rows) > 1 else "")
             + f"{sum(row.run_duration for row in rows):.1f} s  {self._ended()} ended"
@@ -190,9 +230,9 @@ class Progress:
 
     def _open_bars(self) -> None:
         """Open a bar for each job that a free worker begins."""
-        waiting = (job for job in self.jobs if job.bar is None)
-        while self.bars and self.free > 0 and (job := next(waiting, None)):
-            self._open_bar(job)
+        while self.bars and self.free > 0 and self.waiting:
+            place = next(place for place in self.places if place in self.waiting)
+            self._open_bar(self._job(self._left(self.waiting[place])[0].run_id))
 
     def _open_bar(self, job: _OpenJob) -> None:
         self.free -= 1
@@ -206,7 +246,7 @@ class Progress:
     def _draw(self, job: _OpenJob, values: str) -> None:
         # An executor may take a job out of turn: it takes over the bar of a job that waits, or gets a new one.
         if job.bar is None:
-            waiting = (other for other in self.jobs if other.bar and other.reported is None)
+            waiting = (other for other in self.open.values() if other.bar and other.reported is None)
             if other := next(waiting, None):
                 job.bar, other.bar = other.bar, None
             else:
@@ -226,7 +266,7 @@ class Progress:
     def _ended(self) -> str:
         ended = sum(self.ended.values()) - self.ended["interrupted"]
         wrong = "".join(f", {self.ended[name]} {name}" for name in ("failed", "diverged") if self.ended[name])
-        return f"{ended}/{len(self.names)} runs{wrong}"
+        return f"{ended}/{len(self.described.runs)} runs{wrong}"
 
     def _line(self, text: str) -> None:
         self.written = self.clock()
@@ -241,28 +281,3 @@ def _mean(rows: Sequence[EpochRow], column: str) -> float:
 def _bar(layout: str, text: str, done: int, total: int, **options: Any) -> tqdm[NoReturn]:
     """A bar on the first free line of the terminal."""
     return tqdm(bar_format=layout, desc=text, initial=done, total=total, dynamic_ncols=True, **options)
-
-
-def _open_jobs(
-    sweep: Sweep,
-    jobs: Sequence[Job],
-    names: Mapping[str, tuple[int, str]],
-    begun: Mapping[str, int],
-    finished: Collection[str],
-) -> Iterator[_OpenJob]:
-    differing = varying([run.parameters for run in sweep.runs], sweep.grid_keys)
-    for job in jobs:
-        runs = [run for run in job.runs if run.run_id not in finished]
-        parameters = [run.parameters for run in runs]
-        numbers = [names[run.run_id][0] for run in runs]
-        left = {run.run_id: run.epochs - begun.get(run.run_id, 0) for run in runs}
-        epochs = runs[0].epochs
-        yield _OpenJob(
-            numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(runs) > 1 else f"run {numbers[0]}",
-            label=label(parameters, sweep.grid_keys),
-            short_label=label(parameters, differing, short=True),
-            kind=kind_of(parameters, differing),
-            epochs=epochs,
-            left=left,
-            done=epochs * len(runs) - sum(left.values()),
-        )

@@ -6,7 +6,7 @@ left out until the next look. When a file was replaced, the next look reads ever
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -17,7 +17,7 @@ from runner.errors import UserError, printable
 from runner.monitoring.eta import Pace, Work, kind_of
 from runner.storage import files, stacks
 from runner.storage.folder import CONFIG, METRICS, RUNS, STACKS, read_config
-from runner.storage.tables import check_status, complete_lines, measure_in, number_in, parse
+from runner.storage.tables import CompleteLines, cells_of, check_status, measure_in, number_in
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Watched:
         """Whether seeds are added until the verdict is decided."""
         self._read_stacks()
         self.pace = Pace()
-        self.headers: dict[str, Any] = {}
+        self.headers: dict[str, list[str]] = {}
         self.rows_read = 0
         self.spans: dict[str, list[int]] = {}
         """Job → the positions of its first and its last row in metrics.csv."""
@@ -111,23 +111,23 @@ class Watched:
         elif self._stacks_time() != self._stacks_written:
             self._read_stacks()
         # Results are read before epochs: so a run with a result has all of its epochs, too.
-        results = self._new_rows(RUNS)
-        epochs = self._new_rows(METRICS)
-        for row in epochs:
+        names = ("run", "status", "error", "epochs_trained")
+        results = [{name: row[name] for name in names} for row in self._new_rows(RUNS)]
+        before = self.rows_read
+        for row in self._new_rows(METRICS):
             self._on_epoch(row)
         for row in results:
             self._on_result(row)
-        return replaced or bool(results or epochs)
+        return replaced or bool(results) or self.rows_read > before
 
-    def _new_rows(self, name: str) -> list[dict[str, str]]:
+    def _new_rows(self, name: str) -> Iterator[dict[str, str]]:
         """The complete rows that were added to a table. An incomplete last line is read when it is complete."""
         path = self.folder / name
-        file = self._files[path]
-        start = file.tell()
-        text = complete_lines(file.read())
-        file.seek(start + len(text))
-        self.headers[name], rows = parse(text.decode(errors="replace"), path, self.headers.get(name, ()))
-        return rows
+        rows = cells_of(CompleteLines(self._files[path], errors="replace"), path, self.headers.get(name, ()))
+        if not self.headers.get(name):
+            self.headers[name] = next(rows)
+        for cells in rows:
+            yield dict(zip(self.headers[name], cells, strict=True))
 
     def _on_epoch(self, row: dict[str, str]) -> None:
         self.rows_read += 1
@@ -185,7 +185,7 @@ class Watched:
                 jobs.setdefault(run.job if run.running else run.number, []).append(run)
         age, work = self.age(), []
         for runs in jobs.values():
-            work.append(Work(runs[0].kind, [run.left for run in runs], age if runs[0].running else None))
+            work.append(Work(runs[0].kind, tuple(run.left for run in runs), age if runs[0].running else None))
         return self.pace.eta(work, self.workers())
 
 

@@ -17,10 +17,10 @@ from runner.config import grid
 from runner.config.sweep import Sweep
 from runner.errors import line_of
 from runner.storage import files
-from runner.storage.folder import CONFIG, CONTRAST, METRICS, read_config
+from runner.storage.folder import CONFIG, CONTRAST, METRICS, RUNS, read_config
 from runner.storage.resume import is_shallow
 from runner.storage.rows import ENDED
-from runner.storage.tables import complete_lines
+from runner.storage.tables import CompleteLines, each_row
 
 Fixed = Literal["beforehand", "stated", "unknown", "changed"]
 """When the contrast was fixed: before any run had begun; as a command states it, for a table of another tool; nobody
@@ -78,18 +78,17 @@ class Entry:
         return max(0, new.runs_planned - self.runs_planned) if known else 0  # type: ignore[operator]
 
 
-def before(folder: Path, rows: Sequence[Mapping[str, str]]) -> tuple[list[Entry], dict[str, int]]:
-    """The history of a sweep that is going to be resumed, and how many of its runs have ended and begun.
-
-    rows: those of runs.csv.
-    """
+def before(folder: Path) -> tuple[list[Entry], dict[str, int]]:
+    """The history of a sweep that is going to be resumed, and how many of its runs have ended and begun."""
     history = read(folder) or []
     there = read_config(folder / CONFIG)
     if history and history[-1].runs_planned is None and not there.get("until_decided"):
         history[-1] = replace(history[-1], runs_planned=sum(1 for _ in grid.expand(there)))
-    table = files.read_bytes(folder / METRICS) if files.exists(folder / METRICS) else b""
-    begun = {line.partition(b",")[0] for line in complete_lines(table).splitlines()[1:]}
-    ended = sum(row["status"] in ENDED for row in rows)
+    begun = set[str]()
+    if files.exists(folder / METRICS):
+        with files.reading(folder / METRICS) as table:
+            begun = {line.partition(",")[0] for line in CompleteLines(table, errors="replace")}
+    ended = sum(result["status"] in ENDED for result in each_row(folder / RUNS))
     # A line that begins with something else than a run's number is the rest of a text with several lines.
     return history, {"runs_ended": ended, "runs_begun": sum(number.isdigit() for number in begun)}
 

@@ -12,9 +12,10 @@ that name the file, where a function does not say otherwise.
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from runner.errors import UserError
 
@@ -79,12 +80,21 @@ def read_bytes(path: Path, inside: Path | None = None) -> bytes:
         return file.read()
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A file that is open to read. Errors: UserError where it cannot be read."""
+    try:
+        with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
+
+
 def read_text(path: Path) -> str:
     """A file's text. Errors: UserError where it cannot be read, or is not UTF-8."""
     try:
-        return read_bytes(path).decode()
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        with reading(path) as file:
+            return file.read().decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: cannot be read: not UTF-8") from None
 
@@ -121,10 +131,10 @@ def make_folder(folder: Path, inside: Path) -> None:
             os.mkdir(name, dir_fd=parent)
 
 
-def write_atomically(path: Path, text: str | bytes, inside: Path | None = None) -> None:
+def write_atomically(path: Path, text: str | bytes | Iterable[str | bytes], inside: Path | None = None) -> None:
     """Write aside, flush to the disk, rename into place. A reader sees the old file or the new one, nothing between.
 
-    A link of this name is replaced, and not followed.
+    The text may come in parts. A link of this name is replaced, and not followed.
     """
     aside = f".{path.name}.partial"
     with _parent(path, inside) as folder:
@@ -137,8 +147,17 @@ def write_atomically(path: Path, text: str | bytes, inside: Path | None = None) 
 
 def write_if_changed(path: Path, text: str) -> None:
     """Write a whole file, unless it has this content already."""
-    if not exists(path) or read_bytes(path) != text.encode():
+    if not has_content(path, [text]):
         write_atomically(path, text)
+
+
+def has_content(path: Path, text: Iterable[str]) -> bool:
+    """Whether there is a file with this text, which comes in parts."""
+    if not exists(path):
+        return False
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+        parts = (part.encode() for part in text)
+        return all(file.read(len(part)) == part for part in parts) and not file.read(1)
 
 
 def append(path: Path, text: str | bytes, *, create: bool = False) -> None:
@@ -154,13 +173,14 @@ def append(path: Path, text: str | bytes, *, create: bool = False) -> None:
         _write(descriptor, text)
 
 
-def _write(descriptor: int, text: str | bytes) -> None:
+def _write(descriptor: int, text: str | bytes | Iterable[str | bytes]) -> None:
     """Write all of the text, flush it to the disk, and close the file."""
     try:
-        # This uses os.write, not a file object: a SIGKILL loses what is in Python's buffer.
-        remaining = memoryview(text.encode() if isinstance(text, str) else text)
-        while remaining:
-            remaining = remaining[os.write(descriptor, remaining) :]
+        for part in [text] if isinstance(text, str | bytes) else text:
+            # This uses os.write, not a file object: a SIGKILL loses what is in Python's buffer.
+            remaining = memoryview(part.encode() if isinstance(part, str) else part)
+            while remaining:
+                remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ from pathlib import Path
 from runner.errors import UserError
 from runner.storage.folder import METRICS, RUNS
 from runner.storage.rows import FAILED, MEASURES, EpochRow, RunEvent, RunResult, Single
-from runner.storage.tables import cell, read_rows
+from runner.storage.tables import cell, each_row
 
 OUTCOMES = ("status", "test_loss", "test_accuracy", "weights_hash", "batches_hash")
 
@@ -24,10 +24,9 @@ class RepeatedRuns:
 
     def __init__(self, folder: Path, run_ids: Collection[str] = (), verified: Collection[str] = ()) -> None:
         self.folder, self.run_ids, self.verified = folder, set(run_ids), set(verified)
-        epochs = read_rows(folder / METRICS) if run_ids else []
-        results = read_rows(folder / RUNS) if run_ids else []
+        epochs, results = (each_row(folder / name) if run_ids else () for name in (METRICS, RUNS))
         self.epochs = {(row["run_id"], row["epoch"]): row for row in epochs if row["run_id"] in self.run_ids}
-        self.results = {row["run_id"]: row for row in results}
+        self.results = {row["run_id"]: row for row in results if row["run_id"] in self.run_ids}
         self.verified -= {run_id for run_id, row in self.results.items() if row["status"] in FAILED}
 
     def is_repeated(self, event: Single) -> bool:

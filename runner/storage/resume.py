@@ -1,19 +1,20 @@
 """What a resumed sweep keeps of its folder: finished runs, and checkpoints that can be continued."""
 
 import json
-from collections import defaultdict
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.errors import UserError
 from runner.storage import files
 from runner.storage.checkpoints import Found
-from runner.storage.folder import CURVES, ENVIRONMENT, METRICS, PROBES, RUNS
+from runner.storage.folder import ENVIRONMENT, METRICS, RUNS
 from runner.storage.rows import FAILED
 from runner.storage.run_files import RUN_FILES, RunFiles
-from runner.storage.tables import ADDED, COUNTS, check_status, number_in, read_header, read_rows, rows_per_run
+from runner.storage.table_rows import TableRows
+from runner.storage.tables import ADDED, COUNTS, check_status, each_row, number_in, read_header
 
 SAME = ("python", "packages", "cuda", "cpu", "cpu_capability", "kernels", "gpus", "plugins", "code", "data")
 """The entries of environment.json that must be the same on a resume: each can change a run's numbers."""
@@ -32,9 +33,39 @@ def check_headers(folder: Path, headers: Mapping[str, Sequence[str]]) -> None:
 Stack = Sequence[str]
 """The ids of runs that train together."""
 
+Tables = Mapping[str, TableRows]
+"""Table → its rows."""
+
+
+class Result(NamedTuple):
+    """What the last row of a run in `RUNS` says."""
+
+    run: str
+    status: str
+    rows: Mapping[str, float]
+    """Table → how many rows the run has there, of the tables whose rows were counted."""
+
+
+def results_of(folder: Path) -> dict[str, Result]:
+    """Run id → its result. Errors: UserError where the table is damaged."""
+    path, results, known = folder / RUNS, dict[str, Result](), dict[tuple[object, ...], Mapping[str, float]]()
+    for row in each_row(path):
+        rows = {
+            name: number_in(row, column, path)
+            for name, column in COUNTS.items()
+            # An older bnbench did not count the rows of all tables.
+            if row["status"] != "interrupted" and (name == METRICS or row.get(column))
+        }
+        check_status(row["status"], path)
+        same = known.setdefault(tuple(rows.items()), rows)
+        results[row["run_id"]] = Result(row["run"], sys.intern(row["status"]), same)
+    return results
+
 
 def finished_runs(
     folder: Path,
+    tables: Tables,
+    results: Mapping[str, Result],
     planned: Collection[str],
     retry: Collection[str],
     wanted: Collection[RunFiles],
@@ -47,55 +78,37 @@ def finished_runs(
     `wanted` files is not finished. A run is not finished, either, where a table lacks rows of it; `log` says so.
     Errors: UserError where a finished run is not planned, or a table is damaged.
     """
-    ended = {row["run_id"]: row for row in read_rows(folder / RUNS) if row["status"] != "interrupted"}
-    for row in ended.values():
-        check_status(row["status"], folder / RUNS)
+    ended = {run_id: result for run_id, result in results.items() if result.status != "interrupted"}
     for name in COUNTS:
-        lost = _with_lost_rows(folder, name, ended.values())
+        there = tables[name].counts(tables[name].distinct())
+        lost = {id_: result.run for id_, result in ended.items() if result.rows.get(name, there[id_]) != there[id_]}
         if lost:
             first = next(iter(lost.values()))
             again = f"{len(lost)} finished runs, which train again (the first is run {first})"
             log(f"{name} and {RUNS} disagree on {again}")
-        ended = {run_id: row for run_id, row in ended.items() if run_id not in lost}
+        ended = {run_id: result for run_id, result in ended.items() if run_id not in lost}
     # All are looked at: what cannot be read is an error now, before anything is changed.
     for kind, saved in [(kind, kind.saved(folder)) for kind in RUN_FILES]:
         if kind in wanted:
-            ended = {run_id: row for run_id, row in ended.items() if row["status"] in FAILED or run_id in saved}
+            ended = {run_id: each for run_id, each in ended.items() if each.status in FAILED or run_id in saved}
     open_stacks = (stack for stack in stacks if len(stack) > 1 and not ended.keys() >= set(stack) & set(planned))
     waiting = {run_id for stack in open_stacks for run_id in stack}
-    finished = {run_id for run_id, row in ended.items() if row["status"] not in retry or run_id in waiting}
-    if unplanned := [ended[run_id]["run"] for run_id in ended if run_id in finished and run_id not in planned]:
+    finished = {run_id for run_id, result in ended.items() if result.status not in retry or run_id in waiting}
+    if unplanned := [result.run for run_id, result in ended.items() if run_id in finished and run_id not in planned]:
         runs = f"{len(unplanned)} finished runs that this config does not have"
         raise UserError(f"{folder}: holds {runs} (the first is run {unplanned[0]}); use --fresh or --out")
     return finished
 
 
-def _with_lost_rows(folder: Path, name: str, ended: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Run id → number, of the runs that have another number of rows in a table than `RUNS` says."""
-    rows, column = rows_per_run(folder / name), COUNTS[name]
-    return {
-        row["run_id"]: row["run"]
-        for row in ended
-        # An older bnbench did not count the rows of all tables.
-        if (name == METRICS or row.get(column)) and rows[row["run_id"]] != number_in(row, column, folder / RUNS)
-    }
-
-
 def continuable(
-    folder: Path,
-    checkpoints: Sequence[Found],
-    unfinished: set[str],
-    retry: Collection[str],
-    stacks: Iterable[Stack] = (),
+    tables: Tables, checkpoints: Sequence[Found], unfinished: set[str], stacks: Iterable[Stack] = ()
 ) -> dict[str, Found]:
     """Run id → the latest of the checkpoints, which are sorted from late to early, whose rows are all in the tables.
 
     The runs of a stack continue from one checkpoint, which holds all of them. A run without a checkpoint starts over.
-    So does a run whose status is in `retry`.
     """
-    # None of the tables is read where there is no checkpoint.
-    epochs = {name: _epochs(folder / name) for name in (METRICS, CURVES, PROBES) if checkpoints}
-    retried = {row["run_id"] for row in read_rows(folder / RUNS) if row["status"] in retry}
+    saved = {run_id for checkpoint in checkpoints for run_id in checkpoint.run_ids}
+    epochs = {name: tables[name].epochs(saved) for name in COUNTS}
 
     def fits(checkpoint: Found, run_id: str) -> bool:
         def until_then(name: str) -> list[float]:
@@ -112,7 +125,7 @@ def continuable(
 
     stack_of = {run_id: stack for stack in stacks for run_id in stack}
     continued: dict[str, Found] = {}
-    for run_id in unfinished - retried:
+    for run_id in unfinished & saved:
         stack = stack_of.get(run_id, (run_id,))
         for checkpoint in checkpoints:
             together = unfinished.intersection(stack)
@@ -120,14 +133,6 @@ def continuable(
                 continued[run_id] = checkpoint
                 break
     return continued
-
-
-def _epochs(path: Path) -> defaultdict[str, list[float]]:
-    """Run id → the epoch of each of its rows in a table."""
-    epochs: defaultdict[str, list[float]] = defaultdict(list)
-    for row in read_rows(path):
-        epochs[row["run_id"]].append(number_in(row, "epoch", path))
-    return epochs
 
 
 def read_environment(folder: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from runner.storage.folder import STACKS
 from runner.storage.rows import PLURAL, Shortfall, StackPlan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedJob:
     """The ids of runs that train together. `form` and `note` are those of `config.jobs.Job`.
 

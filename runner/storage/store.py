@@ -12,8 +12,11 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from runner.errors import printable
 from runner.storage import files, plugin_sources, run_files, stacks
@@ -27,15 +30,15 @@ from runner.storage.resume import (
     continuable,
     environment_text,
     finished_runs,
+    results_of,
     was_changed,
 )
+from runner.storage.row_lines import Parameters, RowLines
 from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Shortfall, Single
 from runner.storage.run_files import PREDICTIONS, WEIGHTS, RunFiles
 from runner.storage.stacks import Stacks
-from runner.storage.tables import ADDED, COUNTS, FIELDS, cell, csv_text, distinct, number_in, read_rows
-
-Parameters = Mapping[str, Mapping[str, Any]]
-"""Run id → the run's parameters by name."""
+from runner.storage.table_rows import TableRows
+from runner.storage.tables import ADDED, COUNTS, cell, csv_lines, csv_text
 
 
 class Store:
@@ -49,14 +52,9 @@ class Store:
     def __init__(
         self, folder: Path, columns: Sequence[str], runs: Parameters, checkpoint_folder: Path | None = None
     ) -> None:
-        self.folder, self.columns = folder, tuple(columns)
+        self.folder, self.runs, self.lines = folder, runs, RowLines(columns, runs)
+        self.number = self.lines.number
         self.checkpoints = CheckpointFiles(checkpoint_folder or folder / CHECKPOINTS)
-        self.runs: dict[str, Mapping[str, Any]] = {}
-        self.number: dict[str, int] = {}
-        # run id → the last cells of each of its rows
-        self._cells: dict[str, list[str]] = {}
-        for run_id, parameters in runs.items():
-            self.add(run_id, parameters)
         folder.mkdir(parents=True, exist_ok=True)
         self.stacks = Stacks()
         # the cells of runs.csv that say which code trains
@@ -70,21 +68,9 @@ class Store:
         self._waiting: dict[str, list[str]] | None = None
         self._ended: set[str] = set()
 
-    def add(self, run_id: str, parameters: Mapping[str, Any]) -> None:
-        """Plan one more run. It gets the next number."""
-        self.runs[run_id] = parameters
-        self.number[run_id] = len(self.runs)
-        self._cells[run_id] = [*(cell(parameters.get(column)) for column in self.columns), run_id]
-
-    @property
-    def headers(self) -> dict[str, list[str]]:
-        """The tables of this sweep and their columns."""
-        headers = {name: [*FIELDS[name], *self.columns, "run_id"] for name in (RUNS, METRICS)}
-        if any(parameters.get("evaluations_per_epoch", 1) > 1 for parameters in self.runs.values()):
-            headers[CURVES] = [*FIELDS[CURVES], "run_id"]
-        if any(parameters.get("probes") for parameters in self.runs.values()):
-            headers[PROBES] = [*FIELDS[PROBES], "run_id"]
-        return headers
+    def add(self, run_id: str) -> None:
+        """Plan one more run, which was added to `runs`. It gets the next number."""
+        self.number[run_id] = len(self.number) + 1
 
     def start(self, environment: Mapping[str, Any], config: str | None = None) -> None:
         """Begin an empty sweep. Existing tables in the folder are replaced, and the config is written last.
@@ -94,7 +80,7 @@ class Store:
         self.checkpoints.keep_only([])
         plugin_sources.delete(self.folder)
         self._code = {"code_hash": code_hash(environment), "code_digests": code_digests(environment)}
-        headers = self.headers
+        headers = self.lines.headers
         for name in {CURVES, PROBES, STACKS, CONTRAST} - set(headers):
             files.delete(self.folder / name)
         texts = {name: csv_text([header]) for name, header in headers.items()}
@@ -126,30 +112,30 @@ class Store:
         # A log that cannot be written is an error now, before anything is trained, and so are links.
         plugin_sources.kept(self.folder)
         os.close(files.open_file(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
-        headers = self.headers
+        headers = self.lines.headers
         check_headers(self.folder, headers)
         self.stacks = self._recorded_stacks()
         together = [job.runs for job in self.stacks.jobs]
-        finished = finished_runs(self.folder, self.number, retry, wanted, together, self.log)
+        tables = {name: TableRows(self.folder / name) for name in (RUNS, *COUNTS)}
+        results = results_of(self.folder)
+        retried = {run_id for run_id, result in results.items() if result.status in retry}
+        finished = finished_runs(self.folder, tables, results, self.number, retry, wanted, together, self.log)
         if changed := changed_environment(self.folder, environment or {}, allowed=allow_changed):
             # The checkpoints come from the other environment. Delete them before the change is recorded: after a kill
             # between the two, the next resume must not continue them.
             self.checkpoints.keep_only([])
             files.write_if_changed(self.folder / ENVIRONMENT, changed)
         found = self.checkpoints.usable(self.log)
-        continued = continuable(self.folder, found, self.number.keys() - finished, retry, together)
-        again = {row["run_id"] for row in read_rows(self.folder / RUNS) if row["status"] in retry} - finished
-        self.plan_stacks(self.stacks.with_retried(sorted(again)))
-        last_epoch = dict.fromkeys(finished, math.inf)
-        last_epoch |= {run_id: found.epoch for run_id, found in continued.items()}
+        continued = continuable(tables, found, self.number.keys() - finished - retried, together)
+        self.plan_stacks(self.stacks.with_retried(sorted(retried - finished)))
+        ended = dict.fromkeys(finished, math.inf)
+        last_epoch = ended | {run_id: found.epoch for run_id, found in continued.items()}
         for name, header in headers.items():
-            path, kept = self.folder / name, finished if name == RUNS else last_epoch
-            rows = distinct(row for row in read_rows(path) if row["run_id"] in kept)
-            if name != RUNS:
-                rows = [row for row in rows if number_in(row, "epoch", path) <= last_epoch[row["run_id"]]]
+            table = tables[name]
+            rows = table.distinct() & table.until(ended if name == RUNS else last_epoch)
             if name in self._counts:
-                self._counts[name] = Counter(row["run_id"] for row in rows)
-            self._rewrite(name, header, rows)
+                self._counts[name] = table.counts(rows)
+            self._rewrite(name, header, table, np.flatnonzero(rows))
         # They are deleted after the rows: a run with a row has its files.
         run_files.keep_only(self.folder, finished)
         files.write_if_changed(self.folder / CONFIG, config)
@@ -167,7 +153,7 @@ class Store:
         They cannot be compared if the environment has ever changed, nor if a run may use operations that are not
         deterministic, nor if its stack had other runs before: other stacks can differ in the last digits.
         """
-        same = [job for job in self.stacks.jobs if not job.changed and self.runs.keys() >= set(job.runs)]
+        same = [job for job in self.stacks.jobs if not job.changed and self.number.keys() >= set(job.runs)]
         unchanged = set[str]() if was_changed(self.folder) else {run_id for job in same for run_id in job.runs}
         exact = {run_id for run_id in unchanged.intersection(run_ids) if self.runs[run_id].get("deterministic", True)}
         self._repeated = RepeatedRuns(self.folder, run_ids, exact)
@@ -217,7 +203,7 @@ class Store:
     def on_epoch(self, row: EpochRow) -> None:
         """Write an epoch's row, after the readings before it."""
         self._write_readings()
-        self._write(METRICS, self._line(METRICS, vars(row)))
+        self._write(METRICS, self.lines.of(METRICS, vars(row)))
 
     def on_reading(self, row: CurveRow | ProbeRow) -> None:
         """Keep a reading until the next row of the sweep is written. The thousand rows of a probe are then one write.
@@ -226,7 +212,7 @@ class Store:
         """
         name = CURVES if isinstance(row, CurveRow) else PROBES
         self._counts[name][row.run_id] += 1
-        self._readings.setdefault(name, []).append(self._line(name, vars(row)))
+        self._readings.setdefault(name, []).append(self.lines.of(name, vars(row)))
 
     def on_result(self, result: RunResult) -> None:
         """Write a run's files, then its row. Delete the checkpoints that no run needs any more."""
@@ -243,7 +229,8 @@ class Store:
             **self._code,
             "error": printable(" ".join(result.error.split()), keep="")[:300],
         }
-        self._write(RUNS, self._line(RUNS, record))
+        self._write(RUNS, self.lines.of(RUNS, record))
+        self.lines.forget(result.run_id)
         if result.error:
             run = f"run {self.number[result.run_id]} ({result.run_id})"
             self.log(f"{run} {result.status}: {result.error}\n{result.traceback}")
@@ -266,11 +253,12 @@ class Store:
 
     def finish(self) -> None:
         """Sort the tables by run and epoch, and delete the checkpoints."""
-        for name, header in self.headers.items():
-            rows = read_rows(self.folder / name)
-            ordered = sorted(rows, key=lambda row: (int(row["run"]), float(row.get("epoch", 0))))
-            if rows != ordered:
-                self._rewrite(name, header, ordered)
+        for name in self.lines.headers:
+            table = TableRows(self.folder / name)
+            numbers = np.array([self.number[run_id] for run_id in table.run_ids], int)
+            order = np.lexsort((table.epoch, numbers[table.run]))
+            if (np.diff(order) != 1).any():
+                files.write_atomically(self.folder / name, table.lines(order))
         self.checkpoints.remove()
 
     def _write_readings(self) -> None:
@@ -278,18 +266,20 @@ class Store:
             self._write(name, "".join(lines))
         self._readings = {}
 
-    def _line(self, name: str, record: Mapping[str, Any]) -> str:
-        """A line of a table from a record by column. The run's number and parameters are added."""
-        record = {**record, "run": self.number[record["run_id"]]}
-        parameters = self._cells[record["run_id"]] if name in (RUNS, METRICS) else [record["run_id"]]
-        return csv_text([[*(cell(record.get(column)) for column in FIELDS[name]), *parameters]])
+    def _rewrite(self, name: str, header: Sequence[str], table: TableRows, order: Iterable[int]) -> None:
+        """Replace a table by some of its rows, where that changes it.
 
-    def _rewrite(self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-        """Replace a table's rows. They get this plan's run numbers, and the columns that an older table lacks."""
+        They get this plan's run numbers, and the columns that an older table lacks.
+        """
         added = {name: cell(value) for name, value in ADDED.items()}
-        numbered = [{**added, **row, "run": str(self.number[row["run_id"]])} for row in rows]
-        text = csv_text([header, *([row[column] for column in header] for row in numbered)])
-        files.write_if_changed(self.folder / name, text)
+
+        def lines() -> Iterator[str]:
+            rows = ({**added, **row, "run": str(self.number[row["run_id"]])} for row in table.read(order))
+            return csv_lines(chain([header], ([row[column] for column in header] for row in rows)))
+
+        path = self.folder / name
+        if not files.has_content(path, lines()):
+            files.write_atomically(path, lines())
 
     def _write(self, name: str, lines: str) -> None:
         """Write lines to a table; inside `together`, at the end of the block."""

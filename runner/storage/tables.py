@@ -4,11 +4,10 @@ import csv
 import io
 import json
 import math
-import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, AnyStr, get_args
+from typing import Any, AnyStr, BinaryIO, get_args
 
 from runner.config.run_spec import LATER
 from runner.errors import UserError, printable
@@ -64,12 +63,12 @@ def cell(value: object) -> str:
     """
     if value is None:
         return ""
-    if isinstance(value, bool | list | tuple | dict):
+    if isinstance(value, str):
+        if printable(value, keep="") != value:
+            return json.dumps(value)
+        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    if isinstance(value, (bool, list, tuple, dict)):
         return json.dumps(value)
-    if isinstance(value, str) and printable(value, keep="") != value:
-        return json.dumps(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
-        return "'" + value
     return str(value)
 
 
@@ -83,25 +82,48 @@ def complete_lines(text: AnyStr) -> AnyStr:
     return text[: text.rfind(end) + 1]
 
 
-def parse(text: str, path: Path, header: Sequence[str] = ()) -> tuple[Sequence[str], list[dict[str, str]]]:
-    """The columns and the rows of a table's complete lines. The first line has the columns, where no header is given.
+class CompleteLines:
+    """The complete lines of an open file, as text, from where the file is.
+
+    An incomplete last line is left in the file. `end` is the offset of the byte after the last line that was read.
+    """
+
+    def __init__(self, file: BinaryIO, errors: str = "strict") -> None:
+        self.file, self.errors, self.end = file, errors, file.tell()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline()
+        if not line.endswith(b"\n"):
+            self.file.seek(self.end)
+            raise StopIteration
+        self.end += len(line)
+        return line.decode(errors=self.errors)
+
+
+def cells_of(lines: Iterable[str], path: Path, header: Sequence[str] = ()) -> Iterator[list[str]]:
+    """The cells of each row of a table. The columns come first, where no header is given.
 
     Errors: UserError, which names the line, where a row has not a cell for each column.
     """
-    reader = csv.reader(io.StringIO(complete_lines(text)))
-    rows = []
+    reader = csv.reader(lines)
     try:
-        header = header or next(reader, [])
-        if header:
-            check_columns(header, path)
+        if not header:
+            header = columns = next(reader, [])
+            if columns:
+                check_columns(columns, path)
+            yield columns
         for cells in filter(None, reader):
             if len(cells) != len(header):
                 damage = f"line {reader.line_num} has {len(cells)} cells, not {len(header)}"
                 raise UserError(f"{path}: the table is damaged: {damage}; {_REMEDY}")
-            rows.append(dict(zip(header, cells, strict=True)))
+            yield cells
     except csv.Error as error:
         raise UserError(f"{path}: the table is damaged: line {reader.line_num}: {error}; {_REMEDY}") from None
-    return header, rows
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot be read: not UTF-8") from None
 
 
 def check_columns(columns: Collection[str], path: Path) -> None:
@@ -112,22 +134,31 @@ def check_columns(columns: Collection[str], path: Path) -> None:
         raise UserError(f"{path}: not a table of bnbench: it has no {', '.join(missing)}")
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The table's complete rows as text. Errors: UserError where the table cannot be read, or is damaged."""
+def each_row(path: Path) -> Iterator[dict[str, str]]:
+    """The table's complete rows as text, one at a time; none where there is no table.
+
+    Errors: UserError where the table cannot be read, or is damaged.
+    """
     if not files.exists(path):
-        return []
-    return parse(files.read_text(path), path)[1]
+        return
+    with files.reading(path) as file:
+        table = cells_of(CompleteLines(file), path)
+        header = next(table)
+        for cells in table:
+            yield dict(zip(header, cells, strict=True))
 
 
-def distinct(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-    """Each row once. A line that is in a table twice was not written twice: its durations have too many digits."""
-    return list({tuple(row.values()): row for row in rows}.values())
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The table's rows as a list. They take 5 kB each: `each_row` is for a large table."""
+    return list(each_row(path))
 
 
-def rows_per_run(path: Path) -> Counter[str]:
-    """Run id → how many different rows a table has of the run. The id is a row's last cell."""
-    lines = complete_lines(files.read_text(path)).split("\n") if files.exists(path) else []
-    return Counter(line.rpartition(",")[2].strip() for line in set(lines[1:-1]))
+def as_number(text: str) -> float:
+    """The number in a cell; NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
@@ -135,10 +166,7 @@ def number_in(row: Mapping[str, Any], name: str, path: Path) -> float:
 
     Errors: UserError where it is not, which means that the table is damaged.
     """
-    try:
-        number = float(row[name])
-    except ValueError:
-        number = math.nan
+    number = as_number(row[name])
     if not 0 <= number <= MOST:
         raise _damaged_cell(row, name, path)
     return number
@@ -169,13 +197,17 @@ def read_header(path: Path) -> list[str]:
     if not files.exists(path):
         return []
     try:
-        descriptor = files.open_file(path, os.O_RDONLY)
-        with os.fdopen(descriptor, encoding="utf-8", newline="", errors="replace") as file:
-            return next(csv.reader([file.readline(2**20)]), [])
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        with files.reading(path) as file:
+            return next(csv.reader([file.readline(2**20).decode(errors="replace")]), [])
     except csv.Error as error:
         raise UserError(f"{path}: the table is damaged: line 1: {error}; {_REMEDY}") from None
+
+
+def csv_lines(records: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table, a thousand at a time."""
+    remaining = iter(records)
+    while some := list(islice(remaining, 1000)):
+        yield csv_text(some)
 
 
 def csv_text(records: Iterable[Sequence[str]]) -> str:

@@ -278,6 +278,6 @@ def test_a_dumb_terminal_is_a_pipe_and_quiet_is_quiet(sweep: Sweep, monkeypatch:
 
 
 def bar(progress: Progress, run_id: str) -> Any:
-    found = progress.job_of[run_id].bar
+    found = progress.open[progress.place[run_id]].bar
     assert found is not None
     return found

@@ -13,7 +13,8 @@ from runner.errors import UserError
 from runner.storage.checkpoints import Found
 from runner.storage.folder import METRICS
 from runner.storage.resume import continuable
-from runner.storage.tables import number_in
+from runner.storage.table_rows import TableRows
+from runner.storage.tables import COUNTS, number_in
 from tests.storage.conftest import tables
 
 Bnbench = Callable[..., Result]
@@ -131,4 +132,5 @@ def test_a_checkpoint_of_an_epoch_without_end_is_not_counted_out(folder: Path) -
     """A list of its epochs would fill the memory."""
     run_id = (folder / "runs.csv").read_text().splitlines()[1].rpartition(",")[2]
     found = Found(folder / "checkpoints/0123456789ab.000001.ckpt", (run_id,), 10**15, {})
-    assert continuable(folder, [found], {run_id}, ()) == {}
+    tables = {name: TableRows(folder / name) for name in COUNTS}
+    assert continuable(tables, [found], {run_id}) == {}
