@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 from runner.config import yaml_source
 from runner.config.jobs import Task
 from runner.config.reader import from_mapping
+from runner.config.sweep import Sweep
 from runner.execution.driver import run_sweep
 from runner.execution.executors import ray_executor as remote
 from runner.execution.executors.executor import Context
@@ -140,6 +142,92 @@ def simulated(workers: int, runs: int, epochs: int, turn: float) -> dict[str, fl
         nodes.shutdown()
 
 
+def large_sweep(runs: int, epochs: int) -> Sweep:
+    """Two arms with `runs` runs in all."""
+    fixed = {"dataset": "digits", "device": "cpu", "epochs": epochs}
+    grid = {"network": ["no_batch_norm", "batch_norm"], "seed": {"range": runs // 2}}
+    contrast = {"axis": "network", "baseline": "no_batch_norm"}
+    return from_mapping({"name": "large", "contrast": contrast, "fixed": fixed, "grid": grid})
+
+
+def varied(job: Task) -> Iterator[Single]:
+    """Made-up events whose accuracies differ from run to run."""
+    (run,) = job.runs
+    accuracy = 0.5 + 0.1 * int(run.run_id, 16) / 16**12
+    *rows, result = made_up(job)
+    changed = tuple(replace(row, valid_accuracy=accuracy) for row in rows if isinstance(row, EpochRow))
+    assert isinstance(result, RunResult)
+    yield from changed
+    yield replace(result, rows=changed)
+
+
+def large(folder: str, runs: int, epochs: int) -> dict[str, float]:
+    """The driver with so many runs, whose events come a thousand at a time. `mb_above_torch` is its peak of memory
+    above that of a process that has imported torch; the tenths are seconds of the first and the last tenth of the
+    events."""
+    import torch  # noqa: F401
+
+    with_torch = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times: list[float] = []
+
+    def handed(jobs: Sequence[Task], _: Context) -> Iterator[Event]:
+        events = (event for job in jobs for event in varied(job))
+        while together := tuple(islice(events, 1000)):
+            times.append(perf_counter())
+            yield EventBatch(together)
+        times.append(perf_counter())
+
+    with executor.temporary():
+        executor("handed")(handed)
+        began = perf_counter()
+        run_sweep(large_sweep(runs, epochs), Options(out=Path(folder), executor="handed", quiet=True, workers=1))
+        seconds, tenth = perf_counter() - began, len(times) // 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": seconds,
+        "first_tenth": times[tenth] - times[0],
+        "last_tenth": times[-1] - times[-1 - tenth],
+        "mb_above_torch": (peak - with_torch) / 1000,
+    }
+
+
+def commands_on(folder: Path) -> dict[str, list[str]]:
+    """What users do with a finished sweep."""
+    config = folder.with_suffix(".yaml")
+    shutil.copy(folder / "config.yaml", config)
+    return {
+        "plan": ["plan", str(config)],
+        "resume": ["resume", str(folder), "--quiet"],
+        "watch --once": ["watch", str(folder), "--once"],
+        "compare": ["compare", str(folder)],
+        "report": ["report", str(folder)],
+    }
+
+
+def cost(arguments: Sequence[str]) -> dict[str, float]:
+    """Seconds of a `bnbench` command, and its peak of memory in MB."""
+    command = [sys.executable, "-m", "bnbench", *arguments]
+    began = perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr
+    said = process.stderr.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)}: {said}")
+    return {"seconds": perf_counter() - began, "mb": used.ru_maxrss / 1000}
+
+
+def large_folder(runs: int = 100_000, epochs: int = 10) -> dict[str, dict[str, float]]:
+    """The driver and the commands on a sweep of so many runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"driver": alone(f"large({folder!r}, {runs}, {epochs})")}
+        for name, arguments in commands_on(Path(folder) / "large").items():
+            found[name] = cost(arguments)
+        for name, values in found.items():
+            show(f"{runs:,} runs of {epochs}: {name}", {key: f"{value:,.1f}" for key, value in values.items()})
+    return found
+
+
 def train(name: str, fixed: dict[str, Any], runs: int) -> float:
     """Seconds of one `bnbench run` on two workers."""
     with tempfile.TemporaryDirectory() as folder:
@@ -201,6 +289,7 @@ def measure() -> dict[str, Any]:
             }
             for name, found in results["simulated"][case].items():
                 show(f"{case}, {name}", {name: f"{value:,.0f}" for name, value in found.items()})
+    results["large"] = large_folder()
     results["load"]["trained"] = os.getloadavg()[0]
     results["trained"] = trained()
     return results
