@@ -1,13 +1,31 @@
 #!/usr/bin/env bash
-# A Slurm cluster of two nodes on this machine, for tests: cluster.sh start|stop DIR. It needs root, slurm-wlm and munge.
-# After the start, SLURM_CONF=DIR/slurm.conf makes sbatch and the other commands use it.
+# A Slurm cluster of two nodes on this machine, for tests: cluster.sh check|start|stop [DIR]. It needs root, slurm-wlm and
+# munge; "check" says what is missing. After the start, SLURM_CONF=DIR/slurm.conf makes sbatch and the other commands use it.
 set -euo pipefail
-action=$1 dir=$(realpath -m "$2") host=$(hostname -s)
+action=$1 dir=$(realpath -m "${2:-.}") host=$(hostname -s)
 export SLURM_CONF="$dir/slurm.conf"
 
+check() {
+    if [ "$(id -u)" != 0 ] || ! command -v slurmctld > /dev/null || ! command -v munged > /dev/null; then
+        echo "make slurm needs root and the Debian packages slurm-wlm and munge; this is $(id -un)" >&2
+        exit 2
+    fi
+}
+
+# Cancel all jobs: they outlive slurmd. Then end the daemons, and wait for each.
 stop() {
+    if scancel --user=root 2> /dev/null; then
+        for _ in $(seq 60); do
+            if [ -z "$(squeue --noheader)" ]; then break; fi
+            sleep 0.5
+        done
+    fi
     for name in slurmd-n1 slurmd-n2 slurmctld munged; do
-        if [ -s "$dir/$name.pid" ]; then kill "$(cat "$dir/$name.pid")" 2> /dev/null || true; fi
+        if [ -s "$dir/$name.pid" ]; then
+            pid=$(cat "$dir/$name.pid")
+            kill "$pid" 2> /dev/null || continue
+            while kill -0 "$pid" 2> /dev/null; do sleep 0.1; done
+        fi
     done
 }
 
@@ -50,7 +68,7 @@ END
         if [ "$(sinfo --noheader --Node --states=idle --format=%N 2> /dev/null | wc -l)" = 2 ]; then return; fi
         sleep 1
     done
-    echo "the cluster does not come up; see $dir/*.log" >&2
+    echo "the cluster does not come up" >&2
     exit 1
 }
 
