@@ -6,12 +6,16 @@ It reads the sweeps in `results/reference/claims/`. No number on the page is typ
 from __future__ import annotations
 
 import json
+import math
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from docs.claims_beside import Beside, has_own_budget, is_unsupportable, note, unequal_batches, why_own
 from docs.claims_found import found
 from docs.claims_then import then_and_now
 from runner import registry
@@ -19,6 +23,7 @@ from runner.analysis.claims.claim import chosen_claims
 from runner.analysis.claims.finding import Finding
 from runner.analysis.claims.judge import evaluate
 from runner.analysis.claims.plan import statement
+from runner.analysis.stats.values import ALPHA
 from runner.reporting.claim_table import effect_text
 from runner.reporting.formats import p_text
 from runner.storage.folder import CONFIG, METRICS, read_config
@@ -46,7 +51,7 @@ EDITS = {
     "experiments/claims/sweeps.py": MOVED,
     "runner/analysis/comparison.py": WORDS,
     "runner/storage/plugin_files.py": (
-        "The new package `bnbench` is not taken for a file of a user's plugin. No sweep of the claims has a plugin."
+        "The new package `bnbench` is not taken for a file of a user's plugin. No sweep of the claims has a plugin"
     ),
 }
 """What was edited after the runs → why."""
@@ -73,21 +78,46 @@ Documents about batch norm make claims, such as "it converges faster". Here each
 are listed in [sources.md](sources.md).
 """
 
-HOW = """\
-## How a claim is tested
+UNSUPPORTABLE = """\
+¹ This test could not support the claim, whatever batch norm does: without batch norm, what is measured is already
+closer to 0 than the smallest effect. The claim's section says how close.
+"""
 
+KNOWN = """\
+### What was known before
+- An earlier version of this page had verdicts from twelve other seeds (200 to 211). They stand above, under "Then and
+  now". The rules were changed after they were seen.
+- The endpoint was tried on twelve more seeds (900 to 911) before the plan was frozen. It gave +0.445 [+0.255, +0.634]
+  pp for the notebook's MLP. The message of commit `6e920a5` says so; their tables were not kept.
+- The plan was frozen before any of the seeds in the tables was trained (990 to 1029).
+"""
+
+HOW = """\
+- **Whose claims.** {own} claims are ours: they follow from what a document says, or ask what it leaves open. These are
+  {own_claims}. The other {theirs} say what a document says. How large an effect must be is ours everywhere.
 - **Runs.** For each seed, two networks train. They have the same starting weights and the same batches, and differ in
-  one thing only, such as the norm layer. The columns `weights_hash` and `batches_hash` in `runs.csv` prove this.
-- **Budget.** Epochs, data, batch size and optimizer are those of the document. If the document names none, they are
-  ours. Each claim below says which. Without the document's budget there is no verdict, and the table says NOT TESTED.
+  one thing only, such as the norm layer. The columns `weights_hash` and `batches_hash` in `runs.csv` show this. A run
+  that diverges stops early. It has seen fewer batches, so the batches' hashes of a pair differ: in {unequal}.
+- **Budget.** Epochs, data, batch size and optimizer of {documents} claims are those of a document. Each claim below
+  names the exceptions, such as our own learning rates. For {chosen} claims they are ours, or nothing is trained. If a
+  sweep was trained with another budget than its claim names, there is no verdict, and the table says NOT TESTED.
+- **Pixels.** `trainset: half` puts them between −1 and 1, as the notebook does. Most pixels are black, so their mean is
+  far below 0. `trainset: normal` gives them mean 0 and SD 1. Each claim below says which.
 - **Endpoint.** Accuracy is the median of several readings, so that one bad step cannot decide. The smaller last batch
-  of an epoch is left out (`drop_last`): a step on very few images makes the next reading erratic.
+  of an epoch is left out (`drop_last`): a step on very few images makes the next reading erratic. The column `epoch` of
+  `curves.csv` is a fraction: 0.1 is after a tenth of the first epoch.
 - **Images.** All runs are read on the same test images, or on the same held-out images. The intervals say what other
   seeds would give on these images.
 - **Smallest effect.** Each claim says how large an effect must be to matter, and why.
-- **Family.** All claims that come with bnbench are one family of @tests@ tests. Each interval and each p is adjusted
-  for all of them (Bonferroni), also if a command names only one claim.
+- **Family.** All claims that come with bnbench are one family of {tests} tests. Each p, and the confidence of each
+  interval, is adjusted for all of them (Bonferroni), also if a command names only one claim.
+- **Intervals.** Of the {tests} intervals, {levels} confidence, each by itself. The lower one belongs to one-sided
+  tests: the verdict says that an effect is small enough. So one number can have two intervals. All intervals together
+  hold with a probability of at least {together}. That is less than 95%, because the verdict chooses the interval, and
+  because a claim about several arms shows the one that reaches farthest from 0.
+"""
 
+WORDS_OF_VERDICTS = """\
 The words, each with an error of at most 5% over the whole family:
 
 - **SUPPORTED**: the effect has the claimed sign and is at least as large as the smallest effect. For a claim of "no
@@ -112,47 +142,85 @@ bnbench claims show results/claims/full
 """
 
 
+EDITED = "Edited: "
+"""How a sentence about the plan begins that names an edit."""
+
+
 def page(results: Path = RESULTS) -> str:
     """The page for a folder with one folder per sweep."""
     registry.load_plugins()
     claims = chosen_claims()
     findings = evaluate(claims, results)
+    beside = Beside(results, len(findings))
     plan = [line.replace(f"{ROOT}/", "") for line in statement(results, claims)]
+    edits = sum(line.startswith(EDITED) for line in plan)
     parts = [
         INTRODUCTION,
-        found(findings),
+        found(findings, beside, edits),
         "## All claims\n",
-        table(findings),
-        then_and_now(findings),
+        table(findings, beside),
+        UNSUPPORTABLE,
+        then_and_now(findings, results),
         "## Was the plan frozen before the runs?\n",
         "\n".join(fill(f"- {explained(line)}") for line in plan) + "\n",
+        KNOWN,
         CHECKED,
-        HOW.replace("@tests@", str(findings[0].tests)),
+        how(findings, results),
         costs(results),
         "## Each claim\n",
-        *(section(finding, results) for finding in findings),
+        *(section(finding, beside) for finding in findings),
     ]
     return "\n".join(parts)
 
 
+def how(findings: Sequence[Finding], results: Path) -> str:
+    """How a claim is tested, with the numbers of these findings."""
+    own = [finding for finding in findings if why_own(finding)]
+    levels = Counter(map(confidence, findings))
+    # Whatever the verdict is, its interval holds if the narrow one does.
+    worst = sum(2 * ALPHA / each.tests * comparisons(each, results) for each in findings)
+    unequal = {sweep: unequal_batches(results, sweep) for sweep in ("divergence", "initialisation")}
+    numbers = {
+        "tests": findings[0].tests,
+        "own": len(own),
+        "theirs": len(findings) - len(own),
+        "own_claims": "; ".join(f"{each.claim.name} ({why_own(each)})" for each in own),
+        "documents": sum(not has_own_budget(each) for each in findings),
+        "chosen": sum(map(has_own_budget, findings)),
+        "levels": " and ".join(f"{count} have {level}" for level, count in sorted(levels.items(), reverse=True)),
+        "together": f"{math.floor(100 * (1 - worst))}%",
+        "unequal": " and ".join(f"{some} of {all_} pairs of `{name}`" for name, (some, all_) in unequal.items()),
+    }
+    # Each item is folded again, now that it has its numbers.
+    items = re.split(r"\n(?=- )", HOW.strip().format(**numbers))
+    listed = "\n".join(fill(" ".join(item.split())) for item in items)
+    return f"## How a claim is tested\n\n{listed}\n\n{WORDS_OF_VERDICTS}"
+
+
+def comparisons(finding: Finding, results: Path) -> int:
+    """How many intervals a claim has, of which the widest is shown."""
+    return len(Beside(results, finding.tests).sides(finding.claim).parts())
+
+
 def explained(line: str) -> str:
     """A sentence about the plan. Errors: KeyError where it names an edit without a reason in `EDITS`."""
-    if not line.startswith("Edited: "):
+    if not line.startswith(EDITED):
         return line
     reason = " ".join(EDITS[line.split(": ")[1]].split())
     return f"{line} {reason}."
 
 
-def table(findings: Sequence[Finding]) -> str:
+def table(findings: Sequence[Finding], beside: Beside) -> str:
     lines = [
         "| claim | seeds | effect [interval] | confidence | claimed | adjusted p | verdict |",
         "|:---|---:|:---|---:|:---|---:|:---|",
     ]
     for finding in findings:
         name = finding.claim.name
+        mark = " ¹" if is_unsupportable(finding, beside) else ""
         lines.append(
             f"| [{name}](#{name}) | {finding.n}/{finding.planned} | {effect_text(finding)} | {confidence(finding)} | "
-            f"{finding.claim.claimed_effect} | {p_text(finding.p_adjusted)} | {finding.word} |"
+            f"{finding.claim.claimed_effect} | {p_text(finding.p_adjusted)} | {finding.word}{mark} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -180,13 +248,14 @@ def costs(results: Path) -> str:
     return "\n".join(["## What the sweeps cost\n", fill(said) + "\n", *head, *rows]) + "\n"
 
 
-def section(finding: Finding, results: Path) -> str:
+def section(finding: Finding, beside: Beside) -> str:
     claim, robust = finding.claim, finding.robust
     items = [
         f"Source: {claim.source}.",
+        f"The claim is ours: {why_own(finding)}." if why_own(finding) else "",
         f"Contradicted by {claim.contradicts}." if claim.contradicts else "",
         f"Budget: {claim.document.words}.",
-        f"Runs in the table: {design(results / claim.sweep_name)}.",
+        f"Runs in the table: {design(beside.results / claim.sweep_name)}.",
         f"Metric: {claim.metric}.",
         f"Claimed: {claim.claimed_effect}. {claim.reason}.",
         f"Measured: {effect(finding)}; {finding.n} of {finding.planned} seeds.",
@@ -201,6 +270,10 @@ def section(finding: Finding, results: Path) -> str:
             f"{robust.trimmed_mean.estimate:+.3g}."
         )
     items.append(f"Verdict: **{finding.word}**.")
+    if is_unsupportable(finding, beside):
+        items.append(unsupportable(finding, beside))
+    if said := note(finding, beside):
+        items.append(f"Beside the verdict, and not planned: {said}.")
     if finding.seeds_needed:
         items.append(f"About {finding.seeds_needed} seeds would decide it.")
     items += [f"{note[0].upper()}{note[1:]}." for note in finding.notes]
@@ -209,6 +282,16 @@ def section(finding: Finding, results: Path) -> str:
     items.append(f"Data: [{path}](../results/reference/claims/{path}). Arm minus baseline by seed: {differences}.")
     shown = [f"### {claim.name}", fill(f"> {claim.sentence}"), "\n".join(fill(f"- {item}") for item in items if item)]
     return "\n\n".join(shown) + "\n"
+
+
+def unsupportable(finding: Finding, beside: Beside) -> str:
+    """That no arm could have shown the claimed effect, with the baseline's mean."""
+    claim = finding.claim
+    baseline = f"{beside.sides(claim).baseline.mean():.3g} {claim.unit}"
+    return (
+        f"This test could not support the claim. Without batch norm, the mean is {baseline}, and it cannot be below 0. "
+        f"So batch norm could not lower it by {claim.smallest_effect:g} {claim.unit}. REFUTED says no more than this."
+    )
 
 
 def effect(finding: Finding) -> str:
@@ -236,8 +319,8 @@ def design(folder: Path) -> str:
     network = f"`{fixed['network']}`" if "network" in fixed else "both networks"
     contrast = config["contrast"]
     return (
-        f"{network} on {fixed['dataset']}, {on}, {epochs}, {len(seeds)} seeds. Varied: {'; '.join(varied)}. Baseline: "
-        f"{contrast['axis']} {contrast['baseline']}"
+        f"{network} on {fixed['dataset']} (`trainset: {fixed['trainset']}`), {on}, {epochs}, {len(seeds)} seeds. "
+        f"Varied: {'; '.join(varied)}. Baseline: {contrast['axis']} {contrast['baseline']}"
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from docs import claims
+from docs.claims_beside import Beside
 from docs.claims_found import found
 from runner.analysis.claims.claim import chosen_claims
 from runner.analysis.claims.judge import evaluate
@@ -23,10 +24,11 @@ def test_the_claims_page_is_what_its_tables_give() -> None:
 
 def test_the_first_screen_of_the_claims_is_not_made_of_other_verdicts() -> None:
     findings = evaluate(chosen_claims(), claims.RESULTS)
-    assert found(findings) in claims.PAGE.read_text(encoding="utf-8")
+    beside = Beside(claims.RESULTS, len(findings))
+    assert found(findings, beside, edits=6) in claims.PAGE.read_text(encoding="utf-8")
     other = replace(findings[0], word="UNDECIDED")
     with pytest.raises(AssertionError, match=other.claim.name):
-        found([other, *findings[1:]])
+        found([other, *findings[1:]], beside, edits=6)
 
 
 def test_every_earlier_verdict_stands_beside_the_new_one() -> None:

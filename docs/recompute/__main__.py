@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .claims import claims
 from .comparisons import printed, readme
+from .found import found as first_screen
 from .reproductions import reproductions
 
 ROOT = Path(__file__).parent.parent.parent
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def disagreements(root: Path = ROOT, results: Path = ROOT / "results/reference") -> list[str]:
     """The lines, for documents below `root` and tables in `results`."""
-    return [line for check in (claims, printed, readme, reproductions) for line in check(root, results)]
+    return [line for check in (claims, first_screen, printed, readme, reproductions) for line in check(root, results)]
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def claims(root: Path, results: Path) -> Iterator[str]:
             if not agrees(said, found, number):
                 yield f"docs/claims.md: {name}: {what}: the page says {said}, the tables give {shown(found)}"
         yield from same_in_table(name, text, table[name])
-        _, effect, _, _, _, said_word = table[name].split(" | ")
+        _, effect, _, _, _, said_word = table[name].removesuffix(" ¹").split(" | ")
         if name in compared and (now := compared[name].split(" | ")[2]) != f"{effect} {said_word}":
             yield f"docs/claims.md: {name}: 'Then and now' says {now}, the table of all claims {effect} {said_word}"
 
@@ -282,7 +282,7 @@ def same_in_table(name: str, text: str, row: str) -> Iterator[str]:
     assert measured
     for cell, found in ((seeds, f"{measured[2]}/{measured[3]}"), (word, re.search(r"Verdict: \**([A-Z, ]+)", text))):
         wanted = found if isinstance(found, str) else found[1] if found else ""
-        if cell.strip("* ") != wanted:
+        if cell.strip("*¹ ") != wanted:
             yield f"docs/claims.md: {name}: the table says {cell}, the section {wanted}"
     if not measured[1].startswith(effect.strip()) or confidence.strip() not in measured[1]:
         yield f"docs/claims.md: {name}: the table says {effect} ({confidence}), the section {measured[1]}"
