@@ -44,12 +44,25 @@ configs themselves, and they are the same
 
 WORDS = "The error message about a wrong `--target` has other words. No verdict, effect, interval or p depends on it"
 
+LARGE = "Tables with a million rows are read and sorted on the disk, not in memory. Tests compare the bytes that are written"
+"""Why the files that keep tables were edited."""
+
 EDITS = {
     "runner/analysis/claims/judge.py": NEEDED,
     "runner/analysis/stats/verdicts.py": NEEDED,
     "runner/analysis/calibration.py": MOVED,
     "experiments/claims/sweeps.py": MOVED,
     "runner/analysis/comparison.py": WORDS,
+    "runner/config/grid.py": LARGE,
+    "runner/storage/contrast_history.py": LARGE,
+    "runner/storage/files.py": LARGE,
+    "runner/storage/repeated_runs.py": LARGE,
+    "runner/storage/resume.py": LARGE,
+    "runner/storage/row_lines.py": LARGE,
+    "runner/storage/stacks.py": LARGE,
+    "runner/storage/store.py": LARGE,
+    "runner/storage/table_rows.py": LARGE,
+    "runner/storage/tables.py": LARGE,
     "runner/storage/plugin_files.py": (
         "The new package `bnbench` is not taken for a file of a user's plugin. No sweep of the claims has a plugin"
     ),

@@ -176,7 +176,7 @@ def first_screen(tables: Tables, page: str, sections: Mapping[str, str]) -> list
         f"a sigmoid MLP in {full('faster_sigmoid_mlp')}",
         f"the notebook's MLP saves {full('faster_in_seconds_notebook_mlp')}",
         f"every {cnn[0]} steps, which alone allows {cnn[3]} to {cnn[4]}; 20% would matter",
-        f"it saves {full('faster_at_own_best_lr')} of the steps",
+        f"batch norm saves {full('faster_at_own_best_lr')} of the steps",
         f"is {full('larger_area_at_own_best_lr')} higher",
         f"without batch norm, {best['none']:g} is best, and 0.3 fails in all {len(collapsed)} runs",
         f"the largest, {best['batch']:g}, is best",
