@@ -112,12 +112,15 @@ bnbench claims show results/claims/full
 """
 
 
-def page(results: Path = RESULTS) -> str:
-    """The page for a folder with one folder per sweep."""
+def findings_of(results: Path = RESULTS) -> tuple[Finding, ...]:
+    """What a folder with one folder per sweep says about each claim."""
     registry.load_plugins()
-    claims = chosen_claims()
-    findings = evaluate(claims, results)
-    plan = [line.replace(f"{ROOT}/", "") for line in statement(results, claims)]
+    return evaluate(chosen_claims(), results)
+
+
+def page(findings: Sequence[Finding], results: Path = RESULTS) -> str:
+    """The page for what `findings_of` the same folder gives."""
+    plan = [line.replace(f"{ROOT}/", "") for line in statement(results, chosen_claims())]
     parts = [
         INTRODUCTION,
         found(findings),
@@ -251,4 +254,4 @@ def fill(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(findings_of()), encoding="utf-8")
