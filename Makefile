@@ -1,5 +1,5 @@
 # make quickstart   environment, then the main job on images that need no download
-# make test         the tests
+# make test         the tests; PYTEST=… gives pytest more options
 # make check        ruff, mypy, tests
 # make package      builds the sdist and the wheel, and tries the wheel in a fresh environment (five minutes);
 #                   PYTHON=… names another Python
@@ -25,7 +25,7 @@ quickstart: $(READY)
 	$(BIN)/bnbench run configs/quickstart.yaml --resume
 
 test: $(TESTS)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 $(PYTEST)
 
 check: $(TESTS)
 	$(BIN)/ruff check .

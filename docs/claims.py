@@ -44,7 +44,7 @@ configs themselves, and they are the same
 
 WORDS = "The error message about a wrong `--target` has other words. No verdict, effect, interval or p depends on it"
 
-LARGE = "Tables with a million rows are read and sorted on the disk, not in memory. Tests compare the bytes that are written"
+LARGE = "Tables with a million rows are sorted on the disk, not in memory. Tests compare the bytes that are written"
 """Why the files that keep tables were edited."""
 
 EDITS = {
@@ -159,17 +159,27 @@ EDITED = "Edited: "
 """How a sentence about the plan begins that names an edit."""
 
 
-def page(results: Path = RESULTS) -> str:
-    """The page for a folder with one folder per sweep."""
+def findings_of(results: Path = RESULTS) -> tuple[Finding, ...]:
+    """What a folder with one folder per sweep says about each claim."""
     registry.load_plugins()
-    claims = chosen_claims()
-    findings = evaluate(claims, results)
-    beside = Beside(results, len(findings))
-    plan = [line.replace(f"{ROOT}/", "") for line in statement(results, claims)]
-    edits = sum(line.startswith(EDITED) for line in plan)
+    return evaluate(chosen_claims(), results)
+
+
+def plan_of(results: Path = RESULTS) -> list[str]:
+    """The sentences about the frozen plan."""
+    return [line.replace(f"{ROOT}/", "") for line in statement(results, chosen_claims())]
+
+
+def edits_in(plan: Sequence[str]) -> int:
+    return sum(line.startswith(EDITED) for line in plan)
+
+
+def page(findings: Sequence[Finding], results: Path = RESULTS) -> str:
+    """The page for what `findings_of` the same folder gives."""
+    beside, plan = Beside(results, len(findings)), plan_of(results)
     parts = [
         INTRODUCTION,
-        found(findings, beside, edits),
+        found(findings, beside, edits_in(plan)),
         "## All claims\n",
         table(findings, beside),
         UNSUPPORTABLE,
@@ -347,4 +357,4 @@ def fill(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(findings_of()), encoding="utf-8")

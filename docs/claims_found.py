@@ -33,8 +33,8 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         {faster_tutorial_cnn:full}, a sigmoid MLP in {faster_sigmoid_mlp:full}. In seconds, the notebook's MLP saves
         {faster_in_seconds_notebook_mlp:full}. The brackets leave out that accuracy is read only now and then: for the
         notebook's CNN every {resolution} steps, which alone allows {least} to {most}; 20% would matter. If the MLP has
-        its best of five learning rates, batch norm saves {faster_at_own_best_lr:full} of the steps, and its accuracy, averaged
-        over training, is {larger_area_at_own_best_lr:full} higher. But the rates are a factor of three apart: without
+        its best of five learning rates, batch norm saves {faster_at_own_best_lr:full} of the steps, and its accuracy,
+        averaged over training, is {larger_area_at_own_best_lr:full} higher. But the rates are a factor of three apart: without
         batch norm, 0.1 is best, and 0.3 fails in all {collapsed} runs; with it, the largest, 1, is best. Better rates
         may exist. Or batch norm repairs pixels that are not centred (`trainset: half`). Nobody tested this. On centred
         pixels (fewer images), the MLP without batch norm trains well at 0.32 in all {centred} runs.
@@ -69,7 +69,8 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         this as ten times, which is possible, but not shown. With starting weights a tenth, ten and a hundred times as
         large as good ones, the network without batch norm learns nothing: its accuracy is {none_tenth}, {none_ten} and
         {none_hundred}, with good ones {none_good}. Batch norm has {batch_tenth}, {batch_ten} and {batch_hundred}, with
-        good ones {batch_good}. Compared with good weights, batch norm loses {less_sensitive_to_initialisation:full} less on average.
+        good ones {batch_good}. Compared with good weights, batch norm loses less, by
+        {less_sensitive_to_initialisation:full} on average.
         """,
         {
             "SUPPORTED": ("fewer_divergences", "less_sensitive_to_initialisation"),

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,18 @@ os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)  # a test says what terminal it is on
     os.unsetenv(name)  # readline sets COLUMNS without Python's knowledge
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--skip-only-cuda", action="store_true", help="fail tests that lack anything but a CUDA device")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and item.config.getoption("--skip-only-cuda") and not item.get_closest_marker("cuda"):
+        report.outcome = "failed"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

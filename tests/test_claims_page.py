@@ -12,23 +12,26 @@ from click.testing import Result
 from docs import claims
 from docs.claims_beside import Beside
 from docs.claims_found import found
-from runner.analysis.claims.claim import chosen_claims
-from runner.analysis.claims.judge import evaluate
+from runner.analysis.claims.finding import Finding
 
 Bnbench = Callable[..., Result]
 
 
-def test_the_claims_page_is_what_its_tables_give() -> None:
-    assert claims.PAGE.read_text(encoding="utf-8") == claims.page()
+@pytest.fixture(scope="module")
+def findings() -> tuple[Finding, ...]:
+    return claims.findings_of()
 
 
-def test_the_first_screen_of_the_claims_is_not_made_of_other_verdicts() -> None:
-    findings = evaluate(chosen_claims(), claims.RESULTS)
-    beside = Beside(claims.RESULTS, len(findings))
-    assert found(findings, beside, edits=6) in claims.PAGE.read_text(encoding="utf-8")
+def test_the_claims_page_is_what_its_tables_give(findings: tuple[Finding, ...]) -> None:
+    assert claims.PAGE.read_text(encoding="utf-8") == claims.page(findings)
+
+
+def test_the_first_screen_of_the_claims_is_not_made_of_other_verdicts(findings: tuple[Finding, ...]) -> None:
+    beside, edits = Beside(claims.RESULTS, len(findings)), claims.edits_in(claims.plan_of())
+    assert found(findings, beside, edits) in claims.PAGE.read_text(encoding="utf-8")
     other = replace(findings[0], word="UNDECIDED")
     with pytest.raises(AssertionError, match=other.claim.name):
-        found([other, *findings[1:]], beside, edits=6)
+        found([other, *findings[1:]], beside, edits)
 
 
 def test_every_earlier_verdict_stands_beside_the_new_one() -> None:

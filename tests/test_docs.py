@@ -17,6 +17,7 @@ from runner.config import reader as config
 from runner.config import yaml_source
 
 ROOT = Path(__file__).parent.parent
+OWN_NETWORK = ROOT / "docs/your-own-network.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 Bnbench = Callable[..., Result]
@@ -29,13 +30,12 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_your_own_network_as_its_page_shows_it(
     bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = ROOT / "docs/your-own-network.md"
-    (module, with_norm), (text,) = blocks(page, "python"), blocks(page, "yaml")
+    (module, with_norm), (text,) = blocks(OWN_NETWORK, "python"), blocks(OWN_NETWORK, "yaml")
     assert len(module.splitlines()) < 10
     (tmp_path / "mine.py").write_text(module, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    (commands,) = blocks(page, "sh")
+    (commands,) = blocks(OWN_NETWORK, "sh")
     for command in commands.splitlines():
         done = bnbench(*shlex.split(command)[1:], *(["--set", "fixed.epochs=1"] if " run " in command else []))
         assert done.exit_code == 0, done.stderr
@@ -160,13 +160,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != OWN_NETWORK], ids=lambda page: page.name)
 def test_every_command_of_the_documents_works(
     page: Path, bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data: Path
 ) -> None:
     """In order, in one folder; runs are made small."""
-    if page.name == "your-own-network.md":
-        pytest.skip("has a test of its own, above")
     (tmp_path / "results").mkdir()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "docs").symlink_to(ROOT / "docs")

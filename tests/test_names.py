@@ -23,7 +23,7 @@ from bnbench import run
 
 outcome = run(
     {"name": "digits", "grid": {"seed": [0, 1]}, "fixed": {"network": "no_batch_norm", "dataset": "digits",
-     "train_samples": 100, "epochs": 1}}, workers=2, quiet=True)
+     "train_samples": 100, "epochs": 1}}, workers=1, quiet=True)
 """
 
 
@@ -62,7 +62,7 @@ def test_a_script_and_its_workers_use_the_packages_of_bnbench(folder: Path) -> N
 @pytest.mark.parametrize("variables", [{}, {"OPENBLAS_NUM_THREADS": "2"}], ids=["forked", "started"])
 def test_the_command_and_its_workers_use_them(variables: dict[str, str], folder: Path) -> None:
     (folder / "digits.yaml").write_text(CONFIG)
-    done = python(folder, "-m", "bnbench", "run", "digits.yaml", "--workers", "2", **variables)
+    done = python(folder, "-m", "bnbench", "run", "digits.yaml", "--workers", "1", **variables)
     assert done.returncode == 0, done.stderr
     assert trained(folder) == ["ok", "ok"]
     assert ("not forked" in (folder / "results/digits/run.log").read_text()) == bool(variables)

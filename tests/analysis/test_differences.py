@@ -166,7 +166,7 @@ def test_no_spread_has_a_p_and_a_verdict() -> None:
 def test_rounding_does_not_decide_at_the_smallest_effect() -> None:
     """Six pairs that are all 5 of 1,000 images better, at any level: the same word."""
     words = set()
-    for level in range(100, 990, 7):
+    for level in range(100, 990, 31):
         arms = {"none": [level / 1000] * 6, "bn": [(level + 5) / 1000] * 6}
         words.add(judged(by_arm(compare([replace(sweep(one_epoch(arms)), smallest_effect=0.005)]))["bn"]))
     assert words == {"BETTER"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_two_results_folders_share_a_storage(tmp_path: Path) -> None:
     assert len(places) == 2
 
 
-@pytest.mark.skipif(importlib.util.find_spec("upath") is not None, reason="the extra is there")
-def test_an_address_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
+def test_an_address_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(UserError, match=r"checkpoint_dir s3://b needs upath: pip install 'bnbench\[ray\]'"):
         checkpoint_places.folder_at("s3://b", tmp_path)

@@ -41,7 +41,7 @@ CONFIG = """\
 name: pair
 plugins: [own.py]
 contrast: {axis: network, baseline: no_batch_norm, smallest_effect: 0.01}
-fixed: {dataset: digits, batch_size: 500, device: cpu}
+fixed: {dataset: digits, train_samples: 200, batch_size: 100, device: cpu}
 grids:
   - {network: [no_batch_norm, batch_norm], seed: {range: 16}, epochs: [1]}
   - {network: [no_batch_norm, batch_norm], seed: [0, 1], epochs: [2], lr: [1.0e+30]}

@@ -24,7 +24,7 @@ Write = Callable[[str, str], Path]
 CONFIG = """\
 name: pair
 contrast: {axis: network, baseline: no_batch_norm}
-fixed: {dataset: digits, batch_size: 250, epochs: 2, device: cpu}
+fixed: {dataset: digits, train_samples: 500, batch_size: 100, epochs: 2, device: cpu}
 grid:
   network: [no_batch_norm, batch_norm]
   seed: {range: 3}

@@ -17,7 +17,6 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -34,6 +33,9 @@ from runner.execution.executors.registry import executor
 from runner.storage.checkpoints import Every, find
 from runner.storage.rows import Checkpoint, EpochRow, Event, EventBatch, RunResult
 from runner.training.options import TrainingOptions
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where the sweeps are. What ends here is a process and not the machine, so nothing needs to wait for a disk."""
 
 ENVIRONMENT = {"python": "3", "code": "0" * 64}
 
@@ -135,12 +137,12 @@ NEW = ("open", "mkdir")
 
 
 class Operations:
-    """Counts the operations that change the disk, and does something at one of them."""
+    """Notes the operations that change the disk, and does something at one of them."""
 
     def __init__(
         self, at: int, fault: Callable[[str, Callable[..., Any], Any], Any], names: Sequence[str] = (*CONTENT, *NEW)
     ) -> None:
-        self.count, self.at, self.fault = 0, at, fault
+        self.names, self.at, self.fault = list[str](), at, fault
         for name in names:
             self.wrap(name)
 
@@ -152,9 +154,9 @@ class Operations:
             reading = name == "open" and not arguments[1] & os.O_CREAT
             if message or reading or (name in NEW and is_there(arguments[0], named.get("dir_fd"))):
                 return real(*arguments, **named)
-            self.count += 1
+            self.names.append(name)
             call = partial(real, **named)
-            return self.fault(name, call, arguments) if self.count == self.at else call(*arguments)
+            return self.fault(name, call, arguments) if len(self.names) == self.at else call(*arguments)
 
         setattr(os, name, wrapped)
 
@@ -171,13 +173,14 @@ def kill(_: str, __: Callable[..., Any], ___: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_halfway(name: str, real: Callable[..., Any], arguments: Any) -> None:
-    if name == "write":
-        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
-    elif name != "fsync":
-        with suppress(OSError):  # such as a deletion of what is not there
-            real(*arguments)
+def kill_halfway(_: str, real: Callable[..., Any], arguments: Any) -> None:
+    real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kills_at(name: str) -> Sequence[Callable[..., None]]:
+    """Only a write has a half: a kill after any other operation is one before the next."""
+    return (kill, kill_halfway) if name == "write" else (kill,)
 
 
 def in_child(work: Callable[[], int]) -> int:
@@ -207,25 +210,25 @@ def faulty(sweep: Sweep, out: Path, at: int, fault: Callable[..., Any]) -> int:
     return in_child(work)
 
 
-def count_operations(sweep: Sweep, out: Path) -> int:
-    """How many operations a sweep takes that goes on from what lies there."""
+def operations_of(sweep: Sweep, out: Path) -> list[str]:
+    """The names of the operations of a sweep that goes on from what lies there."""
     out.mkdir(exist_ok=True)
     reading, writing = os.pipe()
 
     def work() -> int:
         operations = Operations(0, kill)
         finish(sweep, out)
-        count = operations.count
-        os.write(writing, str(count).encode())
+        names = list(operations.names)
+        os.write(writing, " ".join(names).encode())
         return 0
 
     code = in_child(work)
     # Without a writer, the pipe of a child that has failed is empty, and reading it does not wait.
     os.close(writing)
-    count = os.read(reading, 20)
-    os.close(reading)
-    assert count, f"a sweep without a fault ended with {code}"
-    return int(count)
+    with os.fdopen(reading) as pipe:
+        names = pipe.read().split()
+    assert names, f"a sweep without a fault ended with {code}"
+    return names
 
 
 class Trials:
@@ -241,35 +244,36 @@ class Trials:
 def kills(stride: int) -> Trials:
     """SIGKILL at every operation, then at every `stride`-th of the recovery, then a recovery to the same bytes."""
     trials, sweep = Trials(), sweep_of(3, 3)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         whole, first, second = (Path(name) / each for each in ("whole", "first", "second"))
         assert in_child(lambda: finish(sweep, whole)) == 1  # one run fails
         expected = tables(whole)
-        operations = count_operations(sweep, Path(name) / "counted")
-        for at in range(1, operations + 1):
-            for fault in (kill, kill_halfway):
+        operations = operations_of(sweep, Path(name) / "counted")
+        for at, operation in enumerate(operations, start=1):
+            for fault in kills_at(operation):
                 shutil.rmtree(first, ignore_errors=True)
                 code = faulty(sweep, first, at, fault)
                 trials.check(code == -signal.SIGKILL, f"operation {at}: exit code {code}, not killed")
                 shutil.copytree(first, Path(name) / "counted_again")
-                again = count_operations(sweep, Path(name) / "counted_again")
+                again = operations_of(sweep, Path(name) / "counted_again")
                 shutil.rmtree(Path(name) / "counted_again")
-                for then in range(1 + at % stride, again + 1, stride):
-                    shutil.rmtree(second, ignore_errors=True)
-                    shutil.copytree(first, second)
-                    code = faulty(sweep, second, then, fault)
-                    killed = code == -signal.SIGKILL
-                    code = in_child(lambda: finish(sweep, second))
-                    same = tables(second) == expected
-                    trials.check(killed and code == 1 and same, f"operations {at} and {then}, {fault.__name__}: {code}")
+                for then in range(at % stride, len(again), stride):
+                    for fault_then in kills_at(again[then]):
+                        shutil.rmtree(second, ignore_errors=True)
+                        shutil.copytree(first, second)
+                        code = faulty(sweep, second, then + 1, fault_then)
+                        killed = code == -signal.SIGKILL
+                        code = in_child(lambda: finish(sweep, second))
+                        same = tables(second) == expected
+                        trials.check(killed and code == 1 and same, f"operations {at} and {then + 1}: {code}")
                 code = in_child(lambda: finish(sweep, first))
                 trials.check(code == 1 and tables(first) == expected, f"operation {at}, {fault.__name__}: {code}")
-        print(f"{operations} operations")
+        print(f"{len(operations)} operations")
     return trials
 
 
 def errors() -> Trials:
-    """ENOSPC and EIO at every operation: a clear end, the rows before it intact, a resume to the same bytes."""
+    """ENOSPC or EIO at every operation: a clear end, the rows before it intact, a resume to the same bytes."""
     trials, sweep = Trials(), sweep_of(3, 3)
 
     def failing(number: int) -> Callable[..., Any]:
@@ -280,29 +284,28 @@ def errors() -> Trials:
 
         return fault
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         whole, broken = Path(name) / "whole", Path(name) / "broken"
         in_child(lambda: finish(sweep, whole))
         expected = tables(whole)
-        operations = count_operations(sweep, Path(name) / "counted")
-        for number in (errno.ENOSPC, errno.EIO):
-            for at in range(1, operations + 1):
-                shutil.rmtree(broken, ignore_errors=True)
-                code = faulty(sweep, broken, at, failing(number))
-                path = broken / "small/metrics.csv"
-                lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-                intact = all(line in expected["metrics.csv"].split(b"\n") for line in lines)
-                trials.check(code == 2 and intact, f"{errno.errorcode[number]} at {at}: exit code {code}, {intact=}")
-                code = in_child(lambda: finish(sweep, broken))
-                same = code == 1 and tables(broken) == expected
-                trials.check(same, f"{errno.errorcode[number]} at {at}, resumed: exit code {code}")
+        for at in range(1, len(operations_of(sweep, Path(name) / "counted")) + 1):
+            number = (errno.ENOSPC, errno.EIO)[at % 2]  # bnbench does not tell them apart
+            shutil.rmtree(broken, ignore_errors=True)
+            code = faulty(sweep, broken, at, failing(number))
+            path = broken / "small/metrics.csv"
+            lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+            intact = all(line in expected["metrics.csv"].split(b"\n") for line in lines)
+            trials.check(code == 2 and intact, f"{errno.errorcode[number]} at {at}: exit code {code}, {intact=}")
+            code = in_child(lambda: finish(sweep, broken))
+            same = code == 1 and tables(broken) == expected
+            trials.check(same, f"{errno.errorcode[number]} at {at}, resumed: exit code {code}")
     return trials
 
 
 def writers(times: int) -> Trials:
     """Two writers at once: one wins, the other is told within a second and changes nothing."""
     trials, sweep = Trials(), sweep_of(3, 3)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         whole, out = Path(name) / "whole", Path(name) / "out"
         in_child(lambda: finish(sweep, whole))
         expected = tables(whole)
@@ -324,7 +327,7 @@ def writers(times: int) -> Trials:
                     code = 2 if "another process is writing" in str(error) else 71
                 finally:
                     late = time.monotonic() - begun
-                    (ends / str(number)).write_text(f"{code} {late} {operations.count}")
+                    (ends / str(number)).write_text(f"{code} {late} {len(operations.names)}")
                 return code
 
             children = []
@@ -363,7 +366,7 @@ def many(runs: int) -> Trials:
             yield event
         readings.append((time.perf_counter(), memory()))
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         run_sweep(sweep, Options(out=Path(name), executor="watched", quiet=True, workers=1))
         rows = len((Path(name) / "small/metrics.csv").read_text().splitlines()) - 1
     costs = [1e3 * (after[0] - before[0]) / (runs / 10) for before, after in pairwise(readings)]

@@ -53,7 +53,7 @@ def numbers(run: RunSpec) -> list[tuple[float, ...]]:
     ],
 )
 def test_a_run_is_the_same_with_and_without_being_looked_at(network: str, arguments: dict[str, object]) -> None:
-    run = RUN.changed(network=network, network_args=arguments, batch_size=250)
+    run = RUN.changed(network=network, network_args=arguments, train_samples=300)
     looked_at = numbers(run.changed(evaluations_per_epoch=2, probes=NAMES))
     for seen, unseen in zip(looked_at, numbers(run), strict=True):
         assert seen[0] == unseen[0]
