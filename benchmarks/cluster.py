@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -75,8 +74,8 @@ class SimulatedCluster(Cluster):
 
 
 def measured(runs: int, epochs: int, name: str) -> dict[str, float]:
-    """From the first event to the last row on the disk: rows and runs a second, rows a second of the driver's own CPU
-    time, and its peak memory in MB."""
+    """From the first event to the last row on the disk: rows and runs a second, and rows a second of the driver's own
+    CPU time."""
     fixed = {"network": "batch_norm", "dataset": "digits", "device": "cpu", "epochs": epochs}
     sweep = from_mapping({"name": "rows", "fixed": fixed, "grid": {"seed": {"range": runs}}})
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +87,6 @@ def measured(runs: int, epochs: int, name: str) -> dict[str, float]:
         "rows_per_second": rows / seconds,
         "runs_per_second": runs / seconds,
         "rows_per_cpu_second": rows / cpu,
-        "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
     }
 
 
@@ -161,13 +159,19 @@ def varied(job: Task) -> Iterator[Single]:
     yield replace(result, rows=changed)
 
 
+def peak() -> float:
+    """The most memory that this process has had, in MB. (`ru_maxrss` is never below that of the process before it.)"""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+
+
 def large(folder: str, runs: int, epochs: int) -> dict[str, float]:
     """The driver with so many runs, whose events come a thousand at a time. `mb_above_torch` is its peak of memory
     above that of a process that has imported torch; the tenths are seconds of the first and the last tenth of the
     events."""
     import torch  # noqa: F401
 
-    with_torch = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with_torch = peak()
     times: list[float] = []
 
     def handed(jobs: Sequence[Task], _: Context) -> Iterator[Event]:
@@ -182,12 +186,11 @@ def large(folder: str, runs: int, epochs: int) -> dict[str, float]:
         began = perf_counter()
         run_sweep(large_sweep(runs, epochs), Options(out=Path(folder), executor="handed", quiet=True, workers=1))
         seconds, tenth = perf_counter() - began, len(times) // 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": seconds,
         "first_tenth": times[tenth] - times[0],
         "last_tenth": times[-1] - times[-1 - tenth],
-        "mb_above_torch": (peak - with_torch) / 1000,
+        "mb_above_torch": peak() - with_torch,
     }
 
 
@@ -204,17 +207,22 @@ def commands_on(folder: Path) -> dict[str, list[str]]:
     }
 
 
+COST = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run([sys.executable, "-m", "bnbench", *sys.argv[1:]], stdout=subprocess.DEVNULL, check=True)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
+"""
+"""It runs a command from a small process: the memory of a child is counted as at least that of its parent."""
+
+
 def cost(arguments: Sequence[str]) -> dict[str, float]:
     """Seconds of a `bnbench` command, and its peak of memory in MB."""
-    command = [sys.executable, "-m", "bnbench", *arguments]
-    began = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr
-    said = process.stderr.read().decode()
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)}: {said}")
-    return {"seconds": perf_counter() - began, "mb": used.ru_maxrss / 1000}
+    done = subprocess.run([sys.executable, "-c", COST, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    seconds, memory = map(float, done.stdout.split())
+    return {"seconds": seconds, "mb": memory}
 
 
 def large_folder(runs: int = 100_000, epochs: int = 10) -> dict[str, dict[str, float]]:

@@ -108,6 +108,16 @@ def test_what_a_config_or_an_error_says_is_text_not_markup(tmp_path: Path) -> No
     assert "run 2 failed: <script>alert(1)</script>&amp;" in " ".join(Page(text).words.split())
 
 
+def test_a_large_sweep_is_drawn_and_listed_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = sweep(tmp_path, {**TWO, "seed": list(range(3))})
+    assert "are drawn beside each mean" not in Page(report(folder)).words
+    monkeypatch.setattr("runner.reporting.figures.study.LARGE", 5)
+    monkeypatch.setattr("runner.reporting.page.report.LARGE", 5)
+    words = Page(report(folder)).words
+    assert "at most the first 20 are drawn beside each mean" in words
+    assert "The table has the first 5 runs. All of them are in runs.csv." in words
+
+
 def test_figures_left_out_are_counted_and_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.reporting.page.report.MOST_PANELS", 4)
     folder = sweep(tmp_path, {**TWO, "lr": [0.1, 0.2, 0.3], "seed": [0]})

@@ -19,6 +19,9 @@ from runner.reporting.formats import NOTHING
 MANY = 60
 """With more runs than this, lines cannot be told apart: the range of the middle 90% is drawn instead."""
 
+SAMPLE = 20
+"""A large sweep has at most so many thin lines for each thick one."""
+
 NO_HORIZON = float(np.finfo(np.float64).max)
 
 Line = tuple[Series, Values, Values]
@@ -69,13 +72,14 @@ def _curve_panel(study: Study, cell: int, column: str, values: Values, epochs: V
     name = metric.words.capitalize()
     title = titled(f"{name} {'by epoch' if by_epoch else 'over time'}", study.cells[cell])
     label = f"{metric.words} {'(%)' if metric.share else '(nats)'}"
-    draw = partial(_draw_curves, lines, label, epochs if by_epoch else None)
+    most = SAMPLE if study.large else MANY
+    draw = partial(_draw_curves, lines, most, label, epochs if by_epoch else None)
     return Panel(title, f"{title}: {'; '.join(ends) or 'no run has ended'}", draw)
 
 
-def _draw_curves(lines: Sequence[Line], label: str, epochs: Values | None, axes: Axes) -> None:
+def _draw_curves(lines: Sequence[Line], most: int, label: str, epochs: Values | None, axes: Axes) -> None:
     for line in lines:
-        _draw_line(axes, *line)
+        _draw_line(axes, *line, most)
     axes.set_ylabel(label)
     axes.set_xlabel("seconds of the run, mean over runs" if epochs is None else "epoch")
     if epochs is not None:
@@ -86,8 +90,8 @@ def _draw_curves(lines: Sequence[Line], label: str, epochs: Values | None, axes:
             axes.set_xticks([middle], [f"{epochs[0]:g}"])
 
 
-def _draw_line(axes: Axes, line: Series, x: Values, table: Values) -> None:
-    """The runs as thin lines (or the range of most of them), their mean, and its 95% band."""
+def _draw_line(axes: Axes, line: Series, x: Values, table: Values, most: int) -> None:
+    """The first `most` runs as thin lines (or the range of most of them), the mean of all, and its 95% band."""
     known = np.isfinite(x) & np.isfinite(table).any(axis=0)
     x, table = x[known], table[:, known]
     one_epoch = len(x) == 1
@@ -97,7 +101,7 @@ def _draw_line(axes: Axes, line: Series, x: Values, table: Values) -> None:
     elif one_epoch:
         axes.plot(np.repeat(x, len(table)), table[:, 0], ".", color=line.color, alpha=0.4)
     elif len(table) > 1:
-        paths = [np.column_stack([x, run]) for run in table]
+        paths = [np.column_stack([x, run]) for run in table[:most]]
         axes.add_collection(LineCollection(paths, colors=line.color, linewidths=0.6, alpha=0.3))
     marker = line.marker if one_epoch else ""
     draw_mean(axes, x, table, 0.2, marker=marker, **line.style(len(table)))

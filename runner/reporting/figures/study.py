@@ -23,6 +23,10 @@ MOST_SERIES = 10
 """Without a contrast, up to this many settings share a panel. With more settings, each has its own."""
 
 
+LARGE = 5000
+"""Of a sweep with more runs, the page draws and lists only some runs, and says so."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A sweep to be drawn. Arrays and tables with one entry per run have the order of `results.runs`."""
@@ -58,6 +62,11 @@ class Study:
     def empty(self) -> bool:
         """Whether there is no epoch and no value yet."""
         return self.results.metrics.empty and bool(self.facts["value"].isna().all())
+
+    @property
+    def large(self) -> bool:
+        """Whether the sweep has more than `LARGE` runs."""
+        return len(self.results.runs) > LARGE
 
     def groups(self, cell: int) -> Iterator[tuple[Series, NDArray[np.int64]]]:
         """Each line of a cell and the positions of its measured runs."""

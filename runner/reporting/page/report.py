@@ -17,8 +17,9 @@ from runner.analysis.pairing import names, plain
 from runner.analysis.selection import Where
 from runner.errors import printable
 from runner.reporting.columns import Column, parts, robust_part
+from runner.reporting.figures.curves import SAMPLE
 from runner.reporting.figures.kinds import KINDS
-from runner.reporting.figures.study import Study, study
+from runner.reporting.figures.study import LARGE, Study, study
 from runner.reporting.figures.style import svg
 from runner.reporting.formats import NOTHING, number_format, shown
 from runner.reporting.sentences import sentences
@@ -98,7 +99,8 @@ def _contents(study: Study) -> dict[str, Any]:
         "sections": list(_sections(study)),
         "failed": [] if results.stated else runs[runs["status"].isin(FAILED)].fillna({"error": ""}).to_dict("records"),
         "run_columns": _run_columns(study),
-        "runs": runs.assign(seconds=_seconds(results)).to_dict("records"),
+        "runs": runs.assign(seconds=_seconds(results)).head(LARGE).to_dict("records"),
+        "run_count": len(runs),
         "config": "" if results.stated else _text(results.folder / CONFIG),
         "arguments": results.stated.arguments if results.stated else "",
         "environment": {
@@ -136,6 +138,11 @@ def _sections(study: Study) -> Iterator[dict[str, Any]]:
         panels = draw(study)
         if panels:
             title, legend = SECTIONS[kind]
+            if study.large and _CURVES in legend:
+                legend += (
+                    f" Of {len(study.results.runs):,} runs, at most the first {SAMPLE} are drawn beside each mean. "
+                    "Means, bands and the middle 90% are those of all runs."
+                )
             drawn = enumerate(panels[:MOST_PANELS])
             figures = [Markup(svg(panel, f"{kind}-{n}")) for n, panel in drawn]
             text = {"id": kind, "title": title, "legend": legend}
