@@ -35,10 +35,10 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         notebook's CNN every {resolution} steps, which alone allows {least} to {most}; 20% would matter. If the MLP has
         its best of five learning rates, batch norm saves {faster_at_own_best_lr:full} of the steps, and its accuracy,
         averaged over training, is {larger_area_at_own_best_lr:full} higher. But the rates are a factor of three apart:
-        without
-        batch norm, 0.1 is best, and 0.3 fails in all {collapsed} runs; with it, the largest, 1, is best. Better rates
-        may exist. Or batch norm repairs pixels that are not centred (`trainset: half`). Nobody tested this. On centred
-        pixels (fewer images), the MLP without batch norm trains well at 0.32 in all {centred} runs.
+        without batch norm, 0.1 is best, and 0.3 fails in all {collapsed} runs; with it, the largest, 1, is best. Better
+        rates may exist. Or batch norm repairs pixels that are not centred (`trainset: half`). We did not test this
+        directly. On centred pixels (fewer images), the MLP without batch norm trains well at 0.32 in all {centred}
+        runs.
         """,
         {
             "SUPPORTED": (

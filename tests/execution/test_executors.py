@@ -12,14 +12,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from runner import registry
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
-from runner.interfaces.cli.main import main
 from runner.registry import load_plugins
 from runner.storage.checkpoints import Every, to_bytes
 from runner.storage.rows import Checkpoint, RunResult
@@ -52,20 +50,25 @@ grids:
 """
 TIMING = ["epoch_duration", "run_duration", "duration"]
 ARGUMENTS = {"inline": [], "process": ["--workers", "2"], "ray": []}
-COMMAND = [sys.executable, "-m", "runner.interfaces.cli.main"]
 
 
-def train(config: Path, out: Path, name: str, *options: str) -> tuple[int, str]:
-    """The exit code and the standard error of `bnbench run`; for `ray` in a cluster of two nodes."""
-    arguments = ["run", str(config), "--out", str(out), "--executor", name, *ARGUMENTS[name], *options]
-    if name != "ray":
-        # The configs of other tests have plugins that register the same names.
-        with registry.network.temporary():
-            here = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        return here.exit_code, here.stderr
-    command = [sys.executable, "-m", "tests.cluster", *COMMAND, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+def train(config: Path, out: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """`bnbench run` in a process of its own; for `ray` in a cluster of two nodes."""
+    command = [
+        sys.executable,
+        "-m",
+        "runner.interfaces.cli.main",
+        "run",
+        str(config),
+        "--out",
+        str(out),
+        "--executor",
+        name,
+    ]
+    within = [sys.executable, "-m", "tests.cluster"] if name == "ray" else []
+    return subprocess.run(
+        [*within, *command, *ARGUMENTS[name], *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def tables(folder: Path) -> dict[str, str]:
@@ -88,7 +91,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("inline")
-    assert train(config, out, "inline")[0] == 1  # one run fails
+    assert train(config, out, "inline").returncode == 1  # one run fails
     found = tables(out / "all")
     assert set(found) == {"metrics.csv", "runs.csv", "curves.csv", "probes.csv"}
     return found
@@ -98,17 +101,28 @@ def expected(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_every_executor_leaves_the_same_tables(
     config: Path, expected: dict[str, str], tmp_path: Path, name: str
 ) -> None:
-    code, said = train(config, tmp_path, name, "--checkpoint-every", "1")
-    assert code == 1, said
-    assert "the network returned [250, 9]" in said
+    done = train(config, tmp_path, name, "--checkpoint-every", "1")
+    assert done.returncode == 1, done.stderr
+    assert "the network returned [250, 9]" in done.stderr
     assert tables(tmp_path / "all") == expected
 
 
 @needs_ray
 def test_a_job_that_asks_for_what_no_node_has_is_told_so(config: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "runner.interfaces.cli.main",
+        "run",
+        str(config),
+        "--out",
+        str(tmp_path),
+        "--executor",
+        "ray",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
-        [*COMMAND, "run", str(config), "--out", str(tmp_path), "--executor", "ray", "--device", "cuda", "-q"],
+        [*command, "--device", "cuda", "-q"],
         cwd=ROOT,
         env=environment | {"CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
