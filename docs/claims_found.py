@@ -16,13 +16,13 @@ from runner.analysis.claims.finding import Finding
 PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
     (
         """
-        We tested {claims} claims about batch norm: {theirs} of six documents, such as a PyTorch course's notebook ("the
-        notebook") and an online tutorial ("the tutorial"), and {own} of our own. The networks are small perceptrons
-        (MLPs) and convolutional networks (CNNs), the data MNIST and FashionMNIST. For {documents} claims, the training
-        is that of a document; for {chosen} it is ours ([details](#how-a-claim-is-tested)). Each claim has {most_seeds}
-        seeds, {with_fewer_seeds} claims have {fewest_seeds}. "pp" means percentage points of accuracy. Brackets are
-        intervals for other seeds; each by itself has a confidence of at least 99.7%. What matters was fixed before the
-        runs: for final accuracy, 0.2 pp on MNIST and 0.5 pp on FashionMNIST.
+        We tested {claims} claims about batch norm: {theirs} of six documents, such as a PyTorch course's notebook
+        ("the notebook") and an online tutorial ("the tutorial"), and {own} of our own. The networks are small
+        perceptrons (MLPs) and convolutional networks (CNNs), the data MNIST and FashionMNIST. For {documents} claims,
+        the training is that of a document; for {chosen} it is ours ([details](#how-a-claim-is-tested)). Each claim
+        has {most_seeds} seeds, except {with_fewer_seeds} that have {fewest_seeds}. "pp" means percentage points of
+        accuracy. Brackets are intervals for other seeds; each by itself has a confidence of at least 99.7%. What
+        matters was fixed before the runs: for final accuracy, 0.2 pp on MNIST and 0.5 pp on FashionMNIST.
         """,
         {},
     ),
@@ -31,14 +31,14 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         **These networks learn faster with batch norm.** They reach a given accuracy in fewer steps: the notebook's MLP
         in {faster_notebook_mlp:full} fewer, its CNN in {faster_notebook_cnn:full}, the tutorial's CNN in
         {faster_tutorial_cnn:full}, a sigmoid MLP in {faster_sigmoid_mlp:full}. In seconds, the notebook's MLP saves
-        {faster_in_seconds_notebook_mlp:full}. The brackets leave out that accuracy is read only now and then: for the
-        notebook's CNN every {resolution} steps, which alone allows {least} to {most}; 20% would matter. If the MLP has
-        its best of five learning rates, batch norm saves {faster_at_own_best_lr:full} of the steps, and its accuracy,
-        averaged over training, is {larger_area_at_own_best_lr:full} higher. But the rates are a factor of three apart:
-        without batch norm, 0.1 is best, and 0.3 fails in all {collapsed} runs; with it, the largest, 1, is best. Better
-        rates may exist. Or batch norm repairs pixels that are not centred (`trainset: half`). We did not test this
-        directly. On centred pixels (fewer images), the MLP without batch norm trains well at 0.32 in all {centred}
-        runs.
+        {faster_in_seconds_notebook_mlp:full}. Accuracy is read only now and then. The brackets do not contain this
+        error: for the notebook's CNN, which is read every {resolution} steps, it alone allows {least} to {most}. A
+        saving of 20% matters. If the MLP has its best of five learning rates, batch norm saves
+        {faster_at_own_best_lr:full} of the steps, and its accuracy, averaged over training, is
+        {larger_area_at_own_best_lr:full} higher. But the rates are a factor of three apart: without batch norm, 0.1 is
+        best, and 0.3 fails in all {collapsed} runs; with it, the largest, 1, is best. Better rates may exist. Or batch
+        norm repairs pixels that are not centred (`trainset: half`). We did not test this directly. In other runs with
+        centred pixels and fewer images, the MLP without batch norm trains well at 0.32 in all {centred} runs.
         """,
         {
             "SUPPORTED": (
@@ -83,8 +83,8 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         **The accuracy jumps less.** For the notebook's MLP, nine of ten changes from reading to reading are below
         {change_batch}, and without batch norm below {change_none} (difference {steadier_validation:full}). Between
         seeds, the final accuracy lies {spread_batch} from the median on average, and {spread_none} without batch norm.
-        The difference, {smaller_spread_over_seeds:signed}, may be chance. The plan asked for 0.1 pp, more than the
-        whole spread, so this test could not support the claim (its verdict: REFUTED).
+        The difference, {smaller_spread_over_seeds:signed}, may be chance. The plan asked for 0.1 pp. That is more
+        than the whole spread, so the claim could not pass, and its verdict, REFUTED, says little.
         """,
         {"SUPPORTED": ("steadier_validation",), "REFUTED": ("smaller_spread_over_seeds",)},
     ),
@@ -117,8 +117,8 @@ PARAGRAPHS: Sequence[tuple[str, Mapping[str, Sequence[str]]]] = (
         **Batches of 2 hurt it; batches of 8 do not.** With batches of 64, 8 and 2, the notebook's MLP (2,000 images)
         has {batch_64}, {batch_8} and {batch_2} accuracy with batch norm, and {layer_64}, {layer_8} and {layer_2} with
         layer norm. So batch norm gains {from_64_to_8} from 64 to 8, and loses {from_8_to_2} from 8 to 2. The plan
-        measured only the slope of a line through the three: {small_batches_break_it:full} per halving against layer
-        norm, and the same against group norm.
+        fitted one line through the three sizes: {small_batches_break_it:full} for each halving against layer norm, and
+        the same against group norm. A line hides that the loss comes between 8 and 2.
         """,
         {"SUPPORTED": ("small_batches_break_it", "small_batches_break_it_group")},
     ),

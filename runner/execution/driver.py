@@ -76,8 +76,10 @@ def _run_stage(
     """Train what is missing of a sweep."""
     sweep, store, context = _prepare(sweep, folder, options, cluster)
     context = replace(context, server=server)
-    tracked_sweep = tracked(sweep, folder) if trackers else None
-    tracking = [Guarded(name, opener, tracked_sweep, store.log) for name, opener in trackers.items() if tracked_sweep]
+    tracking = []
+    if trackers:
+        seen = tracked(sweep, folder)
+        tracking = [Guarded(name, opener, seen, store.log) for name, opener in trackers.items()]
     try:
         with told_how_to_finish(folder):
             _train(sweep, store, context, options, tracking)

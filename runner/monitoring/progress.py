@@ -85,7 +85,7 @@ class Progress:
         self.workers, self.quiet, self.verbose, self.clock = workers, quiet, verbose, clock
         in_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bars = in_terminal and not quiet and os.environ.get("TERM") != "dumb"
-        self.described, self.begun, self.finished = sweep, begun or {}, finished
+        self.planned, self.begun, self.finished = sweep, begun or {}, finished
         self.differing = varying(sweep.parameters.values(), sweep.grid_keys)
         # A job has a place in the order of the jobs. A description takes 1 kB: only jobs in progress have one.
         self.waiting = dict(enumerate(jobs))
@@ -121,13 +121,13 @@ class Progress:
         """The job of a run. It begins now, if it has not begun."""
         place = self.place[run_id]
         if place not in self.open:
-            self.open[place] = self._described(self.waiting.pop(place), self.work[place])
+            self.open[place] = self._opened(self.waiting.pop(place), self.work[place])
         return self.open[place]
 
-    def _described(self, job: Job, work: Work) -> _OpenJob:
-        keys, runs = self.described.grid_keys, self._left(job)
+    def _opened(self, job: Job, work: Work) -> _OpenJob:
+        keys, runs = self.planned.grid_keys, self._left(job)
         parameters = [run.parameters for run in runs]
-        numbers = [self.described.number[run.run_id] for run in runs]
+        numbers = [self.planned.number[run.run_id] for run in runs]
         return _OpenJob(
             numbers=f"runs {numbers[0]}…{numbers[-1]}" if len(runs) > 1 else f"run {numbers[0]}",
             label=label(parameters, keys),
@@ -164,8 +164,8 @@ class Progress:
         if result.status == "ok" and result.last:
             job.last_rows.append(result.last)
         if result.status not in ("ok", "interrupted"):
-            values = label([self.described.parameters[result.run_id]], self.described.grid_keys)
-            number = self.described.number[result.run_id]
+            values = label([self.planned.parameters[result.run_id]], self.planned.grid_keys)
+            number = self.planned.number[result.run_id]
             self._line(f"run {number} {values} {result.status}{': ' if result.error else ''}{result.error}")
         if result.traceback and self.verbose:
             self._line(result.traceback)
@@ -221,7 +221,7 @@ class Progress:
             return
         seconds = self.eta()
         self._line(
-            f"{job.numbers}/{len(self.described.runs)} {job.label}  epoch {rows[0].epoch}/{job.epochs}  "
+            f"{job.numbers}/{len(self.planned.runs)} {job.label}  epoch {rows[0].epoch}/{job.epochs}  "
             f"train accuracy {_mean(rows, 'train_accuracy'):.4f}  valid accuracy {_mean(rows, 'valid_accuracy'):.4f}  "
             + (f"means of {len(rows)} runs  " if len(rows) > 1 else "")
             + f"{sum(row.run_duration for row in rows):.1f} s  {self._ended()} ended"
@@ -266,7 +266,7 @@ class Progress:
     def _ended(self) -> str:
         ended = sum(self.ended.values()) - self.ended["interrupted"]
         wrong = "".join(f", {self.ended[name]} {name}" for name in ("failed", "diverged") if self.ended[name])
-        return f"{ended}/{len(self.described.runs)} runs{wrong}"
+        return f"{ended}/{len(self.planned.runs)} runs{wrong}"
 
     def _line(self, text: str) -> None:
         self.written = self.clock()

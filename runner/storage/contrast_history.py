@@ -88,7 +88,7 @@ def before(folder: Path) -> tuple[list[Entry], dict[str, int]]:
     if files.exists(folder / METRICS):
         with files.reading(folder / METRICS) as table:
             begun = {line.partition(",")[0] for line in CompleteLines(table, errors="replace")}
-    ended = sum(result["status"] in ENDED for result in each_row(folder / RUNS))
+    ended = sum(row["status"] in ENDED for row in each_row(folder / RUNS))
     # A line that begins with something else than a run's number is the rest of a text with several lines.
     return history, {"runs_ended": ended, "runs_begun": sum(number.isdigit() for number in begun)}
 

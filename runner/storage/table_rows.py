@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.errors import UserError
 from runner.storage import files
 from runner.storage.tables import MOST, CompleteLines, as_number, cells_of, number_in
 
@@ -24,7 +27,7 @@ class TableRows:
 
     `run_ids` are the runs of the table, each once, and `numbers` are their numbers as text. For each row there is
     `run`, a position in `run_ids`, and `epoch`. The epoch is 0 in a table of runs, and NaN where the cell is no number.
-    Errors: UserError where the table cannot be read, or is damaged.
+    Errors: UserError where the table cannot be read, is damaged, or was replaced while it is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +36,7 @@ class TableRows:
         runs, epochs, starts, digests = array("i"), array("d"), array("q"), array("q")
         if files.exists(path):
             with files.reading(path) as file:
+                self._inode = os.fstat(file.fileno()).st_ino
                 lines = CompleteLines(file)
                 table = cells_of(lines, path)
                 self.columns = next(table)
@@ -98,7 +102,7 @@ class TableRows:
         rows = iter(order)
         # The file is not kept open: a merge reads the tables of thousands of shards side by side.
         while some := list(islice(rows, 100)):
-            with files.reading(self.path) as file:
+            with self._opened() as file:
                 lines = [self._line(file, row).decode() for row in some]
             for line in lines:
                 cells = next(filter(None, csv.reader(io.StringIO(line))))
@@ -107,9 +111,17 @@ class TableRows:
     def lines(self, order: Iterable[int]) -> Iterator[bytes]:
         """The header's line, then the lines of these rows, as they are in the file: a thousand lines at a time."""
         rows = chain([-1], order)
-        with files.reading(self.path) as file:
+        with self._opened() as file:
             while some := list(islice(rows, 1000)):
                 yield b"".join(self._line(file, row) for row in some)
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        with files.reading(self.path) as file:
+            # The driver of a shard that still trains sorts its tables at its end. Then no row is where it was.
+            if os.fstat(file.fileno()).st_ino != self._inode:
+                raise UserError(f"{self.path}: replaced while it was read; repeat the command")
+            yield file
 
     def _line(self, file: BinaryIO, row: int) -> bytes:
         start = self._starts[row] if row >= 0 else 0

@@ -74,6 +74,17 @@ def test_a_finished_table_has_the_lines_in_order_as_they_were_written(tmp_path: 
         assert lines != ordered
 
 
+def test_a_table_that_is_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """Its rows are at other places then."""
+    path, _ = table(tmp_path, 0)
+    rows = TableRows(path).read(range(115))
+    next(rows)
+    (tmp_path / "new").write_bytes(path.read_bytes())
+    (tmp_path / "new").rename(path)
+    with pytest.raises(UserError, match=r"t\.csv: replaced while it was read; repeat the command"):
+        list(rows)
+
+
 def test_a_row_takes_little_memory(tmp_path: Path) -> None:
     """A row as a dictionary takes a thousand bytes and more."""
     lines = (f"{1 + row // 10},{row % 10},{'x' * 500},id{row // 10}\n" for row in range(20_000))

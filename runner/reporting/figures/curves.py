@@ -20,7 +20,7 @@ MANY = 60
 """With more runs than this, lines cannot be told apart: the range of the middle 90% is drawn instead."""
 
 SAMPLE = 20
-"""A large sweep has at most so many thin lines for each thick one."""
+"""In a large sweep, at most so many runs are drawn beside their mean."""
 
 NO_HORIZON = float(np.finfo(np.float64).max)
 
@@ -91,7 +91,7 @@ def _draw_curves(lines: Sequence[Line], most: int, label: str, epochs: Values | 
 
 
 def _draw_line(axes: Axes, line: Series, x: Values, table: Values, most: int) -> None:
-    """The first `most` runs as thin lines (or the range of most of them), the mean of all, and its 95% band."""
+    """Up to `most` runs as thin lines or dots (or the range of most of them), the mean of all, and its 95% band."""
     known = np.isfinite(x) & np.isfinite(table).any(axis=0)
     x, table = x[known], table[:, known]
     one_epoch = len(x) == 1
@@ -99,7 +99,8 @@ def _draw_line(axes: Axes, line: Series, x: Values, table: Values, most: int) ->
         low, high = np.nanpercentile(table, [5, 95], axis=0)
         axes.fill_between(x, low, high, color=line.color, alpha=0.12, linewidth=0)
     elif one_epoch:
-        axes.plot(np.repeat(x, len(table)), table[:, 0], ".", color=line.color, alpha=0.4)
+        dots = table[:most, 0]
+        axes.plot(np.repeat(x, len(dots)), dots, ".", color=line.color, alpha=0.4)
     elif len(table) > 1:
         paths = [np.column_stack([x, run]) for run in table[:most]]
         axes.add_collection(LineCollection(paths, colors=line.color, linewidths=0.6, alpha=0.3))
