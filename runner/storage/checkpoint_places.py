@@ -16,6 +16,8 @@ class Place(Protocol):
 
     def names(self) -> list[str]: ...
 
+    def has(self, name: str) -> bool: ...
+
     def read(self, name: str) -> bytes: ...
 
     def write(self, name: str, content: bytes) -> None: ...
@@ -66,6 +68,9 @@ class _Disk:
     def names(self) -> list[str]:
         return files.names(self.folder, self.folder.parent)
 
+    def has(self, name: str) -> bool:
+        return files.exists(self.folder / name)
+
     def read(self, name: str) -> bytes:
         return files.read_bytes(self.folder / name, self.folder.parent)
 
@@ -89,6 +94,10 @@ class _Storage:
     def names(self) -> list[str]:
         with _errors_of(self.folder):
             return sorted(path.name for path in self.folder.glob("*"))
+
+    def has(self, name: str) -> bool:
+        with _errors_of(self.folder / name):
+            return (self.folder / name).exists()
 
     def read(self, name: str) -> bytes:
         with _errors_of(self.folder / name):

@@ -1,4 +1,4 @@
-"""Checkpoints: what the runs of a job need to continue after an epoch, in one file, written by the driver.
+"""Checkpoints: what the runs of a job need to continue after an epoch, in one file.
 
 A file has four parts: a line that names the format, the SHA-256 of the rest, a line of JSON (what `Found` says of it),
 and the state as `torch.save` writes it. `torch.load(weights_only=True)` reads the state, so no code in it is ever run.
@@ -83,9 +83,15 @@ def epoch_of(path: Path) -> int:
     return int(path.name.split(".")[1])
 
 
-def to_bytes(checkpoint: Checkpoint, readings: Mapping[str, Mapping[str, int]] | None = None) -> bytes:
-    """The content of a checkpoint's file. `readings` are those of `Found`."""
-    counts = {name: [rows[run_id] for run_id in checkpoint.run_ids] for name, rows in (readings or {}).items()}
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint's file. Errors: OSError that names the file."""
+    place_of(folder).write(file_name(checkpoint.run_ids, checkpoint.epoch), to_bytes(checkpoint))
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """The content of a checkpoint's file."""
+    assert checkpoint.state is not None
+    counts = {name: [rows[run_id] for run_id in checkpoint.run_ids] for name, rows in checkpoint.readings.items()}
     header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch, "readings": counts})
     rest = header.encode() + b"\n" + checkpoint.state
     return FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
@@ -115,9 +121,7 @@ def find(folder: Path) -> tuple[list[Found], list[Path]]:
         try:
             header, _ = _parts(path)
             run_ids = tuple(map(str, header["runs"]))
-            counts = header.get("readings", {}).items()
-            readings = {name: dict(zip(run_ids, map(int, rows), strict=True)) for name, rows in counts}
-            found.append(Found(path, run_ids, int(header["epoch"]), readings))
+            found.append(Found(path, run_ids, int(header["epoch"]), _readings(header)))
         except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
             damaged.append(path)
     return sorted(found, key=lambda checkpoint: -checkpoint.epoch), damaged
@@ -138,6 +142,12 @@ def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(header), state
 
 
+def _readings(header: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """What `Found.readings` says. The checkpoints of an older bnbench have none."""
+    run_ids, counts = list(map(str, header["runs"])), header.get("readings", {}).items()
+    return {name: dict(zip(run_ids, map(int, rows), strict=True)) for name, rows in counts}
+
+
 def pack(state: dict[str, Any]) -> bytes:
     """Tensors and plain values as bytes."""
     import torch
@@ -148,12 +158,12 @@ def pack(state: dict[str, Any]) -> bytes:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state that `pack` was given. Errors: UserError where the file is damaged."""
+    """The state that `pack` was given, and the file's `readings`. Errors: UserError where the file is damaged."""
     import torch
 
-    packed = io.BytesIO(_parts(path)[1])
-    state: dict[str, Any] = torch.load(packed, map_location="cpu", weights_only=True)
-    return state
+    header, packed = _parts(path)
+    state: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+    return {**state, "readings": _readings(header)}
 
 
 def loads(found: Found) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from runner.config.jobs import Form
 from runner.errors import printable
+from runner.storage.folder import CURVES, PROBES
 
 Status = Literal["ok", "diverged", "failed", "oom", "timeout", "interrupted"]
 
@@ -81,6 +82,7 @@ class EpochRow(Reading):
 class CurveRow(Reading):
     """One reading within an epoch. `epoch` is a fraction, `duration` is the seconds that the run has trained so far."""
 
+    table: ClassVar = CURVES
     duration: float
 
 
@@ -88,6 +90,7 @@ class CurveRow(Reading):
 class ProbeRow:
     """One measure of a probe. `layer` is the module's name; it is empty for the whole network."""
 
+    table: ClassVar = PROBES
     run_id: str
     epoch: float
     step: int
@@ -154,11 +157,16 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What these runs need to continue after an epoch. `state` was made by `checkpoints.pack`."""
+    """What these runs need to continue after an epoch.
+
+    `state` was made by `checkpoints.pack`; it is None where the node that trains the runs has written the file.
+    `readings` says how many readings each run has reported by then: table → run id → rows.
+    """
 
     run_ids: tuple[str, ...]
     epoch: int
-    state: bytes
+    state: bytes | None
+    readings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -210,9 +210,8 @@ class Store:
 
         A reading without its epoch's row is worth nothing: a resume drops it.
         """
-        name = CURVES if isinstance(row, CurveRow) else PROBES
-        self._counts[name][row.run_id] += 1
-        self._readings.setdefault(name, []).append(self.lines.of(name, vars(row)))
+        self._counts[row.table][row.run_id] += 1
+        self._readings.setdefault(row.table, []).append(self.lines.of(row.table, vars(row)))
 
     def on_result(self, result: RunResult) -> None:
         """Write a run's files, then its row. Delete the checkpoints that no run needs any more."""
@@ -242,10 +241,10 @@ class Store:
             self._ended.add(result.run_id)
 
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, after the rows of its epoch."""
+        """Keep a checkpoint, once the rows of its epoch are on the disk."""
         if self._waiting is not None:
             self._flush()
-        self.checkpoints.write(checkpoint, self._counts)
+        self.checkpoints.keep(checkpoint)
 
     def log(self, text: str) -> None:
         """Add a line to run.log."""

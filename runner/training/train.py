@@ -1,6 +1,7 @@
 """Train a job and yield its events. Nothing here writes a file or knows who receives the events."""
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple, replace
@@ -10,11 +11,12 @@ from runner.config.jobs import Job, Task, Trial, even_parts, job_of
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError, described, strict
 from runner.storage import checkpoints
+from runner.storage.folder import CURVES, PROBES
 from runner.storage.rows import Checkpoint, EpochRow, Event, Note, RunResult, Shortfall, Status
 from runner.training.data.preprocessing import ChangedDataError, check_unchanged, data_of
 from runner.training.isolation import isolated, raise_if_spoiled
 from runner.training.learners.learner import out_of_memory
-from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop
+from runner.training.loop import CannotBuildError, LoopEvent, TrainingLoop, TrainingState
 from runner.training.networks import SpoiledProcessError, raise_if_lost, resolve_device
 from runner.training.options import TrainingOptions
 from runner.training.repeats import Repeats
@@ -54,6 +56,9 @@ class _Training:
         self.options = options
         self.saved = checkpoints.load(checkpoint) if checkpoint else None
         self.rows = {run_id: checkpoints.rows(self.saved, run_id) for run_id in job.run_ids}
+        # table → run id → readings so far
+        counts: dict[str, dict[str, int]] = self.saved["readings"] if self.saved else {}
+        self.readings = {table: Counter(counts.get(table)) for table in (CURVES, PROBES)}
         self.repeats = Repeats()
         # the runs that have not reported their result
         ended = {run_id for run_id in job.run_ids if self.saved and not checkpoints.goes_on(self.saved, run_id)}
@@ -83,8 +88,7 @@ class _Training:
             if isinstance(event, dict):
                 # The rows in a checkpoint must end with its epoch, so all repeated events must be over.
                 if not self.repeats.are_to_come(part.run_ids):
-                    state = {**event, "rows": {run_id: self._row_values(run_id) for run_id in part.run_ids}}
-                    yield Checkpoint(part.run_ids, event["epoch"], checkpoints.pack(state))
+                    yield self._checkpoint(part, event)
             elif isinstance(event, Shortfall | Note):
                 yield event
             elif isinstance(event, RunResult):
@@ -92,14 +96,20 @@ class _Training:
             elif not self.repeats.is_repeated(event.run_id):
                 if isinstance(event, EpochRow):
                     self.rows[event.run_id].append(event)
+                else:
+                    self.readings[event.table][event.run_id] += 1
                 yield event
 
     def _loop_events(self, part: Job) -> Iterator[LoopEvent]:
         with isolated(), settings_of(part.runs[0]):
             yield from TrainingLoop(part, self.options, self.saved).events()
 
-    def _row_values(self, run_id: str) -> list[list[object]]:
-        return [list(astuple(row)) for row in self.rows[run_id]]
+    def _checkpoint(self, part: Job, state: TrainingState) -> Checkpoint:
+        rows = {run_id: [list(astuple(row)) for row in self.rows[run_id]] for run_id in part.run_ids}
+        readings = {
+            table: {run_id: counts[run_id] for run_id in part.run_ids} for table, counts in self.readings.items()
+        }
+        return Checkpoint(part.run_ids, state["epoch"], checkpoints.pack({**state, "rows": rows}), readings)
 
     def _result(self, result: RunResult) -> RunResult:
         """Note that a run has ended. Errors: StackFaultError for the last one, where only the stack was at fault."""

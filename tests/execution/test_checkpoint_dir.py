@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+<<<<<<< HEAD
 import sys
 from collections.abc import Callable
+=======
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+>>>>>>> dc293e8 (WIP: under Ray, a node writes its checkpoints to a shared checkpoint_dir; the worker counts readings; fewer calls as a sweep ends (tests unfinished))
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import Result
 
+from runner.config import reader
+from runner.config.jobs import Task
 from runner.errors import UserError
+from runner.execution.driver import run_sweep
+from runner.execution.executors.executor import Context, inline
+from runner.execution.executors.registry import executor
+from runner.execution.options import Options
 from runner.storage import checkpoint_places, checkpoints
-from runner.storage.rows import Checkpoint, EpochRow, RunResult
+from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult
 from runner.storage.store import Store
+from runner.training.options import TrainingOptions
 
 Bnbench = Callable[..., Result]
 Write = Callable[[str, str], Path]
@@ -54,6 +66,72 @@ def test_an_interrupted_sweep_goes_on_from_there(bnbench: Bnbench, write: Write,
     cut, whole = (pd.read_csv(tmp_path / name / "o/metrics.csv") for name in ("cut", "whole"))
     timing = ["epoch_duration", "run_duration"]
     pd.testing.assert_frame_equal(cut.drop(columns=timing), whole.drop(columns=timing), check_exact=True)
+
+
+class Killed(BaseException):
+    """As after a SIGKILL, nothing more is written."""
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Callable[[Path, int], None]]:
+    """Train a config's only run on a node that is far ahead of its driver.
+
+    The node has written all checkpoints when the driver is told of the first epoch. The driver is killed after so many
+    epochs.
+    """
+    shared, last = Path(), 0
+
+    def ahead(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
+        events = list(inline(tasks, context))
+        for event in events:
+            if isinstance(event, Checkpoint):
+                checkpoints.write(event, shared)
+        for event in events:
+            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
+            if isinstance(event, EpochRow) and event.epoch > last:
+                raise Killed
+
+    def train(config: Path, epochs: int) -> None:
+        nonlocal shared, last
+        sweep = reader.load(config)
+        shared, last = checkpoint_places.folder_at(str(sweep.checkpoint_dir), tmp_path / "cut/n"), epochs
+        training = TrainingOptions(checkpoint_every=checkpoints.Every(epochs=1))
+        with pytest.raises(Killed):
+            run_sweep(sweep, Options(tmp_path / "cut", executor="ahead", quiet=True, training=training))
+
+    with executor.temporary():
+        executor("ahead")(ahead)
+        yield train
+
+
+FAR = """\
+checkpoint_dir: shared
+fixed: {network: notebook_mlp, dataset: digits, device: cpu, train_samples: 100, epochs: 5, evaluations_per_epoch: 2,
+  probes: [gradients]}
+"""
+TABLES = ("metrics.csv", "curves.csv", "probes.csv", "runs.csv")
+
+
+@pytest.mark.parametrize("told", [0, 1, 3])
+def test_checkpoints_are_continued_only_where_their_rows_are_there(
+    bnbench: Bnbench, write: Write, tmp_path: Path, node: Callable[[Path, int], None], told: int
+) -> None:
+    config = write("n.yaml", FAR)
+    assert bnbench("run", config, "--out", tmp_path / "whole", "--executor", "inline").exit_code == 0
+    node(config, told)
+    (folder,) = (path for path in (tmp_path / "shared").iterdir() if list(path.iterdir()))
+    # The last checkpoint whose rows are there and the one before it are kept, and later ones are not deleted.
+    epochs = [int(path.name.split(".")[1]) for path in sorted(folder.iterdir())]
+    assert epochs == list(range(max(1, told - 1), 5))
+    done = bnbench("resume", tmp_path / "cut/n", "--executor", "inline")
+    assert done.exit_code == 0, done.stderr
+    assert f"{int(told > 0)} go on from a checkpoint" in done.stderr
+    timing = ["epoch_duration", "run_duration", "duration"]
+    for name in TABLES:
+        cut, whole = (
+            pd.read_csv(tmp_path / each / "n" / name).drop(columns=timing, errors="ignore") for each in ("cut", "whole")
+        )
+        pd.testing.assert_frame_equal(cut, whole, check_exact=True)
 
 
 @needs_upath

@@ -41,12 +41,16 @@ def events(job: Job, every: int, done: int, attempt: int) -> Iterator[Single]:
 
 class Played:
     """A cluster of `room` slots. `lives` says how many answers each slot gives before it is lost, in their order;
-    the others live. `mute` ones are never heard again, instead of being known to be dead."""
+    the others live. `mute` ones are never heard again, instead of being known to be dead. Where `refuses` is given, there
+    is a second node, and the first slot's answer of this number is that its node cannot go on."""
 
     RayError = type("RayError", (Exception,), {})
 
-    def __init__(self, every: int = 0, lives: tuple[int, ...] = (), room: int = 2, mute: bool = False) -> None:
+    def __init__(
+        self, every: int = 0, lives: tuple[int, ...] = (), room: int = 2, mute: bool = False, refuses: int = 0
+    ) -> None:
         self.every, self.lives, self.room, self.mute = every, list(lives), room, mute
+        self.refuses, self.slots = refuses, 0
         self.exceptions = SimpleNamespace(RayError=self.RayError)
         self.now, self.attempts, self.killed = 0.0, 0, 0
         self.given, self.turns, self.asked = list[Any](), list[int](), list[int]()
@@ -54,7 +58,8 @@ class Played:
     def actor(self, *_: Any) -> Any:
         left = self.lives.pop(0) if self.lives else 10_000
         queue: Iterator[Single] = iter(())
-        state: dict[str, Any] = {"left": left, "queue": queue}
+        self.slots += 1
+        state: dict[str, Any] = {"left": left, "queue": queue, "refuses": self.refuses if self.slots == 1 else 0}
 
         def tell(jobs: Sequence[Job] = (), checkpoint: bytes | None = None) -> dict[str, Any]:
             if jobs:
@@ -84,6 +89,9 @@ class Played:
         state = question.state
         if state["left"] < 0:
             raise self.RayError("The actor died.\nIts node is gone.")
+        state["refuses"] -= 1
+        if state["refuses"] == 0:
+            return Answer(refusal="node n cannot go on", node_id="1")
         told = tuple(islice(state["queue"], 3))
         return Answer(told, len(told) < 3)
 
@@ -91,7 +99,8 @@ class Played:
         return PlayedCluster(self, 1, 0)
 
     def nodes(self) -> list[Any]:
-        return [{"Alive": True, "NodeID": "1", "NodeManagerHostname": "n", "Resources": {"CPU": self.room}}]
+        node = {"Alive": True, "NodeManagerHostname": "n", "Resources": {"CPU": self.room}}
+        return [{**node, "NodeID": name} for name in ("12" if self.refuses else "1")]
 
 
 class _Question:
@@ -170,6 +179,20 @@ def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     played = Played(1, (7,), room=1)
     list(play(played, tmp_path, monkeypatch))
     assert [bool(each) for each in played.given] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("every", [0, 1])
+@pytest.mark.parametrize("short", [False, True])
+def test_a_node_that_cannot_go_on_in_the_middle_of_a_turn_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, short: bool
+) -> None:
+    for answer in range(1, 16):
+        played = Played(every, refuses=answer)
+        found = list(play(played, tmp_path, monkeypatch, SHORT if short else JOBS))
+        assert told(found) == (WHOLE_SHORT if short else WHOLE), answer
+        notes = [event.text for event in found if isinstance(event, Note)]
+        # The slot may have answered its last question before.
+        assert notes == ["node n cannot go on; other nodes train its jobs"] or (answer > 6 and not notes), answer
 
 
 def test_a_job_that_is_lost_again_and_again_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

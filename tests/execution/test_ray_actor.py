@@ -1,7 +1,8 @@
-"""What an actor answers when some jobs of its turn end badly. It needs no Ray for that: its worker is a real one."""
+"""What an actor answers, and what its worker writes. It needs no Ray for that: its worker is a real one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.ray_actor import ActorOptions, RayActor
-from runner.execution.executors.worker_process import NodeCheck
+from runner.execution.executors.worker_process import NodeOptions
 from runner.registry import load_plugins
-from runner.storage.rows import EpochRow, RunResult
+from runner.storage import checkpoints
+from runner.storage.checkpoints import Every
+from runner.storage.rows import Checkpoint, CurveRow, EpochRow, ProbeRow, RunResult, Single
 from runner.training import environment
 from runner.training.options import TrainingOptions
 
@@ -30,6 +33,31 @@ def mortal(*, end: str):
 """
 
 
+def answers(
+    jobs: list[Job],
+    training: TrainingOptions,
+    plugins: tuple[tuple[str, str, bytes], ...] = (),
+    *,
+    folder: Path | None = None,
+    saved: Path | None = None,
+) -> list[Single]:
+    """All events of an actor that is given these jobs; `folder` is that of the checkpoints. A refusal is an error."""
+    node = NodeOptions((), environment.versions(["digits"], training.data_dir, training.kernels), folder)
+    actor = RayActor(ActorOptions(training, plugins, node))
+    events: list[Single] = []
+    try:
+        answer = actor.next_events(jobs, saved)
+        while not answer.refusal:
+            events += answer.events
+            if answer.idle:
+                return events
+            answer = actor.next_events()
+        raise AssertionError(answer.refusal)
+    finally:
+        actor.server.close()
+        actor.folder.cleanup()
+
+
 def test_jobs_of_one_turn_are_trained_in_order_and_each_has_its_result(
     write: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -39,17 +67,7 @@ def test_jobs_of_one_turn_are_trained_in_order_and_each_has_its_result(
     ends = ["one", "exit", "two", "hang", "three"]
     runs = [RunSpec(network="mortal", network_args={"end": end}, **fixed) for end in ends]
     training = TrainingOptions(tmp_path, (), run_timeout=2)
-    node = NodeCheck((), environment.versions(["digits"], tmp_path, training.kernels))
-    actor = RayActor(ActorOptions(training, (("mortal.py", "", plugin.read_bytes()),), node))
-    try:
-        answer = actor.next_events([Job((run,)) for run in runs])
-        events = list(answer.events)
-        while not answer.idle:
-            answer = actor.next_events()
-            events += answer.events
-    finally:
-        actor.server.close()
-        actor.folder.cleanup()
+    events = answers([Job((run,)) for run in runs], training, (("mortal.py", "", plugin.read_bytes()),))
     results = [event for event in events if isinstance(event, RunResult)]
     assert [(result.run_id, result.status) for result in results] == [
         (run.run_id, status) for run, status in zip(runs, ["ok", "failed", "ok", "timeout", "ok"], strict=True)
@@ -57,3 +75,29 @@ def test_jobs_of_one_turn_are_trained_in_order_and_each_has_its_result(
     assert results[1].error == "the worker process died (exit code 7)"
     rows = [event.run_id for event in events if isinstance(event, EpochRow)]
     assert rows == [runs[number].run_id for number in (0, 0, 2, 2, 4, 4)]
+
+
+SAVED = RunSpec(
+    **{"network": "notebook_mlp", "dataset": "digits", "device": "cpu", "train_samples": 100, "epochs": 4},
+    **{"evaluations_per_epoch": 2, "probes": ("gradients",)},
+)
+EVERY = TrainingOptions(checkpoint_every=Every(epochs=1))
+
+
+def test_a_node_writes_its_checkpoints_and_says_how_many_readings_there_were(tmp_path: Path) -> None:
+    events = answers([Job((SAVED,))], EVERY, folder=tmp_path / "shared")
+    reported, expected = Counter[str](), dict[int, dict[str, dict[str, int]]]()
+    for event in events:
+        reported["curves.csv"] += isinstance(event, CurveRow)
+        reported["probes.csv"] += isinstance(event, ProbeRow)
+        if isinstance(event, Checkpoint):
+            assert event.state is None
+            expected[event.epoch] = {table: {SAVED.run_id: rows} for table, rows in reported.items()}
+    found, damaged = checkpoints.find(tmp_path / "shared")
+    assert {each.epoch: each.readings for each in found} == expected
+    assert (list(expected), damaged) == ([1, 2, 3], [])
+    assert all(reported.values())
+    # A node that continues counts on from there.
+    again = answers([Job((SAVED,))], EVERY, folder=tmp_path / "again", saved=found[1].path)
+    assert [event.epoch for event in again if isinstance(event, EpochRow)] == [3, 4]
+    assert [each.readings for each in checkpoints.find(tmp_path / "again")[0]] == [expected[3]]

@@ -21,7 +21,7 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.process import process
 from runner.execution.executors.server import Server
 from runner.execution.executors.worker import Worker
-from runner.execution.executors.worker_process import NodeCheck
+from runner.execution.executors.worker_process import NodeOptions
 from runner.registry import load_plugins
 from runner.storage.rows import Event, Note, RunResult
 from runner.training import environment
@@ -214,7 +214,7 @@ def test_a_node_with_other_kernels_is_refused(tmp_path: Path) -> None:
     run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
     versions = environment.versions(["digits"], tmp_path, "torch") | {"kernels": "x86_64_v4 0123456789ab"}
     with closing(Server()) as started:
-        worker = Worker(started, TrainingOptions(tmp_path, kernels="torch"), run, NodeCheck((), versions))
+        worker = Worker(started, TrainingOptions(tmp_path, kernels="torch"), run, NodeOptions((), versions))
         worker.start(Job((run,)))
         with pytest.raises(UserError, match="kernels torch there, x86_64_v4 0123456789ab here"):
             list(worker.receive())

@@ -169,7 +169,7 @@ def test_a_lock_file_that_was_deleted_is_no_lock(tmp_path: Path, monkeypatch: py
 def test_checkpoints_of_a_folder_are_written_read_and_deleted(tmp_path: Path) -> None:
     store = CheckpointFiles(tmp_path / "deep/checkpoints")
     for epoch in (1, 2, 3):
-        store.write(Checkpoint(("a",), epoch, b"state"), {"curves.csv": {"a": 2 * epoch}})
+        store.keep(Checkpoint(("a",), epoch, b"state", {"curves.csv": {"a": 2 * epoch}}))
     found, damaged = checkpoints.find(store.folder)
     assert [(each.epoch, each.readings) for each in found] == [
         (3, {"curves.csv": {"a": 6}}),

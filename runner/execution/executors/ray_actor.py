@@ -13,7 +13,7 @@ from runner.config.jobs import Task
 from runner.errors import UserError
 from runner.execution.executors.server import Server
 from runner.execution.executors.worker import Worker
-from runner.execution.executors.worker_process import NodeCheck
+from runner.execution.executors.worker_process import NodeOptions
 from runner.storage.checkpoints import SUFFIX
 from runner.storage.rows import Single
 from runner.training.options import TrainingOptions
@@ -36,7 +36,7 @@ class ActorOptions:
 
     training: TrainingOptions
     plugins: tuple[tuple[str, str, bytes], ...]
-    node: NodeCheck
+    node: NodeOptions
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,8 @@ class Cluster:
     def actor(self, kind: type, *arguments: Any) -> Any:
         """Start an actor of this class on a node that has room, now or later. Ray restarts no actor by itself."""
         labels = {"ray.io/node-id": f"!in({','.join(sorted(self.refused))})"} if self.refused else None
-        remote = self.ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus, label_selector=labels)(kind)
-        return remote.remote(*arguments)
+        options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "label_selector": labels}
+        return _remote(self.ray, kind).options(**options).remote(*arguments)
 
     def ask_autoscaler(self, jobs: int) -> None:
         """Ask for nodes with room for so many jobs. A cluster without an autoscaler stays as it is."""
@@ -98,12 +99,18 @@ class Cluster:
         request_resources(bundles=[job] * min(jobs, self.most or MOST_ASKED))
 
 
+@cache
+def _remote(ray: Any, kind: type) -> Any:
+    """A class of actors. Ray sends it to the cluster once, which takes as long as starting an actor."""
+    return ray.remote(kind)
+
+
 @dataclass(frozen=True)
 class RayContext:
     """What the executor `ray` gets besides the jobs.
 
     Every node must have these `versions`. The driver writes checkpoints to `checkpoint_folder`. With `shared`, the
-    nodes see this folder, too.
+    nodes see this folder, too, and write them.
     """
 
     cluster: Cluster

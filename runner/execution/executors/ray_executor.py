@@ -18,7 +18,7 @@ from runner.execution.executors.executor import Context
 from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
 from runner.execution.executors.ray_attempts import Attempts
 from runner.execution.executors.ray_cluster import PATIENCE, Cluster, RayContext, packages
-from runner.execution.executors.worker_process import NodeCheck
+from runner.execution.executors.worker_process import NodeOptions
 from runner.registry import plugin_parts
 from runner.storage.rows import Event, EventBatch, Note, RunResult, Single
 from runner.training.options import TrainingOptions
@@ -161,8 +161,9 @@ class _Pool:
 
         Errors: UserError where no other node has room.
         """
-        self.remove(actor)
-        self.waiting.extendleft(reversed(actor.tasks))
+        self.lose(actor)
+        left = [part for task in actor.tasks for part in self.attempts.next_attempts(task)]
+        self.waiting.extendleft(reversed(left))
         if answer.node_id not in self.cluster.refused:
             self.cluster = replace(self.cluster, refused=self.cluster.refused | {answer.node_id})
             if not self.cluster.slots():
@@ -170,9 +171,12 @@ class _Pool:
             yield Note(f"{answer.refusal}; other nodes train its jobs")
 
     def remove(self, actor: _Actor) -> None:
-        """End an actor, and count the cluster's slots again."""
         self.actors.remove(actor)
         actor.end()
+
+    def lose(self, actor: _Actor) -> None:
+        """End an actor that has tasks left, and count the cluster's slots again: its node may be gone."""
+        self.remove(actor)
         self.counted = -math.inf
 
     def next_turn(self, most: int) -> tuple[list[Task], Path | bytes | None]:
@@ -198,7 +202,7 @@ class _Pool:
 
         Errors: UserError where one actor after another is lost before it has had a task, for `PATIENCE` seconds.
         """
-        self.remove(actor)
+        self.lose(actor)
         if not actor.tasks:
             self.failing_since = self.failing_since or monotonic()
             if monotonic() - self.failing_since > PATIENCE:
@@ -222,7 +226,8 @@ def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptio
     parts = [plugin_parts(plugin) for plugin in training.plugins]
     plugins = tuple((file.name, name, file.read_bytes()) for file, name in parts)
     training = replace(training, data_dir=training.data_dir.resolve())
-    return ActorOptions(training, plugins, NodeCheck(tuple(packages()), context.versions))
+    folder = context.checkpoint_folder if context.shared else None
+    return ActorOptions(training, plugins, NodeOptions(tuple(packages()), context.versions, folder))
 
 
 def _cause(error: BaseException) -> str:

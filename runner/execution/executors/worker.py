@@ -12,7 +12,7 @@ from runner.config.jobs import Task, Trial
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
 from runner.execution.executors.server import Server
-from runner.execution.executors.worker_process import NodeCheck, Spoiled
+from runner.execution.executors.worker_process import NodeOptions, Spoiled
 from runner.storage import checkpoints
 from runner.storage.rows import EpochRow, Note, RunResult, Single, Status
 from runner.training.options import TrainingOptions
@@ -36,7 +36,7 @@ class Worker:
         server: Server,
         options: TrainingOptions,
         run: RunSpec,
-        node: NodeCheck | None = None,
+        node: NodeOptions | None = None,
         gpu: str | None = None,
     ) -> None:
         self.server = server

@@ -7,25 +7,30 @@ import socket
 import threading
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
 from runner.execution.leftovers import leave
 from runner.registry import load_plugins
-from runner.storage import plugin_files
-from runner.storage.rows import Note
+from runner.storage import checkpoints, plugin_files
+from runner.storage.rows import Checkpoint, Note
 from runner.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
-class NodeCheck:
-    """What a worker on a node of a cluster does first: import these packages, and compare these versions."""
+class NodeOptions:
+    """What a worker on a node of a cluster does besides: it imports these packages, and compares these versions.
+
+    It writes the checkpoints to `checkpoint_folder`; where this is None, the driver does.
+    """
 
     packages: tuple[str, ...]
     versions: dict[str, Any]
+    checkpoint_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,24 @@ def _work(pipe: Connection) -> None:
         pipe.send("ready")
         try:
             for event in work(task, options, checkpoint):
-                pipe.send(event)
+                folder = node and node.checkpoint_folder
+                pipe.send(_written(event, folder) if folder and isinstance(event, Checkpoint) else event)
         except SpoiledProcessError as error:
             pipe.send(Spoiled(error.reason))
             return
         pipe.send(None)
 
 
-def _check_node(driver: NodeCheck, dataset: str, options: TrainingOptions) -> Note | UserError:
+def _written(checkpoint: Checkpoint, folder: Path) -> Checkpoint | UserError:
+    """A checkpoint without its state, which is in its file now; an error where the file cannot be written."""
+    try:
+        checkpoints.write(checkpoint, folder)
+    except OSError as error:
+        return UserError(f"node {socket.gethostname()} cannot write checkpoints: {error}")
+    return replace(checkpoint, state=None)
+
+
+def _check_node(driver: NodeOptions, dataset: str, options: TrainingOptions) -> Note | UserError:
     """The name of this node if its versions and data are the driver's; otherwise an error that says what differs."""
     from runner.training import environment
 
