@@ -87,9 +87,9 @@ def node(tmp_path: Path) -> Iterator[Callable[[Path, int], None]]:
             if isinstance(event, Checkpoint):
                 checkpoints.write(event, shared)
         for event in events:
-            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
             if isinstance(event, EpochRow) and event.epoch > last:
                 raise Killed
+            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
 
     def train(config: Path, epochs: int) -> None:
         nonlocal shared, last

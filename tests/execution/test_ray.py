@@ -41,8 +41,8 @@ def events(job: Job, every: int, done: int, attempt: int) -> Iterator[Single]:
 
 class Played:
     """A cluster of `room` slots. `lives` says how many answers each slot gives before it is lost, in their order;
-    the others live. `mute` ones are never heard again, instead of being known to be dead. Where `refuses` is given, there
-    is a second node, and the first slot's answer of this number is that its node cannot go on."""
+    the others live. `mute` ones are never heard again, instead of being known to be dead. With `refuses`, there is
+    a second node, and the first slot's answer of this number is that its node cannot go on."""
 
     RayError = type("RayError", (Exception,), {})
 
