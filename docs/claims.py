@@ -47,6 +47,8 @@ WORDS = "The error message about a wrong `--target` has other words. No verdict,
 LARGE = "Tables with a million rows are sorted on the disk, not in memory. Tests compare the bytes that are written"
 """Why the files that keep tables were edited."""
 
+NODES = "On a Ray cluster, a node can write its checkpoints itself. No sweep of the claims was trained on a cluster"
+
 EDITS = {
     "runner/analysis/claims/judge.py": NEEDED,
     "runner/analysis/stats/verdicts.py": NEEDED,
@@ -54,11 +56,15 @@ EDITS = {
     "experiments/claims/sweeps.py": MOVED,
     "runner/analysis/comparison.py": WORDS,
     "runner/config/grid.py": LARGE,
+    "runner/storage/checkpoint_files.py": NODES,
+    "runner/storage/checkpoint_places.py": NODES,
+    "runner/storage/checkpoints.py": NODES,
     "runner/storage/contrast_history.py": LARGE,
     "runner/storage/files.py": LARGE,
     "runner/storage/repeated_runs.py": LARGE,
     "runner/storage/resume.py": LARGE,
     "runner/storage/row_lines.py": LARGE,
+    "runner/storage/rows.py": NODES,
     "runner/storage/stacks.py": LARGE,
     "runner/storage/store.py": LARGE,
     "runner/storage/table_rows.py": LARGE,

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-<<<<<<< HEAD
 import sys
-from collections.abc import Callable
-=======
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
->>>>>>> dc293e8 (WIP: under Ray, a node writes its checkpoints to a shared checkpoint_dir; the worker counts readings; fewer calls as a sweep ends (tests unfinished))
 from pathlib import Path
 
 import pandas as pd
@@ -132,6 +128,24 @@ def test_checkpoints_are_continued_only_where_their_rows_are_there(
             pd.read_csv(tmp_path / each / "n" / name).drop(columns=timing, errors="ignore") for each in ("cut", "whole")
         )
         pd.testing.assert_frame_equal(cut, whole, check_exact=True)
+
+
+def test_a_folder_that_only_the_nodes_see_is_an_error_and_nothing_is_lost(
+    bnbench: Bnbench, write: Write, tmp_path: Path
+) -> None:
+    def elsewhere(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
+        for event in inline(tasks, context):
+            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
+
+    config = write("n.yaml", FAR)
+    training = TrainingOptions(checkpoint_every=checkpoints.Every(epochs=2))
+    with executor.temporary():
+        executor("elsewhere")(elsewhere)
+        with pytest.raises(UserError, match=r"^checkpoint_dir is not shared: .*\.000002\.ckpt, which is not here"):
+            run_sweep(reader.load(config), Options(tmp_path, executor="elsewhere", quiet=True, training=training))
+    assert list(pd.read_csv(tmp_path / "n/metrics.csv")["epoch"]) == [1, 2]
+    assert bnbench("resume", tmp_path / "n", "--executor", "inline").exit_code == 0
+    assert list(pd.read_csv(tmp_path / "n/metrics.csv")["epoch"]) == [1, 2, 3, 4, 5]
 
 
 @needs_upath

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
-from runner.execution.executors.ray_actor import ActorOptions, RayActor
+from runner.execution.executors import ray_actor
+from runner.execution.executors.ray_actor import ActorOptions, Answer, RayActor
 from runner.execution.executors.worker_process import NodeOptions
 from runner.registry import load_plugins
 from runner.storage import checkpoints
@@ -78,8 +81,13 @@ def test_jobs_of_one_turn_are_trained_in_order_and_each_has_its_result(
 
 
 SAVED = RunSpec(
-    **{"network": "notebook_mlp", "dataset": "digits", "device": "cpu", "train_samples": 100, "epochs": 4},
-    **{"evaluations_per_epoch": 2, "probes": ("gradients",)},
+    network="notebook_mlp",
+    dataset="digits",
+    device="cpu",
+    train_samples=100,
+    epochs=4,
+    evaluations_per_epoch=2,
+    probes=("gradients",),
 )
 EVERY = TrainingOptions(checkpoint_every=Every(epochs=1))
 
@@ -101,3 +109,12 @@ def test_a_node_writes_its_checkpoints_and_says_how_many_readings_there_were(tmp
     again = answers([Job((SAVED,))], EVERY, folder=tmp_path / "again", saved=found[1].path)
     assert [event.epoch for event in again if isinstance(event, EpochRow)] == [3, 4]
     assert [each.readings for each in checkpoints.find(tmp_path / "again")[0]] == [expected[3]]
+
+
+def test_a_node_that_cannot_write_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a cluster, Ray has no name for the node.
+    monkeypatch.setattr(ray_actor, "_refusal", lambda reason: Answer(refusal=reason))
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(AssertionError, match=rf"^node \S+ cannot write checkpoints: .*{file}"):
+        answers([Job((SAVED,))], EVERY, folder=file / "shared")

@@ -1,8 +1,9 @@
 """Nodes of a Ray cluster that go away in the middle of a sweep, and the driver too.
 
-`python -m tests.faults.nodes TRIALS` trains a sweep on two nodes; every trial but each fifth kills the processes of a
-node, as a power cut does, and starts another; each fifth kills the driver, and resumes. The table must be that of a
-sweep left in peace, timing columns aside, with every run ok.
+`python -m tests.faults.nodes TRIALS` trains a sweep on two nodes. Every fifth trial kills the driver, and resumes. The
+others kill the processes of a node, as a power cut does, and start another node. In every second trial, the nodes write
+the checkpoints to a shared folder. The tables must be those of an undisturbed sweep, timing columns aside, with every
+run ok.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ def statuses(out: Path) -> set[str]:
     return set(pd.read_csv(out / "killed/runs.csv")["status"])
 
 
-def trial(found: Cluster, nodes: list[Node], root: Path, draw: random.Random, training: float, kind: str) -> str:
+def trial(
+    found: Cluster, nodes: list[Node], root: Path, draw: random.Random, training: float, kind: str, config: str
+) -> str:
     """What the blow hit: nothing where the sweep was through before it."""
     out = root / "out"
     shutil.rmtree(out, ignore_errors=True)
-    process = start(found, "run", str(root / "killed.yaml"), "--out", str(out))
+    process = start(found, "run", str(root / f"{config}.yaml"), "--out", str(out))
     await_rows(process, out)
     time.sleep(draw.uniform(0, training * 0.8))
     hit = kind if process.poll() is None else "nothing"
@@ -76,6 +79,7 @@ def main(trials: int) -> int:
     with tempfile.TemporaryDirectory() as name, cluster(0) as found:
         root = Path(name)
         (root / "killed.yaml").write_text(SWEEP)
+        (root / "shared.yaml").write_text(SWEEP + "checkpoint_dir: shared\n")
         (root / "noise.py").write_text(PLUGIN)
         nodes = []
         for number in range(2):
@@ -89,7 +93,7 @@ def main(trials: int) -> int:
         expected = results(root / "whole")
         for number in range(trials):
             kind = "driver" if number % 5 == 4 else "node"
-            hit = trial(found, nodes, root, draw, training, kind)
+            hit = trial(found, nodes, root, draw, training, kind, "shared" if number % 2 else "killed")
             hits[hit] += 1
             if hit not in ("node", "driver", "nothing") or results(root / "out") != expected:
                 failures.append(f"trial {number}, {kind}: {hit}")
@@ -98,6 +102,10 @@ def main(trials: int) -> int:
             said = [line for line in (root / "out/killed/run.log").read_text().splitlines() if "lost" in line]
             hits["node in the middle of a run"] += bool(said)
             print(f"trial {number}: {hit}; {' '.join(said)}", flush=True)
+        left = [*(root / "shared").glob("*")]
+    if left:
+        failures.append(f"{len(left)} folders of checkpoints are left")
+        print(failures[-1])
     struck = ", ".join(f"{count} of {hit}" for hit, count in sorted(hits.items()))
     print(f"{trials} trials ({struck}): {len(failures)} failures")
     return 1 if failures else 0

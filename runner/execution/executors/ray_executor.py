@@ -182,9 +182,11 @@ class _Pool:
     def next_turn(self, most: int) -> tuple[list[Task], Path | bytes | None]:
         """The next task and the checkpoint that it continues, or at most so many tasks that begin at the start.
 
-        Every actor must get a share of the tasks that wait.
+        Every actor must get a share of the tasks that wait. The last turns are short, but not shorter than a tenth of
+        `TURN`: the driver could not keep up with them.
         """
-        most = min(most, len(self.waiting) // (2 * len(self.actors)))
+        share = len(self.waiting) // (2 * len(self.actors))
+        most = min(most, max(share, most // 10), len(self.waiting))
         tasks = [self.waiting.popleft()]
         checkpoint = self.attempts.start(tasks[0])
         while checkpoint is None and len(tasks) < most and not self.attempts.continues(self.waiting[0]):
