@@ -27,6 +27,9 @@ if not Path("/dev/nvidiactl").exists():
 # What training could work around is an error in tests.
 os.environ["BNBENCH_STRICT"] = "1"
 
+# As a run has: the same bits on every machine's number of cores, and no threads that wait for a busy core.
+torch.set_num_threads(1)
+
 # Trackio reads this once, when it is imported.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
