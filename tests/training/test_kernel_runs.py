@@ -192,7 +192,7 @@ def test_a_checkpoint_goes_on_to_the_same_bytes(optimizer: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("native")
 def test_probes_see_the_same_network() -> None:
-    data = prepare("digits", Path(), "normal", "held_out", 512, torch.device("cpu"))
+    data = prepare("digits", Path(), "normal", "held_out", 100, torch.device("cpu"))
     ours, theirs = (
         probe_values(Solo(RUN, build_network(RUN), data, kernels).member(0), Look(data, 0.1), tuple(PROBES))
         for kernels in BOTH
@@ -205,7 +205,7 @@ def test_probes_see_the_same_network() -> None:
 def test_native_and_torch_runs_are_one_distribution() -> None:
     """Twenty seeds of a short training: rounding alone must not move the accuracy."""
     ours, theirs = (
-        [events(RUN.changed(seed=seed, epochs=1), kernels)[1].rows[-1].valid_accuracy for seed in range(20)]
+        [events(RUN.changed(seed=seed, epochs=1, train_samples=500), kernels)[1].rows[-1].valid_accuracy for seed in range(20)]
         for kernels in BOTH
     )
     assert ours != theirs
@@ -327,7 +327,7 @@ def test_the_plan_names_layers(bnbench: Bnbench, write: Write, config: Path, nat
     assert "Conv2d" not in others
     assert f"kernels {native}" in bnbench("--version").stdout
     assert "kernels: torch's\n" in bnbench("plan", config, "--kernels", "torch").stdout
-    threads = write("threads.yaml", CONFIG.replace("epochs: 2", "threads: 2"))
+    threads = write("threads.yaml", CONFIG.replace("epochs: 2", "epochs: 1, threads: 2, train_samples: 100"))
     plan = bnbench("plan", threads, "--kernels", "native").stdout
     assert "all runs use torch's kernels: native kernels are for runs that train alone" in plan
     # Without a GPU, the plan is as complete as with one.

@@ -43,12 +43,12 @@ RUN = RunSpec(network="", dataset="digits", device="cpu", batch_size=64, lr=0.01
 
 
 def first_losses(run: RunSpec) -> list[float]:
-    """The training loss of each of the first 20 steps, by a loop of its own."""
+    """The training loss of each of the first 5 steps, by a loop of its own."""
     network = build_network(run).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(1)
     losses = []
-    for _ in range(20):
+    for _ in range(5):
         images, labels = torch.randn(16, *SIZE, generator=generator), torch.arange(16) % 10
         loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad()

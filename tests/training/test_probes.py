@@ -48,12 +48,12 @@ def numbers(run: RunSpec) -> list[tuple[float, ...]]:
         ("mlp", {"dropout": 0.3, "norm": "batch"}),
         ("lenet", {"norm": "d2l"}),
         ("lenet", {"norm": "notebook"}),
-        ("conv_unit", {"norm": "group", "width": 4}),
+        ("conv_unit", {"norm": "group", "width": 2}),
         ("no_batch_norm", {}),
     ],
 )
 def test_a_run_is_the_same_with_and_without_being_looked_at(network: str, arguments: dict[str, object]) -> None:
-    run = RUN.changed(network=network, network_args=arguments, train_samples=300)
+    run = RUN.changed(network=network, network_args=arguments, train_samples=100, batch_size=25, epochs=1)
     looked_at = numbers(run.changed(evaluations_per_epoch=2, probes=NAMES))
     for seen, unseen in zip(looked_at, numbers(run), strict=True):
         assert seen[0] == unseen[0]
@@ -252,7 +252,8 @@ def test_every_probe_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_contract_of_every_probe(name: ProbeName, data: RunData) -> None:
+def test_contract_of_every_probe(name: ProbeName) -> None:
+    data = prepare("digits", Path(), "normal", "held_out", 100, torch.device("cpu"))
     assert factories.summary(PROBES[name])
     for network in ("batch_norm", "no_batch_norm"):
         built = registry.network[network]()

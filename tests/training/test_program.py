@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from runner.training.kernels.program import program
 
 registry.load_plugins()
 
-POOLED = ["no_batch_norm", "batch_norm", "notebook_cnn", "vgg"]
+POOLED: dict[str, dict[str, Any]] = {"no_batch_norm": {}, "batch_norm": {}, "notebook_cnn": {}, "vgg": {"width": 2}}
 
 
 @pytest.mark.data
@@ -26,7 +27,7 @@ def test_twenty_steps_of_pooling_first_are_the_networks_own_bits(name: str, real
 
     def trained(pooling_first: bool) -> list[Tensor]:
         torch.manual_seed(3)
-        network = registry.network[name]()
+        network = registry.network[name](**POOLED[name])
         forward = program(network, None) if pooling_first else network
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         losses = []
