@@ -205,7 +205,10 @@ def test_probes_see_the_same_network() -> None:
 def test_native_and_torch_runs_are_one_distribution() -> None:
     """Twenty seeds of a short training: rounding alone must not move the accuracy."""
     ours, theirs = (
-        [events(RUN.changed(seed=seed, epochs=1, train_samples=500), kernels)[1].rows[-1].valid_accuracy for seed in range(20)]
+        [
+            events(RUN.changed(seed=seed, epochs=1, train_samples=500), kernels)[1].rows[-1].valid_accuracy
+            for seed in range(20)
+        ]
         for kernels in BOTH
     )
     assert ours != theirs
