@@ -30,6 +30,9 @@ os.environ["BNBENCH_STRICT"] = "1"
 # As a run has: the same bits on every machine's number of cores, and no threads that wait for a busy core.
 torch.set_num_threads(1)
 
+# Tests start hundreds of programs. Those after the first find bnbench compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Trackio reads this once, when it is imported.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 

@@ -36,8 +36,9 @@ def test_your_own_network_as_its_page_shows_it(
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (commands,) = blocks(OWN_NETWORK, "sh")
+    small = ["--set", "fixed.epochs=1", "--executor", "inline"]
     for command in commands.splitlines():
-        done = bnbench(*shlex.split(command)[1:], *(["--set", "fixed.epochs=1"] if " run " in command else []))
+        done = bnbench(*shlex.split(command)[1:], *(small if " run " in command else []))
         assert done.exit_code == 0, done.stderr
     table = bnbench("compare", "results/mine").stdout
     assert re.search(r"^false +10 .*\n^true +10 .* pp +\S+ +yes$", table, re.MULTILINE)
@@ -134,9 +135,9 @@ def test_the_calibration_page_is_its_table() -> None:
 LONG = (
     *("bnbench calibrate", "bnbench claims run", "bnbench claims show results/claims/full"),
     *("bnbench run configs/variance.yaml", "bnbench variance results/variance"),
-    "bnbench run configs/quickstart.yaml --until-decided",
+    *("bnbench run configs/quickstart.yaml --until-decided", "bnbench plan configs/tutorial.yaml --time"),
 )
-"""Commands of minutes and hours, with tests of their own, such as test_calibration.py and test_until_decided.py.
+"""Commands of seconds, minutes and hours, with tests of their own, such as test_forecast.py and test_until_decided.py.
 
 (Those of a cluster are test_executors.py's, and those of shards test_shards.py's.)
 """
@@ -159,12 +160,15 @@ SMALL = {
     ],
 }
 
+LARGE = ("fashion_mnist", "mnist_5k")
+"""Data sets that `try` would evaluate networks on for many seconds; the digits of scikit-learn stand for them."""
+
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != OWN_NETWORK], ids=lambda page: page.name)
 def test_every_command_of_the_documents_works(
     page: Path, bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data: Path
 ) -> None:
-    """In order, in one folder; runs are made small."""
+    """In order, in one folder; runs and data sets are made small."""
     (tmp_path / "results").mkdir()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
@@ -179,5 +183,7 @@ def test_every_command_of_the_documents_works(
             elif words[:1] == ["bnbench"]:
                 elsewhere = line.startswith(LONG) or "--executor ray" in line or "shard" in line
                 arguments = ["--help"] if elsewhere else SMALL.get(words[1], [])
+                if words[1] == "try":
+                    words = ["digits" if word in LARGE else word for word in words]
                 done = bnbench(*words[1:], *arguments)
                 assert done.exit_code == 0, (line, done.stderr)

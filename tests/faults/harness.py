@@ -210,17 +210,17 @@ def faulty(sweep: Sweep, out: Path, at: int, fault: Callable[..., Any]) -> int:
     return in_child(work)
 
 
-def operations_of(sweep: Sweep, out: Path) -> list[str]:
-    """The names of the operations of a sweep that goes on from what lies there."""
+def operations_of(sweep: Sweep, out: Path) -> tuple[list[str], int]:
+    """The names of the operations of a sweep that goes on from what lies there, and its exit code."""
     out.mkdir(exist_ok=True)
     reading, writing = os.pipe()
 
     def work() -> int:
         operations = Operations(0, kill)
-        finish(sweep, out)
+        code = finish(sweep, out)
         names = list(operations.names)
         os.write(writing, " ".join(names).encode())
-        return 0
+        return code
 
     code = in_child(work)
     # Without a writer, the pipe of a child that has failed is empty, and reading it does not wait.
@@ -228,7 +228,7 @@ def operations_of(sweep: Sweep, out: Path) -> list[str]:
     with os.fdopen(reading) as pipe:
         names = pipe.read().split()
     assert names, f"a sweep without a fault ended with {code}"
-    return names
+    return names, code
 
 
 class Trials:
@@ -248,26 +248,26 @@ def kills(stride: int) -> Trials:
         whole, first, second = (Path(name) / each for each in ("whole", "first", "second"))
         assert in_child(lambda: finish(sweep, whole)) == 1  # one run fails
         expected = tables(whole)
-        operations = operations_of(sweep, Path(name) / "counted")
+        operations, _ = operations_of(sweep, Path(name) / "counted")
         for at, operation in enumerate(operations, start=1):
             for fault in kills_at(operation):
                 shutil.rmtree(first, ignore_errors=True)
                 code = faulty(sweep, first, at, fault)
-                trials.check(code == -signal.SIGKILL, f"operation {at}: exit code {code}, not killed")
-                shutil.copytree(first, Path(name) / "counted_again")
-                again = operations_of(sweep, Path(name) / "counted_again")
-                shutil.rmtree(Path(name) / "counted_again")
+                killed = code == -signal.SIGKILL
+                shutil.rmtree(second, ignore_errors=True)
+                shutil.copytree(first, second)
+                again, code = operations_of(sweep, second)
+                same = tables(second) == expected
+                trials.check(killed and code == 1 and same, f"operation {at}, {fault.__name__}: {code}, {killed=}")
                 for then in range(at % stride, len(again), stride):
                     for fault_then in kills_at(again[then]):
-                        shutil.rmtree(second, ignore_errors=True)
+                        shutil.rmtree(second)
                         shutil.copytree(first, second)
                         code = faulty(sweep, second, then + 1, fault_then)
                         killed = code == -signal.SIGKILL
                         code = in_child(lambda: finish(sweep, second))
                         same = tables(second) == expected
                         trials.check(killed and code == 1 and same, f"operations {at} and {then + 1}: {code}")
-                code = in_child(lambda: finish(sweep, first))
-                trials.check(code == 1 and tables(first) == expected, f"operation {at}, {fault.__name__}: {code}")
         print(f"{len(operations)} operations")
     return trials
 
@@ -288,7 +288,8 @@ def errors() -> Trials:
         whole, broken = Path(name) / "whole", Path(name) / "broken"
         in_child(lambda: finish(sweep, whole))
         expected = tables(whole)
-        for at in range(1, len(operations_of(sweep, Path(name) / "counted")) + 1):
+        operations, _ = operations_of(sweep, Path(name) / "counted")
+        for at in range(1, len(operations) + 1):
             number = (errno.ENOSPC, errno.EIO)[at % 2]  # bnbench does not tell them apart
             shutil.rmtree(broken, ignore_errors=True)
             code = faulty(sweep, broken, at, failing(number))
