@@ -10,7 +10,7 @@ import click
 
 from runner.config.jobs import longest_first, stackable
 from runner.config.sweep import Sweep
-from runner.errors import printable, quoted
+from runner.errors import UserError, printable, quoted
 from runner.execution.composition import decide, jobs_to_train, shortfalls
 from runner.execution.event_loop import drive, told_how_to_finish, until_interrupted
 from runner.execution.executors.executor import Context
@@ -50,6 +50,8 @@ def run_sweep(sweep: Sweep, options: Options) -> int:
     executor[options.executor]
     for name in options.track:
         tracker[name]
+    if options.ray_address is not None and options.executor != "ray":
+        raise UserError("--ray-address needs --executor ray")
     folder = sweep_folder(options.out, sweep.name)
     connection = connected(sweep, options) if options.executor == "ray" else nullcontext()
     # Take the lock before anything that takes long, so that a second writer gets its error at once.

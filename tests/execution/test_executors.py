@@ -147,6 +147,14 @@ def test_without_the_extra_it_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_address_without_its_executor_is_an_error(bnbench: Bnbench, config: Path, tmp_path: Path) -> None:
+    for command in (["run", config], ["claims", "run"], ["calibrate"]):
+        done = bnbench(*command, "--out", tmp_path, "--ray-address", "auto")
+        assert done.exit_code == 2
+        assert done.stderr.splitlines()[-1] == "--ray-address needs --executor ray"
+    assert list(tmp_path.iterdir()) == []
+
+
 MORTAL = """\
 import os
 from pathlib import Path

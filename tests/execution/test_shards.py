@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +32,17 @@ PLUGIN = """\
 from runner import network
 from torch import nn
 
+def layers(*norm):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *norm, nn.ReLU(), nn.Linear(8, 10))
+
+@network("plain")
+def plain():
+    return layers()
+
+@network("normed")
+def normed():
+    return layers(nn.BatchNorm1d(8))
+
 @network("raises")
 def raises():
     raise RuntimeError("no such layer")
@@ -40,36 +51,45 @@ def raises():
 CONFIG = """\
 name: pair
 plugins: [own.py]
-contrast: {axis: network, baseline: no_batch_norm, smallest_effect: 0.01}
+contrast: {axis: network, baseline: plain, smallest_effect: 0.01}
 fixed: {dataset: digits, train_samples: 200, batch_size: 100, device: cpu}
 grids:
-  - {network: [no_batch_norm, batch_norm], seed: {range: 16}, epochs: [1]}
-  - {network: [no_batch_norm, batch_norm], seed: [0, 1], epochs: [2], lr: [1.0e+30]}
+  - {network: [plain, normed], seed: {range: 16}, epochs: [1]}
+  - {network: [plain, normed], seed: [0, 1], epochs: [2], lr: [1.0e+30]}
   - {network: [raises], seed: [0, 1], epochs: [3]}
-exclude: [{seed: 3, network: batch_norm}]
+exclude: [{seed: 3, network: normed}]
 save_predictions: true
 """
+
+STACKED = (
+    *("--stack", "2", "--set", "exclude=[]", "--set", "save_predictions=false"),
+    *("--set", "grids.0.seed={range: 26}", "--set", "grids.1.seed={range: 4}"),
+)
+"""Stacks of two runs that stay together with those of the other arm, in 16 parts."""
 
 INLINE = ("--executor", "inline", "-q")
 
 KILLED = """\
-import os, signal, sys
+import json, os, signal, sys
 from runner.interfaces.cli.main import main
 from runner.storage import files
+from runner.training import train  # so that not each process imports it
 
-left, append = int(sys.argv.pop(1)), files.append
-
-def last(*arguments, **options):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    append(*arguments, **options)
-
-files.append = last
-main()
+append = files.append
+for left, arguments in json.loads(sys.argv[1]):
+    process = os.fork()
+    if process == 0:
+        def last(*arguments, **options):
+            global left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            append(*arguments, **options)
+        files.append = last
+        main(arguments)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
-"""A command that is killed when it appends to a file for the n-th time."""
+"""Commands of which each is killed when it has appended so many times to files."""
 
 KILLED_MERGES = """\
 import os, signal, sys
@@ -137,40 +157,52 @@ def content(folder: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("options", [(), ("--stack", 2, "--set", "exclude=[]")], ids=["plain", "stacked"])
+@pytest.mark.parametrize("options", [(), STACKED], ids=["plain", "stacked"])
 def test_shards_in_any_order_some_killed_give_the_bytes_of_one_sweep(
     bnbench: Bnbench, config: Path, tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     one = bnbench("run", config, "--out", tmp_path / "one", *INLINE, *options)
     assert one.exit_code == 1, one.stderr
-    expected = content(tmp_path / "one/pair")
+    expected, shown = content(tmp_path / "one/pair"), bnbench("compare", tmp_path / "one/pair").stdout
     assert set(pd.read_csv(tmp_path / "one/pair/runs.csv")["status"]) == {"ok", "diverged", "failed"}
-    for of in (1, 4, 8 if options else 16):
+    orders = {of: random.Random(of).sample(range(1, of + 1), of) for of in (1, 4, 16)}
+    # Of each shard that is killed: how many times it has appended to a file by then.
+    killed = {1: {}, 4: {orders[4][0]: 2}, 16: {orders[16][0]: 0, orders[16][1]: 1}}
+    kill(
+        [
+            (left, ["run", config, *INLINE, *options, "--out", tmp_path / str(of), "--shard", f"{number}/{of}"])
+            for of in killed
+            for number, left in killed[of].items()
+        ]
+    )
+    for of, order in orders.items():
         out = tmp_path / str(of)
-        order = list(range(1, of + 1))
-        random.Random(of).shuffle(order)
-        killed = order[-1] if of == 4 else None
         for number in order:
-            if number == killed:
-                arguments = ("run", config, "--out", out, "--shard", f"{number}/{of}", *INLINE, *options)
-                command = [sys.executable, "-c", KILLED, "4", *map(str, arguments)]
-                assert subprocess.run(command, check=False, capture_output=True).returncode == -9
-                assert bnbench("merge", *out.glob("*.shard-*")).exit_code == 2
-                assert bnbench("resume", out / f"pair.shard-{number}-of-{of}", *INLINE).exit_code in (0, 1)
-            else:
+            if number not in killed[of]:
                 train(bnbench, config, out, f"{number}/{of}", *options)
+        if killed[of]:
+            assert bnbench("merge", *out.glob("*.shard-*")).exit_code == 2
+        for number in killed[of]:
+            assert bnbench("resume", out / f"pair.shard-{number}-of-{of}", *INLINE).exit_code in (0, 1)
+        train(bnbench, config, out, f"{order[-1]}/{of}", "--resume", *options)
         done = bnbench("merge", *out.glob("*.shard-*"))
         assert done.exit_code == 0, done.stderr
         assert content(out / "pair") == expected
-        assert done.stdout == bnbench("compare", tmp_path / "one/pair").stdout
+        assert done.stdout == shown
     # The merged sweep is one like any other: there is nothing left to train.
-    assert bnbench("resume", tmp_path / "4/pair", *INLINE).stdout == done.stdout
+    assert bnbench("resume", tmp_path / "4/pair", *INLINE).stdout == shown
     assert content(tmp_path / "4/pair") == expected
+
+
+def kill(commands: Sequence[tuple[int, Sequence[object]]]) -> None:
+    arguments = json.dumps(commands, default=str)
+    done = subprocess.run([sys.executable, "-c", KILLED, arguments], check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["-9"] * len(commands), done.stderr
 
 
 def test_a_shard_without_the_baseline_has_a_plan(bnbench: Bnbench, config: Path) -> None:
     plans = [bnbench("run", config, "--dry-run", "--shard", f"{number}/20").stdout for number in range(1, 21)]
-    assert any("arm no_batch_norm" not in plan and "network=raises" in plan for plan in plans)
+    assert any("arm plain" not in plan and "network=raises" in plan for plan in plans)
     assert all(re.search("^run 1 ", plan, re.MULTILINE) for plan in plans)
 
 
@@ -210,7 +242,7 @@ def test_shards_that_do_not_fit_together_are_refused(bnbench: Bnbench, config: P
 
     lines = refused(first, third).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["pair.shard-2-of-4", "pair.shard-4-of-4"]
-    assert re.search(r"missing: run 4 \(network=no_batch_norm seed=3 epochs=1\), .* and \d more; this shard", lines[0])
+    assert re.search(r"missing: run 4 \(network=plain seed=3 epochs=1\), .* and \d more; this shard", lines[0])
     copied = shutil.copytree(first, tmp_path / "b" / first.name)
     assert "the same shard twice" in refused(first, third, copied)
     other = shutil.copytree(third, tmp_path / "c" / third.name)
@@ -351,7 +383,7 @@ def test_a_shard_that_is_none_is_one_message(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    arms = ["--set", "grids=[{network: [no_batch_norm, batch_norm], seed: {range: 16}}]", "--set", "exclude=[]"]
+    arms = ["--set", "grids=[{network: [plain, normed], seed: {range: 16}}]", "--set", "exclude=[]"]
     done = bnbench("run", config, "--out", tmp_path / "out", *options, *(arms if "--until-decided" in options else ()))
     assert done.exit_code == 2
     assert message in done.stderr

@@ -187,6 +187,12 @@ training_options = together(
         "auto is native where it was compiled. A resumed sweep goes on with the kernels it began with.",
     ),
     click.option("--executor", default="process", help="Where runs train: inline (in this process), process or ray."),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster: auto, HOST:PORT, ray://… or local "
+        "(default: $RAY_ADDRESS, else a new cluster on this machine).",
+    ),
     workers_option,
     flag("-q", "--quiet", text="Show no progress."),
 )
@@ -195,12 +201,6 @@ training_options = together(
 execution_options = together(
     training_options,
     stack_option,
-    click.option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Ray cluster: auto, HOST:PORT, ray://… or local "
-        "(default: $RAY_ADDRESS, else a new cluster on this machine).",
-    ),
     click.option(
         "--checkpoint-every",
         default="60s",
