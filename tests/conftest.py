@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import sys
@@ -104,6 +105,12 @@ def _own_plugins() -> Iterator[None]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test finds no timings of another one."""
     monkeypatch.setenv("BNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has the descriptions of its figures only: drawing them takes most of its time."""
+    monkeypatch.setattr("runner.reporting.page.report.svg", lambda panel, _: html.escape(panel.description))
 
 
 Bnbench = Callable[..., Result]

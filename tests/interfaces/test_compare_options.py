@@ -92,6 +92,7 @@ def test_several_metrics_make_several_tables(rates: Path, bnbench: Bnbench) -> N
     assert table["mean"].tolist() == [record["mean"] for record in records]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_the_metric_and_the_epoch_that_are_asked_for(
     rates: Path, bnbench: Bnbench, tmp_path: Path
 ) -> None:
