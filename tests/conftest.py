@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import html
 import os
 import shutil
 import sys
@@ -33,6 +35,9 @@ torch.set_num_threads(1)
 # Tests start hundreds of programs. Those after the first find bnbench compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# What is imported and collected stays. Looking for garbage in it, again and again, costs seconds.
+gc.disable()
+
 # Trackio reads this once, when it is imported.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
@@ -58,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,6 +114,12 @@ def _own_plugins() -> Iterator[None]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test finds no timings of another one."""
     monkeypatch.setenv("BNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has the descriptions of its figures only: drawing them takes most of its time."""
+    monkeypatch.setattr("runner.reporting.page.report.svg", lambda panel, _: html.escape(panel.description))
 
 
 Bnbench = Callable[..., Result]

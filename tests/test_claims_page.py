@@ -12,7 +12,9 @@ from click.testing import Result
 from docs import claims
 from docs.claims_beside import Beside
 from docs.claims_found import found
+from runner.analysis.claims import judge
 from runner.analysis.claims.finding import Finding
+from tests.interfaces.test_printed import fits_the_terminal
 
 Bnbench = Callable[..., Result]
 
@@ -52,6 +54,10 @@ def test_every_earlier_verdict_stands_beside_the_new_one() -> None:
         assert why
 
 
-def test_the_verdicts_are_what_the_committed_sweeps_give(bnbench: Bnbench) -> None:
+def test_the_verdicts_are_what_the_committed_sweeps_give(
+    findings: tuple[Finding, ...], bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "evaluate", lambda *_: findings)  # the same, in several forms
+    fits_the_terminal(bnbench, monkeypatch, "claims", "show", claims.RESULTS)
     shown = bnbench("claims", "show", claims.RESULTS, "--budget", "full", "--format", "csv")
     assert shown.stdout == (claims.RESULTS / "verdicts.csv").read_text(encoding="utf-8")

@@ -43,34 +43,34 @@ def python(folder: Path, *arguments: str, **variables: str) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+def script(folder: Path, text: str, **variables: str) -> subprocess.CompletedProcess[str]:
     (folder / "study.py").write_text(text)
-    return python(folder, "study.py")
+    return python(folder, "study.py", **variables)
 
 
-def trained(folder: Path) -> list[str]:
-    return pd.read_csv(folder / "results/digits/runs.csv")["status"].tolist()
+def trained(folder: Path) -> tuple[list[str], bool]:
+    """The runs' statuses, and whether their worker was forked."""
+    results = folder / "results/digits"
+    return pd.read_csv(results / "runs.csv")["status"].tolist(), "not forked" not in (results / "run.log").read_text()
 
 
 def test_a_script_and_its_workers_use_the_packages_of_bnbench(folder: Path) -> None:
-    done = script(folder, STUDY)
+    # numpy's threads are why a worker is a program of its own, and not a fork.
+    done = script(folder, STUDY, OPENBLAS_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
-    assert trained(folder) == ["ok", "ok"]
+    assert trained(folder) == (["ok", "ok"], False)
 
 
-# numpy's threads are why a worker is a program of its own, and not a fork.
-@pytest.mark.parametrize("variables", [{}, {"OPENBLAS_NUM_THREADS": "2"}], ids=["forked", "started"])
-def test_the_command_and_its_workers_use_them(variables: dict[str, str], folder: Path) -> None:
+def test_the_command_and_its_workers_use_them(folder: Path) -> None:
     (folder / "digits.yaml").write_text(CONFIG)
-    done = python(folder, "-m", "bnbench", "run", "digits.yaml", "--workers", "1", **variables)
+    done = python(folder, "-m", "bnbench", "run", "digits.yaml", "--workers", "1")
     assert done.returncode == 0, done.stderr
-    assert trained(folder) == ["ok", "ok"]
-    assert ("not forked" in (folder / "results/digits/run.log").read_text()) == bool(variables)
+    assert trained(folder) == (["ok", "ok"], True)
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:
-    done = python(tmp_path, "-m", "bnbench", "--version")
-    assert done.stdout.startswith("bnbench ")
+    done = python(tmp_path, "-m", "bnbench", "--help")
+    assert "--version" in done.stdout
     assert done.returncode == 0
 
 

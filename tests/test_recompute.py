@@ -152,14 +152,15 @@ def test_its_words_follow_from_bounds_as_the_verdicts_do(found: Any) -> None:
 
 def test_each_wrong_verdict_is_named(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
+    claims = importlib.import_module("docs.recompute.claims").claims
+    wrong = {"REFUTED": "SUPPORTED", "UNDECIDED": "PROVEN", "SUPPORTED": "REFUTED"}
+    left = dict(wrong)
     page = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
-    claims, path = importlib.import_module("docs.recompute.claims").claims, tmp_path / "docs/claims.md"
-    path.write_text(page, encoding="utf-8")
-    assert list(claims(tmp_path, ROOT / "results/reference")) == []
-    for word, wrong in (("REFUTED", "SUPPORTED"), ("UNDECIDED", "PROVEN"), ("SUPPORTED", "REFUTED")):
-        path.write_text(page.replace(f"Verdict: **{word}**", f"Verdict: **{wrong}**", 1), encoding="utf-8")
-        lines = list(claims(tmp_path, ROOT / "results/reference"))
-        assert sum(f"verdict: the page says {wrong}, the tables give {word}" in line for line in lines) == 1, lines
+    page = re.sub(r"(?<=Verdict: \*\*)[A-Z]+(?=\*\*)", lambda found: left.pop(found[0], found[0]), page)
+    (tmp_path / "docs/claims.md").write_text(page, encoding="utf-8")
+    lines = list(claims(tmp_path, ROOT / "results/reference"))
+    for word, instead in wrong.items():
+        assert sum(f"verdict: the page says {instead}, the tables give {word}" in line for line in lines) == 1, lines
 
 
 def test_only_the_other_seeds_choose_a_learning_rate(tmp_path: Path) -> None:

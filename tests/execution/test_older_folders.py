@@ -117,6 +117,7 @@ def test_an_older_folder_holds_the_same_sweep(train: Train, tmp_path: Path) -> N
     assert "already holds another config" in train("o", "--set", "fixed.deterministic=false").stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_older_folder_is_read_like_a_new_one(bnbench: Bnbench, train: Train, tmp_path: Path) -> None:
     assert train("a").exit_code == 0
     assert train("b", "--set", "grid.seed=[2, 3]").exit_code == 0

@@ -38,6 +38,8 @@ contrast: {axis: network.norm, baseline: none, smallest_effect: 0.005}
 fixed: {network: own, dataset: digits, device: cpu, epochs: 1, batch_size: 250}
 grid: {network.norm: [none, batch], seed: [0, 1, 2]}
 """
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OPTIONS = ("--executor", "inline", "-q")
 MIXED = "3 of 6 runs of each arm used another own.py (code_digests in runs.csv)."
 MORE = ("--set", "grid.seed=[0, 1, 2, 3, 4, 5]", "--allow-changed")

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -130,13 +131,8 @@ def test_workers_survive_one_anothers_death_and_it_is_said_how_they_died(plugin:
     assert len({line["worker"] for line in lines.values()}) >= 4
     # A network that reads the standard input gets nothing, and does not wait.
     assert {line["read"] for line in lines.values()} == {""}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
-def test_workers_share_the_data_that_the_server_has_read(plugin: Path) -> None:
-    results, _ = train(plugin, ["one", "two"], workers=2)
-    assert {result.status for result in results.values()} == {"ok"}
-    assert [line["misses"] for line in seen(plugin).values()] == [1, 1]
+    # Where workers are forked, none reads the data that the server has read.
+    assert sys.platform != "linux" or {line["misses"] for line in lines.values()} == {1}
 
 
 def test_a_server_that_is_killed_costs_what_its_workers_train_and_there_is_a_new_one(plugin: Path) -> None:
@@ -174,6 +170,7 @@ def test_server_and_workers_die_with_the_driver(plugin: Path, tmp_path: Path) ->
     found = plugin.parent / "seen.jsonl"
     while not found.exists() or found.read_text().count("\n") < 2:
         assert driver.poll() is None
+        time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     # The workers inherit the driver's standard error. It ends when all of them have ended.
     driver.communicate(timeout=60)

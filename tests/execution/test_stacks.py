@@ -323,9 +323,9 @@ def test_a_stack_with_a_failed_run_is_finished_by_a_resume(
     assert "the worker process died (exit code 3)" in done.stderr
     die.unlink()
     assert pd.read_csv(tmp_path / "seeds/runs.csv")["status"].tolist() == ["failed"]
-    done = bnbench("resume", tmp_path / "seeds", *options)
+    done = bnbench("resume", tmp_path / "seeds", *options, "--executor", "inline")
     assert done.exit_code == 1
-    done = bnbench("resume", tmp_path / "seeds", "--retry", *options)
+    done = bnbench("resume", tmp_path / "seeds", "--retry", *options, "--executor", "inline")
     assert done.exit_code == 0, done.stderr
     assert set(pd.read_csv(tmp_path / "seeds/runs.csv")["status"]) == {"ok"}
 

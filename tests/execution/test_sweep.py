@@ -31,7 +31,6 @@ grid:
 """
 
 PLUGIN = """\
-import os
 from runner import network
 from torch import nn
 
@@ -46,10 +45,6 @@ def raises():
 @network("wrong_shape")
 def wrong_shape():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 9))
-
-@network("dies")
-def dies():
-    os._exit(7)
 """
 
 TIMING = ["epoch_duration", "run_duration"]
@@ -111,14 +106,6 @@ def test_the_same_config_twice_and_the_resolved_one_give_the_same_bytes(
     assert (tmp_path / "1/pair/config.yaml").read_text() == (tmp_path / "3/pair/config.yaml").read_text()
 
 
-def test_processes_give_the_bytes_of_one_process(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
-    config = write("pair.yaml", CONFIG)
-    assert run(bnbench, config, tmp_path / "1").exit_code == 0
-    done = bnbench("run", config, "--out", tmp_path / "2", "--executor", "process", "--workers", 2, "-q")
-    assert done.exit_code == 0, done.stderr
-    assert untimed(tmp_path / "1/pair") == untimed(tmp_path / "2/pair")
-
-
 def test_a_persons_own_network_is_compared_by_the_same_commands(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     write("mine.py", PLUGIN)
     config = write(
@@ -137,27 +124,21 @@ def test_a_persons_own_network_is_compared_by_the_same_commands(bnbench: Bnbench
     assert untimed(tmp_path / "own") == untimed(tmp_path / "again/own")
 
 
-@pytest.mark.parametrize("executor", ["inline", "process"])
-def test_a_network_that_fails_is_a_row_and_the_sweep_goes_on(
-    bnbench: Bnbench, write: Write, tmp_path: Path, executor: str
-) -> None:
+def test_a_network_that_fails_is_a_row_and_the_sweep_goes_on(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     write("mine.py", PLUGIN)
-    faulty = ["raises", "wrong_shape", *(["dies"] if executor == "process" else [])]
     config = write(
         "f.yaml",
         "plugins: [mine.py]\nfixed: {dataset: digits, epochs: 1, device: cpu}\n"
-        f"grid: {{network: [{', '.join(faulty)}, batch_norm], seed: [0]}}\n",
+        "grid: {network: [raises, wrong_shape, batch_norm], seed: [0]}\n",
     )
-    done = bnbench("run", config, "--out", tmp_path, "--executor", executor, "--workers", 1, "-q")
+    done = run(bnbench, config, tmp_path)
     assert done.exit_code == 1
     runs = table(tmp_path / "f", "runs.csv")
-    assert list(runs.status) == ["failed"] * len(faulty) + ["ok"]
+    assert list(runs.status) == ["failed", "failed", "ok"]
     assert "RuntimeError: no such layer" in done.stderr
     assert "the network returned [1000, 9]" in runs.error[1]
     log = (tmp_path / "f/run.log").read_text()
     assert 'raise RuntimeError("no such layer")' in log
-    if executor == "process":
-        assert runs.error[2] == "the worker process died (exit code 7)"
     alone = write("g.yaml", "name: f\nfixed: {dataset: digits, epochs: 1, device: cpu, network: batch_norm, seed: 0}\n")
     assert run(bnbench, alone, tmp_path / "alone").exit_code == 0
     columns = ["train_loss", "valid_loss", "valid_accuracy"]
@@ -476,7 +457,7 @@ def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never
         "grid: {network.seven: [false, true], seed: [0]}\n",
     )
     options = ("run", config, "--out", tmp_path, "--workers", 1, "-q")  # processes: each reads the file as it is
-    assert bnbench(*options).exit_code == 1
+    assert bnbench(*options, "--executor", "inline").exit_code == 1
     kept = bnbench(*options, "--resume")
     assert kept.exit_code == 1
     assert f"bnbench resume {tmp_path / 'm'} --retry trains them again" in kept.stderr

@@ -153,7 +153,8 @@ def test_a_bad_run_is_its_own_status_and_nothing_more(bnbench: Bnbench, write: W
     for kind in ("raise", "exit", "segfault", "hang", "allocate"):
         assert runs.loc[kind, "epochs_trained"] == 1  # what it had told stays
         assert str(runs["error"][kind]) in done.stderr
-    good = bnbench("run", config, "--set", "grid={network.kind: [tame, calm]}", "--out", tmp_path / "good", *options)
+    tame = ("--set", "grid={network.kind: [tame, calm]}", "--executor", "inline")
+    good = bnbench("run", config, "--out", tmp_path / "good", *tame)
     assert good.exit_code == 0
     rows, alone = (pd.read_csv(tmp_path / name / "zoo/metrics.csv") for name in ("all", "good"))
     rows = rows[rows["network.kind"].isin(["tame", "calm"])].reset_index(drop=True)
@@ -172,7 +173,7 @@ def test_fail_fast_stops_and_resume_goes_on(bnbench: Bnbench, write: Write, tmp_
     assert done.exit_code == 1
     assert f"stopped at the first failure; bnbench resume {tmp_path / 'zoo'} finishes it" in done.stderr
     assert pd.read_csv(tmp_path / "zoo/runs.csv")["status"].tolist() == ["ok", "failed"]
-    done = bnbench("resume", tmp_path / "zoo")
+    done = bnbench("resume", tmp_path / "zoo", "--executor", "inline")
     assert done.exit_code == 1, done.stderr
     assert pd.read_csv(tmp_path / "zoo/runs.csv")["status"].tolist() == ["ok", "failed", "ok"]
 
@@ -298,7 +299,7 @@ def test_a_full_disk_says_where_and_how_to_go_on(
     assert written
     assert f"free space or repair it, then run: bnbench resume {tmp_path / 'deep'}" in done.stderr
     assert f"{tmp_path / 'deep/metrics.csv'}: No space left on device" in done.stderr
-    assert bnbench("resume", tmp_path / "deep").exit_code == 0
+    assert bnbench("resume", tmp_path / "deep", "--executor", "inline").exit_code == 0
 
 
 def test_no_worker_outlives_a_killed_driver(write: Write, tmp_path: Path) -> None:
@@ -340,7 +341,8 @@ def test_retry_takes_the_statuses_it_is_given(bnbench: Bnbench, write: Write, tm
     bnbench("run", config, *options)
     for retried, again in (("", []), ("diverged", ["number"]), ("oom,failed", ["raise", "allocate"])):
         before = pd.read_csv(tmp_path / "zoo/metrics.csv")
-        assert bnbench("resume", tmp_path / "zoo", *(["--retry", retried] if retried else [])).exit_code == 1
+        retry = ["--retry", retried] if retried else []
+        assert bnbench("resume", tmp_path / "zoo", "--executor", "inline", *retry).exit_code == 1
         after = pd.read_csv(tmp_path / "zoo/metrics.csv")
         both = before.merge(after, on=["network.kind", "epoch"])
         assert len(both) == len(before) == len(after)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from runner.config.yaml_source import read
-from runner.interfaces.notebook import run
+from runner.interfaces.cli.main import main
 from runner.storage.results import load
 from tests.conftest import Bnbench
 
@@ -28,7 +28,10 @@ grids:
 def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained sweep: two learning rates in one grid, and the default of 0.01 in the other."""
     out = tmp_path_factory.mktemp("out")
-    run(read(CONFIG, "rates.yaml").values, out=out, workers=1, quiet=True)
+    (out / "rates.yaml").write_text(CONFIG)
+    arguments = ["run", str(out / "rates.yaml"), "--out", str(out), "--executor", "inline", "-q"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
     return out / "rates"
 
 
@@ -89,6 +92,7 @@ def test_several_metrics_make_several_tables(rates: Path, bnbench: Bnbench) -> N
     assert table["mean"].tolist() == [record["mean"] for record in records]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_the_metric_and_the_epoch_that_are_asked_for(
     rates: Path, bnbench: Bnbench, tmp_path: Path
 ) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from functools import cache, partial
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-
-from runner.analysis.claims import judge
-from runner.analysis.claims.claim import chosen_claims
 
 Bnbench = Callable[..., Result]
 
@@ -75,7 +71,6 @@ def test_the_command_that_tries_failed_runs_again_can_be_typed(bnbench: Bnbench,
     [
         ("compare", "results/reference/tutorial", "--target", "0.85"),
         ("compare", "results/reference/claims/own_best_lr"),
-        ("claims", "show", "results/reference/claims"),
         ("claims",),
         ("networks",),
         ("datasets",),
@@ -86,9 +81,11 @@ def test_the_command_that_tries_failed_runs_again_can_be_typed(bnbench: Bnbench,
 )
 def test_text_fits_the_terminal(arguments: tuple[str, ...], bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    # The same findings are only shown in other widths.
-    findings = cache(partial(judge.evaluate, chosen_claims(), ROOT / "results/reference/claims"))
-    monkeypatch.setattr(judge, "evaluate", lambda *_: findings())
+    fits_the_terminal(bnbench, monkeypatch, *arguments)
+
+
+def fits_the_terminal(bnbench: Bnbench, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Check what a command prints in terminals of several widths."""
     whole = bnbench(*arguments)
     assert "Not shown" not in whole.stdout  # a pipe loses no column
     for columns in (60, 80, 120):

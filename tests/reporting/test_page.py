@@ -95,6 +95,7 @@ def test_the_tables_on_the_page_are_those_of_compare(bnbench: Bnbench, tutorial:
             assert "".join(map(str.strip, line.replace("\\", "").split("|"))) in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_config_or_an_error_says_is_text_not_markup(tmp_path: Path) -> None:
     folder = sweep(tmp_path, {**TWO, "seed": [0, 1]}, ended=lambda run: ("failed", 1) if run.seed else None)
     table = (folder / "runs.csv").read_text(encoding="utf-8")
@@ -108,6 +109,7 @@ def test_what_a_config_or_an_error_says_is_text_not_markup(tmp_path: Path) -> No
     assert "run 2 failed: <script>alert(1)</script>&amp;" in " ".join(Page(text).words.split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_large_sweep_is_drawn_and_listed_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sweep(tmp_path, {**TWO, "seed": list(range(3))})
     assert "are drawn beside each mean" not in Page(report(folder)).words
@@ -118,6 +120,7 @@ def test_a_large_sweep_is_drawn_and_listed_in_part(tmp_path: Path, monkeypatch: 
     assert "The table has the first 5 runs. All of them are in runs.csv." in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_figures_left_out_are_counted_and_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.reporting.page.report.MOST_PANELS", 4)
     folder = sweep(tmp_path, {**TWO, "lr": [0.1, 0.2, 0.3], "seed": [0]})
@@ -156,6 +159,7 @@ def test_the_sentence_says_no_more_than_the_table(
     assert said in " ".join(sentences(compare([load(folder)])))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_that_is_still_running_and_a_run_managers_folder(tmp_path: Path) -> None:
     running = sweep(tmp_path, {**TWO, "seed": {"range": 4}})
     rows = (running / "runs.csv").read_text().splitlines(keepends=True)

@@ -62,6 +62,7 @@ def leave_a_trace(plugin: Path, trace: Path) -> None:
     plugin.write_text(plugin.read_text() + f"\nfrom pathlib import Path\nPath({str(trace)!r}).mkdir()\n")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_only_reads_a_results_folder_runs_no_plugin(bnbench: Bnbench, folder: Path, tmp_path: Path) -> None:
     leave_a_trace(tmp_path / "mine.py", tmp_path / "trace")
     reading = [("compare",), ("report",), ("plot", "accuracy"), ("export", "--format", "tutorial"), ("watch", "--once")]
