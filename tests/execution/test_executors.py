@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -28,6 +30,9 @@ Write = Callable[[str, str], Path]
 ROOT = Path(__file__).parent.parent.parent
 RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not RAY, reason="needs the extra: pip install 'bnbench[ray]'")
+
+SET_BY_RAY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+"""Variables that connecting sets. A test sets them first, so that they are as before after it."""
 
 PLUGIN = """\
 from torch import nn
@@ -144,11 +149,27 @@ def test_without_the_extra_it_says_what_to_install(
     bnbench: Bnbench, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
-        monkeypatch.setenv(name, "")  # so that what connecting sets is gone after the test
+    for name in SET_BY_RAY:
+        monkeypatch.setenv(name, "")
     done = bnbench("run", config, "--out", tmp_path, "--executor", "ray")
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "--executor ray needs ray: pip install 'bnbench[ray]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_where_no_cluster_answers_is_an_error_at_once(
+    bnbench: Bnbench, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    for name in SET_BY_RAY:
+        monkeypatch.setenv(name, "")
+    with socket.socket() as unheard:
+        # No program listens at this port.
+        unheard.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
+        done = bnbench("run", config, "--out", tmp_path, "--executor", "ray", "--ray-address", address)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"--ray-address {address}: no cluster answers there: ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 300.0
 """Seconds to wait for a node when no node can take a job, or when no actor starts."""
+
+ANSWER = 10.0
+"""Seconds in which a cluster's head must answer. Ray itself tries for minutes, and bnbench could say nothing."""
 
 MOST_ASKED = 1000
 """The autoscaler is asked for room for at most so many jobs, unless `--workers` says another number."""
@@ -176,6 +180,7 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError:
         raise UserError("--executor ray needs ray: pip install 'bnbench[ray]'") from None
+    _check_head(address)
     options["runtime_env"] = {"py_modules": [str(path) for path in packages().values()]}
     sigterm_handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -187,6 +192,16 @@ def _connect(address: str) -> Any:
         # Ray has replaced it.
         signal.signal(signal.SIGTERM, sigterm_handler)
     return ray
+
+
+def _check_head(address: str) -> None:
+    """Errors: UserError where nothing answers at HOST:PORT. For the other forms of addresses, Ray says so soon."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--ray-address {address}: no cluster answers there: {error}") from None
 
 
 def packages() -> dict[str, Path]:
