@@ -116,7 +116,7 @@ _PYDANTICS = (
     (r"a valid dictionary( or instance of \w+)?|an instance of Mapping", "a mapping"),
     ("a valid (list|tuple)|an instance of Sequence", "a list"),
     ("None", "null"),
-    (" after validation", ""),
+    (" after validation|^Value error, ", ""),
 )
 """What pydantic says, and what a user of YAML says."""
 

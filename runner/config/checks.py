@@ -12,7 +12,7 @@ from runner import factories, registry
 from runner.config import grid as grids
 from runner.config.faults import Faults
 from runner.config.run_spec import PARAMETERS, SEEDS, SWAP, RunSpec
-from runner.config.sweep import NAME_RULE, Config, Contrast, Resources, UntilDecided
+from runner.config.sweep import NAME_RULE, Config, Contrast, Resources, Shard, UntilDecided
 from runner.config.values import for_the_grid
 from runner.config.yaml_mistakes import without_colon
 from runner.config.yaml_source import Path
@@ -71,7 +71,12 @@ def _check_text(text: Any, path: Path, faults: Faults, *, key: bool = False) -> 
         faults.add(f"{short(text)} has a control character or a surrogate; remove it", path, key=key)
 
 
-_PARTS: dict[Any, type[BaseModel]] = {"contrast": Contrast, "resources": Resources, "until_decided": UntilDecided}
+_PARTS: dict[Any, type[BaseModel]] = {
+    "contrast": Contrast,
+    "resources": Resources,
+    "until_decided": UntilDecided,
+    "shard": Shard,
+}
 """The entries of the top level that have keys of their own."""
 
 

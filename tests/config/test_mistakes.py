@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runner.config.reader import load
 from runner.config.run_spec import PARAMETERS
+from runner.config.sweep import Config
 from runner.errors import UserError, allowed
 
 Write = Callable[[str, str], Path]
@@ -42,6 +44,11 @@ MISTAKES = [
     (
         f"{LENET}contrast: network.norm",
         "2:11: contrast: must be a mapping with the keys axis, baseline, smallest_effect, got 'network.norm'",
+    ),
+    (f"{LENET}shard: 3/16", "2:8: shard: must be a mapping with the keys number, of, stack, got '3/16'"),
+    (
+        f"{LENET}shard: {{number: 3, of: 2}}",
+        "2:8: shard: there is no shard 3 of 2, got {'number': 3, 'of': 2}",
     ),
     (f"{LENET}resources: 3", "2:12: resources: must be a mapping with the keys num_cpus, num_gpus, got 3"),
     (
@@ -159,3 +166,12 @@ def test_a_mistake_is_one_message_that_says_what_to_write(write: Write, text: st
     with pytest.raises(UserError) as caught:
         load(path)
     assert [str(fault).partition("\n     ")[0] for fault in caught.value.faults] == [f"{path}:{message}"]
+
+
+@pytest.mark.parametrize("key", Config.model_fields)
+@pytest.mark.parametrize("value", ["3/16", "{a: 1}", "[[1]]", "-1"])
+def test_a_wrong_value_of_any_key_is_a_message(write: Write, key: str, value: str) -> None:
+    """Whatever the value is, nothing else is raised. Some values are right for some keys."""
+    path = write("c.yaml", f"{LENET if key != 'fixed' else ''}{key}: {value}\n")
+    with suppress(UserError):
+        load(path)
