@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from runner import registry
+from runner.execution.executors.server import Server
 from runner.interfaces.cli.main import main
 from runner.training import isolation
 from runner.training.kernels.library import Library, library
@@ -114,6 +116,22 @@ def _own_plugins() -> Iterator[None]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test finds no timings of another one."""
     monkeypatch.setenv("BNBENCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the workers of many tests. Each server takes seconds, because it imports torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BNBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        started = Server()
+    with closing(started):
+        yield started
+
+
+@pytest.fixture
+def with_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trains in processes uses this server. Tests of how a command ends cannot: theirs ends with the command."""
+    monkeypatch.setattr("runner.execution.driver._server", lambda _: nullcontext(server))
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ LARGE = ("fashion_mnist", "mnist_5k")
 """Data sets that `try` would evaluate networks on for many seconds; the digits of scikit-learn stand for them."""
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != OWN_NETWORK], ids=lambda page: page.name)
 def test_every_command_of_the_documents_works(
     page: Path, bnbench: Bnbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data: Path

@@ -17,6 +17,7 @@ MODULES = sorted(
 )
 
 
+@pytest.mark.usefixtures("with_server")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

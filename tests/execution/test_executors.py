@@ -20,6 +20,7 @@ from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.execution.executors.executor import Context
 from runner.execution.executors.registry import executor
+from runner.execution.executors.server import Server
 from runner.registry import load_plugins
 from runner.storage.checkpoints import Every, to_bytes
 from runner.storage.rows import Checkpoint, RunResult
@@ -205,7 +206,7 @@ def mortal(): return Mortal(784, 10)
 """
 
 
-def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, tmp_path: Path) -> None:
+def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, server: Server, tmp_path: Path) -> None:
     plugin = str(write("mortal.py", MORTAL))
     load_plugins((plugin,))
     fixed: dict[str, Any] = {"dataset": "digits", "device": "cpu", "train_samples": 200, "batch_size": 20}
@@ -214,7 +215,8 @@ def test_a_run_that_dies_after_a_resume_is_told_with_all_its_rows(write: Write, 
     saved = next(event for event in events if isinstance(event, Checkpoint))
     (tmp_path / "two.ckpt").write_bytes(to_bytes(saved))
     write("die", "")
-    context = Context(TrainingOptions(tmp_path, (plugin,)), checkpoints={run.run_id: tmp_path / "two.ckpt"})
+    checkpoints = {run.run_id: tmp_path / "two.ckpt"}
+    context = Context(TrainingOptions(tmp_path, (plugin,)), checkpoints=checkpoints, server=server)
     result = list(executor["process"]([Job((run,))], context))[-1]
     assert isinstance(result, RunResult)
     assert (result.status, [row.epoch for row in result.rows]) == ("failed", [1, 2, 3, 4])

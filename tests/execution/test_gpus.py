@@ -16,6 +16,7 @@ from runner.config.run_spec import RunSpec
 from runner.execution.composition import sharing
 from runner.execution.executors.executor import Context, inline
 from runner.execution.executors.process import process
+from runner.execution.executors.server import Server
 from runner.execution.options import default_workers, gpus
 from runner.registry import load_plugins
 from runner.storage.rows import Event, Note, RunResult
@@ -71,11 +72,11 @@ def seen(plugin: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (plugin.parent / "seen.jsonl").read_text().splitlines()]
 
 
-def test_a_lost_gpu_costs_its_own_job_and_a_new_worker_takes_the_next(plugin: Path) -> None:
+def test_a_lost_gpu_costs_its_own_job_and_a_new_worker_takes_the_next(plugin: Path, server: Server) -> None:
     options = TrainingOptions(plugin.parent, (str(plugin),))
     wrong = RUN.changed(network="asserts")
     jobs = [Job((RUN,)), Job((wrong, wrong.changed(seed=1)), "grouped"), Job((RUN.changed(seed=1),))]
-    events = list(process(jobs, Context(options, gpus=["1"])))
+    events = list(process(jobs, Context(options, gpus=["1"], server=server)))
     found = results(events)
     assert [result.status for result in found] == ["ok", "failed", "failed", "ok"]
     assert found[1].error == found[2].error == "RuntimeError: CUDA error: device-side assert triggered"
@@ -145,6 +146,7 @@ def test_stacks_of_several_workers_share_a_gpu() -> None:
     assert sharing("cpu", Context(options, workers=8)) == 1
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_sweep_gives_each_worker_one_gpu(
     bnbench: Bnbench, write: Write, plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,13 +145,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @linux
 def test_a_sweep_goes_on_whatever_a_network_does_to_its_worker(
-    plugin: Path, children: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+    plugin: Path, children: Callable[[], list[int]], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A worker that waits for what its networks have left would now wait until the test is stopped.
     monkeypatch.setattr(worker, "TO_END", 10_000.0)
     whats = ["fork", "half a message", "number 40", "idle", "thread", "process", "nothing"]
     tasks = {job(what).run_ids[0]: what for what in whats}
-    events = list(process([job(what) for what in whats], Context(TrainingOptions(plugin.parent, (str(plugin),)))))
+    context = Context(TrainingOptions(plugin.parent, (str(plugin),)), server=server)
+    events = list(process([job(what) for what in whats], context))
     results = {tasks[event.run_id]: event for event in events if isinstance(event, RunResult)}
     assert {what: result.error for what, result in results.items()} == {
         "fork": "the worker process died (killed by SIGKILL)",

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from runner.config.jobs import Job
 from runner.config.run_spec import RunSpec
 from runner.errors import UserError
-from runner.execution.executors import server
+from runner.execution.executors import server as servers
 from runner.execution.executors.executor import Context
 from runner.execution.executors.process import process
 from runner.execution.executors.server import Server
@@ -103,10 +102,12 @@ def jobs(*ends: str) -> list[Job]:
     return [Job((RunSpec(network="mortal", network_args={"end": end}, **fixed),)) for end in ends]
 
 
-def train(plugin: Path, ends: Sequence[str], workers: int) -> tuple[dict[str, RunResult], list[Event]]:
-    """The results by the runs' ends, and all events."""
-    tasks = jobs(*ends)
-    events = list(process(tasks, Context(TrainingOptions(plugin.parent, (str(plugin),)), workers=workers)))
+def train(
+    plugin: Path, ends: Sequence[str], workers: int, server: Server | None = None
+) -> tuple[dict[str, RunResult], list[Event]]:
+    """The results by the runs' ends, and all events. Without a server, the executor starts one."""
+    tasks, options = jobs(*ends), TrainingOptions(plugin.parent, (str(plugin),))
+    events = list(process(tasks, Context(options, workers=workers, server=server)))
     by_id = {event.run_id: event for event in events if isinstance(event, RunResult)}
     return {end: by_id[task.run_ids[0]] for end, task in zip(ends, tasks, strict=True)}, events
 
@@ -144,7 +145,7 @@ def test_a_server_that_is_killed_costs_what_its_workers_train_and_there_is_a_new
 
 
 def test_a_server_that_has_stopped_is_given_up(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "TO_ANSWER", 0.5)
+    monkeypatch.setattr(servers, "TO_ANSWER", 0.5)
     results, _ = train(plugin, ["stop", "late"], workers=1)
     assert results["stop"].error.startswith("the worker process died (with the process that started it: killed by")
     assert results["late"].status == "ok"
@@ -176,10 +177,10 @@ def test_server_and_workers_die_with_the_driver(plugin: Path, tmp_path: Path) ->
     driver.communicate(timeout=60)
 
 
-def test_a_plugin_that_does_not_import_in_a_worker_is_one_error(plugin: Path) -> None:
+def test_a_plugin_that_does_not_import_in_a_worker_is_one_error(plugin: Path, server: Server) -> None:
     plugin.write_text("import no_such_module")
     with pytest.raises(UserError, match=r"plugin .*mortal.py does not import: ModuleNotFoundError: .*no_such_module"):
-        train(plugin, ["never"], workers=1)
+        train(plugin, ["never"], 1, server)
 
 
 def test_an_import_error_of_the_server_is_shown(
@@ -207,14 +208,14 @@ def test_a_server_that_has_threads_starts_programs_and_says_so(
     assert "not forked, because the process that forks has 2 threads" in notes[0]
 
 
-def test_a_node_with_other_kernels_is_refused(tmp_path: Path) -> None:
+def test_a_node_with_other_kernels_is_refused(server: Server, tmp_path: Path) -> None:
     run = RunSpec(network="notebook_mlp", dataset="digits", device="cpu", epochs=1)
     versions = environment.versions(["digits"], tmp_path, "torch") | {"kernels": "x86_64_v4 0123456789ab"}
-    with closing(Server()) as started:
-        worker = Worker(started, TrainingOptions(tmp_path, kernels="torch"), run, NodeOptions((), versions))
-        worker.start(Job((run,)))
-        with pytest.raises(UserError, match="kernels torch there, x86_64_v4 0123456789ab here"):
-            list(worker.receive())
+    worker = Worker(server, TrainingOptions(tmp_path, kernels="torch"), run, NodeOptions((), versions))
+    worker.start(Job((run,)))
+    with pytest.raises(UserError, match="kernels torch there, x86_64_v4 0123456789ab here"):
+        list(worker.receive())
+    worker.kill()
 
 
 @pytest.mark.cuda

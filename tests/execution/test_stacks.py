@@ -312,6 +312,7 @@ def test_a_damaged_stacks_json_is_one_message(bnbench: Bnbench, write: Write, tm
         assert re.search(r"stacks.json: damaged .*; delete it, and a resume decides anew", done.stderr)
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_stack_with_a_failed_run_is_finished_by_a_resume(
     bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path
 ) -> None:
@@ -330,6 +331,7 @@ def test_a_stack_with_a_failed_run_is_finished_by_a_resume(
     assert set(pd.read_csv(tmp_path / "seeds/runs.csv")["status"]) == {"ok"}
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_trial_whose_worker_dies_is_an_error_in_strict_mode_and_an_obstacle_otherwise(
     bnbench: Bnbench, config_of: Callable[[str], Path], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -445,6 +445,7 @@ def test_damaged_tables_are_one_message(bnbench: Bnbench, write: Write, tmp_path
     assert bnbench("compare", folder).exit_code == 0
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_mended_network_is_trained_again_when_asked_and_a_changed_one_is_never_mixed(
     bnbench: Bnbench, write: Write, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def animal(*, kind: str = "tame"):
 KINDS = ["raise", "tame", "hang", "exit", "segfault", "number", "allocate", "calm"]
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_bad_run_is_its_own_status_and_nothing_more(bnbench: Bnbench, write: Write, tmp_path: Path) -> None:
     write("zoo.py", ZOO)
     config = write(

@@ -54,6 +54,7 @@ def test_what_is_loaded_is_what_compare_prints(bnbench: Bnbench) -> None:
     assert "Runs that have reached 88%" in repr(sweep.plot("target"))
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_dictionary_is_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = runner.run(CONFIG, out=tmp_path, workers=1, quiet=True)
     assert list(first.runs["status"]) == ["ok"] * 4

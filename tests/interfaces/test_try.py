@@ -72,6 +72,7 @@ def folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_class_without_a_decorator_is_compared(bnbench: Bnbench, folder: Path) -> None:
     done = bnbench(
         "try", "my_module.py:MyNet", *QUICK, "--norms", "none,batch,group", "--set", "fixed.network.pool=max"

@@ -177,7 +177,7 @@ def test_nothing_is_cut_off_whatever_the_sweep(tmp_path: Path) -> None:
             for panel in panels_of(of) if len(of.results.metrics) else []:
                 with settings():
                     found = figure([panel])
-                    found.canvas.draw()
+                    found.draw_without_rendering()
                     needed = found.get_tightbbox()
                 width, height = found.get_size_inches()
                 seen += 1
