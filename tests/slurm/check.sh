@@ -55,6 +55,8 @@ until_done() {
     for _ in $(seq 300); do
         sleep 2
         waiting=$(squeue --noheader --array --format='%i %T %r' | awk '$2 == "PENDING" && $3 == "BeginTime" { print $1 }')
+        # A node refuses a job that it has not yet ended.
+        if [ "$waiting" ]; then sleep 3; fi
         for task in $waiting; do
             if [ ! -e "$task.rows" ]; then cat results/*/metrics.csv > "$task.rows"; fi
             scontrol update JobId="$task" StartTime=now

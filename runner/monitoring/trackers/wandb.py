@@ -29,7 +29,7 @@ class WandB(RunByRun):
     def __init__(self, sweep: TrackedSweep) -> None:
         super().__init__(sweep)
         self._folder = sweep.output or sweep.folder
-        self._mode = os.environ.get("WANDB_MODE", "offline")
+        self._mode: Any = os.environ.get("WANDB_MODE", "offline")
         runs = self._folder / "wandb"
         self.where = str(runs) if self._mode == "offline" else f"the project {sweep.name} of Weights & Biases"
         # The results folder may come from somebody else: nothing in it is reached through a link.
