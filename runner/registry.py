@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
-from functools import wraps
+from functools import cache, wraps
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -133,8 +133,13 @@ _BROUGHT: dict[str, set[str]] = {}
 
 def plugin_packages() -> list[str]:
     """The packages that register something when they are imported: `BUILT_IN`, and those with entry points."""
-    entry_points = importlib.metadata.entry_points(group=PLUGINS)
-    return sorted({BUILT_IN} | {entry_point.module.partition(".")[0] for entry_point in entry_points})
+    return sorted({BUILT_IN} | {entry_point.module.partition(".")[0] for entry_point in _entry_points()})
+
+
+@cache
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """Those of `PLUGINS`. Every installed package is asked for them, which takes tens of milliseconds."""
+    return importlib.metadata.entry_points(group=PLUGINS)
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:
@@ -145,7 +150,7 @@ def load_plugins(files: tuple[str, ...] = ()) -> None:
     Errors: UserError when a file cannot be imported, with the reason, or when it has no such class or function.
     """
     _load_built_in()
-    for entry_point in importlib.metadata.entry_points(group=PLUGINS):
+    for entry_point in _entry_points():
         entry_point.load()
     for plugin in files:
         file, name = plugin_parts(plugin)

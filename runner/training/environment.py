@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,9 @@ from runner.training.options import Kernels
 PACKAGES = ("bnbench", "torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn")
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
+# What a process has imported stays as it is.
+_version = cache(version)
+
 
 def describe(
     datasets: Iterable[str],
@@ -37,7 +41,7 @@ def describe(
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "git": _git(),
         "cpu": _cpu(),
@@ -58,7 +62,7 @@ def versions(datasets: Iterable[str], root: Path, kernels: Kernels) -> dict[str,
     Errors: UserError where a data set's files are missing and cannot be downloaded, or are not the published ones, or
     where native kernels are missing.
     """
-    shared = {name: version(name).partition("+")[0] for name in ("torch", "numpy")}
+    shared = {name: _version(name).partition("+")[0] for name in ("torch", "numpy")}
     shared["kernels"] = identity(kernels)
     for name in datasets:
         shared |= {f"{name}: {file}": digest[:12] for file, digest in load(name, root).digests.items()}
@@ -75,6 +79,7 @@ def digests(plugins: Iterable[str], folder: Path) -> dict[str, str]:
     return {os.path.relpath(path, folder.resolve()): digest for path, digest in plugin_files.digests(plugins).items()}
 
 
+@cache
 def code() -> str:
     """One SHA-256 over the source files that decide the numbers of a run, except for the plugins of the config.
 
