@@ -139,13 +139,14 @@ def _prepare(sweep: Sweep, folder: Path, options: Options, cluster: Cluster | No
     ray = None
     if cluster:
         versions = environment.versions(datasets, data_dir, chosen)
-        ray = RayContext(cluster, versions, store.checkpoints.folder, shared is not None)
+        if shared:
+            store.checkpoints.make_folder()
+        ray = RayContext(cluster, versions, store.checkpoints.folder, bool(shared))
     workers = cluster.slots() if cluster else options.workers or default_workers(runs)
     training = replace(options.training, plugins=sweep.plugins, kernels=chosen, save_weights=sweep.save_weights)
     # A worker that starts later must find the code that is in environment.json.
     training = replace(training, save_predictions=sweep.save_predictions, plugins_digest=digest(sweep.plugins))
-    visible = [] if cluster else gpus(runs)
-    return sweep, store, Context(training, workers or 1, checkpoints, finished, visible, ray)
+    return sweep, store, Context(training, workers or 1, checkpoints, finished, [] if cluster else gpus(runs), ray)
 
 
 def _report_start(sweep: Sweep, options: Options, there: str) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoint files of one sweep: they are kept until later ones replace them, or their runs have ended."""
+"""The checkpoint files of one sweep: written after the rows of their epoch, deleted when their runs have ended."""
 
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -22,24 +22,31 @@ class CheckpointFiles:
         # job's name → its runs that have not ended
         self._unfinished: dict[str, set[str]] = {}
 
+    def make_folder(self) -> None:
+        """Make the folder for nodes that write there. Errors: OSError."""
+        self._place.make()
+
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint whose rows are on the disk, and delete the files that it replaces.
 
-        It is written, unless a node has written it. Errors: UserError where this machine does not see a node's file.
+        A node has written its file already; any other is written now. Errors: UserError where this machine does not see
+        the node's file.
         """
         name = checkpoints.file_name(checkpoint.run_ids, checkpoint.epoch)
-        if checkpoint.state is not None:
-            checkpoints.write(checkpoint, self.folder)
-        elif not self._place.has(name):
-            raise UserError(f"checkpoint_dir is not shared: a node has written {self.folder / name}, which is not here")
+        if checkpoint.written_as:
+            try:
+                self._place.rename(checkpoint.written_as, name)
+            except FileNotFoundError:
+                path = self.folder / checkpoint.written_as
+                raise UserError(f"checkpoint_dir is not shared: a node has written {path}, which is not here") from None
+        else:
+            self._place.write(name, checkpoints.to_bytes(checkpoint))
         job = _job(name)
         if job not in self._unfinished:
             # The checkpoint of a larger stack, which these runs were part of, is not needed any more.
             self.runs_ended(checkpoint.run_ids)
             self._unfinished[job] = set(checkpoint.run_ids)
-        # A node may have written later ones already, whose rows are not on the disk yet.
-        until_now = [each for each in self._of(job) if each <= name]
-        self._delete(until_now[: -checkpoints.KEPT])
+        self._delete(self._of(job)[: -checkpoints.KEPT])
 
     def runs_ended(self, run_ids: Collection[str]) -> None:
         """Delete the files of the jobs whose last runs have ended."""

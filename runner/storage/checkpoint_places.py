@@ -14,13 +14,21 @@ from runner.storage import files
 class Place(Protocol):
     """The files of one folder, by their names. Errors: OSError that names the file."""
 
-    def names(self) -> list[str]: ...
+    def make(self) -> None:
+        """Make the folder, where it is missing."""
 
-    def has(self, name: str) -> bool: ...
+    def names(self) -> list[str]: ...
 
     def read(self, name: str) -> bytes: ...
 
-    def write(self, name: str, content: bytes) -> None: ...
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, and the folder where it is missing. A reader sees the old file or the new one."""
+
+    def write_new(self, name: str, content: bytes) -> None:
+        """Write a file that nobody reads yet. The folder must be there."""
+
+    def rename(self, name: str, to: str) -> None:
+        """Give a file another name. Errors: FileNotFoundError where it is not there."""
 
     def delete(self, name: str) -> None: ...
 
@@ -65,18 +73,24 @@ class _Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def make(self) -> None:
+        files.make_folder(self.folder, self.folder.parent)
+
     def names(self) -> list[str]:
         return files.names(self.folder, self.folder.parent)
-
-    def has(self, name: str) -> bool:
-        return files.exists(self.folder / name)
 
     def read(self, name: str) -> bytes:
         return files.read_bytes(self.folder / name, self.folder.parent)
 
     def write(self, name: str, content: bytes) -> None:
-        files.make_folder(self.folder, self.folder.parent)
+        self.make()
         files.write_atomically(self.folder / name, content, self.folder.parent)
+
+    def write_new(self, name: str, content: bytes) -> None:
+        files.write_new(self.folder / name, content, self.folder.parent)
+
+    def rename(self, name: str, to: str) -> None:
+        files.rename(self.folder / name, to, self.folder.parent)
 
     def delete(self, name: str) -> None:
         files.delete(self.folder / name, self.folder.parent)
@@ -91,23 +105,30 @@ class _Storage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def make(self) -> None:
+        with _errors_of(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
     def names(self) -> list[str]:
         with _errors_of(self.folder):
             return sorted(path.name for path in self.folder.glob("*"))
-
-    def has(self, name: str) -> bool:
-        with _errors_of(self.folder / name):
-            return (self.folder / name).exists()
 
     def read(self, name: str) -> bytes:
         with _errors_of(self.folder / name):
             return (self.folder / name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
+        self.make()
+        self.write_new(name, content)
+
+    def write_new(self, name: str, content: bytes) -> None:
         # A storage shows a file only when it is whole.
         with _errors_of(self.folder / name):
-            self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_bytes(content)
+
+    def rename(self, name: str, to: str) -> None:
+        with _errors_of(self.folder / name):
+            (self.folder / name).rename(self.folder / to)
 
     def delete(self, name: str) -> None:
         with _errors_of(self.folder / name):
@@ -123,6 +144,9 @@ class _Storage:
 def _errors_of(path: Path) -> Iterator[None]:
     """Let every error of the package that reads the storage be an OSError that names the file."""
     try:
+        # The package remembers which files are there, but other machines write files, too.
+        path.fs.invalidate_cache()  # type: ignore[attr-defined]
         yield
     except Exception as error:
-        raise OSError(errno.EIO, f"{type(error).__name__}: {error}", str(path)) from None
+        number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EIO
+        raise OSError(number, f"{type(error).__name__}: {error}", str(path)) from None

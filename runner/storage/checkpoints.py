@@ -9,8 +9,9 @@ import hashlib
 import io
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ KEPT = 2
 
 _WHOLE = re.compile(rf"[0-9a-f]{{12}}\.[0-9]{{6,9}}\{SUFFIX}")
 """The names that `file_name` makes."""
-_PARTIAL = re.compile(rf"\.{_WHOLE.pattern}\.partial")
-"""What a kill leaves of a checkpoint that was being written."""
+_PARTIAL = re.compile(rf"\.{_WHOLE.pattern}(\.[0-9a-f]{{16}})?\.partial")
+"""A checkpoint that is being written, or that a node has written and the driver has not kept."""
 
 
 STATE = {"step", "trained", "elapsed", "hashes", "rows", "states"}
@@ -83,14 +84,18 @@ def epoch_of(path: Path) -> int:
     return int(path.name.split(".")[1])
 
 
-def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint's file. Errors: OSError that names the file."""
-    place_of(folder).write(file_name(checkpoint.run_ids, checkpoint.epoch), to_bytes(checkpoint))
+def written(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Write a checkpoint under a name of its own. Returns it with this name, and without its state.
+
+    Nothing continues from this file until the driver gives it a checkpoint's name. Errors: OSError that names the file.
+    """
+    name = f".{file_name(checkpoint.run_ids, checkpoint.epoch)}.{secrets.token_hex(8)}.partial"
+    place_of(folder).write_new(name, to_bytes(checkpoint))
+    return replace(checkpoint, state=b"", written_as=name)
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """The content of a checkpoint's file."""
-    assert checkpoint.state is not None
     counts = {name: [rows[run_id] for run_id in checkpoint.run_ids] for name, rows in checkpoint.readings.items()}
     header = json.dumps({"runs": checkpoint.run_ids, "epoch": checkpoint.epoch, "readings": counts})
     rest = header.encode() + b"\n" + checkpoint.state

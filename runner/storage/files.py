@@ -145,6 +145,19 @@ def write_atomically(path: Path, text: str | bytes | Iterable[str | bytes], insi
         os.fsync(folder)
 
 
+def write_new(path: Path, content: bytes, inside: Path | None = None) -> None:
+    """Write a file that is not there yet, in a folder that is there, and flush it to the disk."""
+    with _parent(path, inside) as folder:
+        _write(os.open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o644, dir_fd=folder), content)
+
+
+def rename(path: Path, name: str, inside: Path | None = None) -> None:
+    """Give a file another name in its folder. A file or a link of this name is replaced."""
+    with _parent(path, inside) as folder:
+        os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+
+
 def write_if_changed(path: Path, text: str) -> None:
     """Write a whole file, unless it has this content already."""
     if not has_content(path, [text]):

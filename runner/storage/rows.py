@@ -159,14 +159,15 @@ class RunResult:
 class Checkpoint:
     """What these runs need to continue after an epoch.
 
-    `state` was made by `checkpoints.pack`; it is None where the node that trains the runs has written the file.
-    `readings` says how many readings each run has reported by then: table → run id → rows.
+    `state` was made by `checkpoints.pack`. `readings` says how many readings each run has reported by then: table → run
+    id → rows. Where the node that trains the runs has written the file, `written_as` is its name, and `state` is empty.
     """
 
     run_ids: tuple[str, ...]
     epoch: int
-    state: bytes | None
+    state: bytes
     readings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    written_as: str = ""
 
 
 @dataclass(frozen=True)

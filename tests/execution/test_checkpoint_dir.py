@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,6 +22,7 @@ from runner.execution.executors.executor import Context, inline
 from runner.execution.executors.registry import executor
 from runner.execution.options import Options
 from runner.storage import checkpoint_places, checkpoints
+from runner.storage.checkpoint_files import CheckpointFiles
 from runner.storage.rows import Checkpoint, EpochRow, Event, RunResult
 from runner.storage.store import Store
 from runner.training.options import TrainingOptions
@@ -78,14 +81,15 @@ def node(tmp_path: Path) -> Iterator[Callable[[Path, int], None]]:
     shared, last = Path(), 0
 
     def ahead(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
-        events = list(inline(tasks, context))
-        for event in events:
-            if isinstance(event, Checkpoint):
-                checkpoints.write(event, shared)
+        shared.mkdir(parents=True)
+        events = [
+            checkpoints.written(event, shared) if isinstance(event, Checkpoint) else event
+            for event in inline(tasks, context)
+        ]
         for event in events:
             if isinstance(event, EpochRow) and event.epoch > last:
                 raise Killed
-            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
+            yield event
 
     def train(config: Path, epochs: int) -> None:
         nonlocal shared, last
@@ -116,9 +120,10 @@ def test_checkpoints_are_continued_only_where_their_rows_are_there(
     assert bnbench("run", config, "--out", tmp_path / "whole", "--executor", "inline").exit_code == 0
     node(config, told)
     (folder,) = (path for path in (tmp_path / "shared").iterdir() if list(path.iterdir()))
-    # The last checkpoint whose rows are there and the one before it are kept, and later ones are not deleted.
-    epochs = [int(path.name.split(".")[1]) for path in sorted(folder.iterdir())]
-    assert epochs == list(range(max(1, told - 1), 5))
+    # Only checkpoints whose rows are there have names: the last one and the one before it.
+    names = [path.name for path in sorted(folder.iterdir())]
+    assert [int(name.split(".")[1]) for name in names if not name.startswith(".")] == [1, 2, 3][max(0, told - 2) : told]
+    assert sum(name.startswith(".") for name in names) == 4 - told
     done = bnbench("resume", tmp_path / "cut/n", "--executor", "inline")
     assert done.exit_code == 0, done.stderr
     assert f"{int(told > 0)} go on from a checkpoint" in done.stderr
@@ -135,13 +140,13 @@ def test_a_folder_that_only_the_nodes_see_is_an_error_and_nothing_is_lost(
 ) -> None:
     def elsewhere(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
         for event in inline(tasks, context):
-            yield replace(event, state=None) if isinstance(event, Checkpoint) else event
+            yield replace(event, state=b"", written_as=".a") if isinstance(event, Checkpoint) else event
 
     config = write("n.yaml", FAR)
     training = TrainingOptions(checkpoint_every=checkpoints.Every(epochs=2))
     with executor.temporary():
         executor("elsewhere")(elsewhere)
-        with pytest.raises(UserError, match=r"^checkpoint_dir is not shared: .*\.000002\.ckpt, which is not here"):
+        with pytest.raises(UserError, match=r"^checkpoint_dir is not shared: .*/\.a, which is not here"):
             run_sweep(reader.load(config), Options(tmp_path, executor="elsewhere", quiet=True, training=training))
     assert list(pd.read_csv(tmp_path / "n/metrics.csv")["epoch"]) == [1, 2]
     assert bnbench("resume", tmp_path / "n", "--executor", "inline").exit_code == 0
@@ -164,6 +169,53 @@ def test_an_address_of_fsspec_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (finished, going_on["a"].name[-11:]) == (set(), "000003.ckpt")
     again.on_result(RunResult("a", "ok", tuple(rows)))
     again.finish()
+    assert not folder.exists()
+
+
+@pytest.fixture
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage in memory that remembers its listings, as s3fs and gcsfs do."""
+    storage = importlib.import_module("fsspec.implementations.memory").MemoryFileSystem
+    # folder → its files when it was listed
+    listed: dict[str, set[str]] = {}
+    plain_find, plain_info, plain_copy = storage.find, storage.info, storage.cp_file
+
+    def find(self: Any, path: str, **options: Any) -> Any:
+        found = plain_find(self, path, **options)
+        listed[self._strip_protocol(path)] = set(found)
+        return found
+
+    def info(self: Any, path: str, **_: Any) -> Any:
+        file = self._strip_protocol(path)
+        if file not in listed.get(self._parent(file), {file}):
+            raise FileNotFoundError(path)
+        return plain_info(self, path)
+
+    def copy(self: Any, path: str, to: str, **options: Any) -> None:
+        info(self, path)
+        plain_copy(self, path, to, **options)
+
+    monkeypatch.setattr(storage, "cp_file", copy)
+    monkeypatch.setattr(storage, "find", find)
+    monkeypatch.setattr(storage, "info", info)
+    monkeypatch.setattr(storage, "invalidate_cache", lambda *_: listed.clear())
+
+
+@needs_upath
+@pytest.mark.usefixtures("remembering")
+def test_files_that_nodes_write_to_an_address_are_kept(tmp_path: Path) -> None:
+    folder = checkpoint_places.folder_at("memory://nodes", tmp_path / "s")
+    kept = CheckpointFiles(folder)
+    kept.make_folder()
+    for epoch in (1, 2, 3):
+        checkpoint = Checkpoint(("a",), epoch, str(epoch).encode())
+        told = checkpoints.written(checkpoint, folder)
+        checkpoints.written(checkpoint, folder)  # an attempt that was given up writes later
+        kept.keep(told)
+        with pytest.raises(UserError, match=r"^checkpoint_dir is not shared: .*, which is not here$"):
+            kept.keep(told)
+    assert [each.epoch for each in checkpoints.find(folder)[0]] == [3, 2]
+    kept.remove()
     assert not folder.exists()
 
 

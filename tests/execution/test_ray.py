@@ -42,15 +42,22 @@ def events(job: Job, every: int, done: int, attempt: int) -> Iterator[Single]:
 class Played:
     """A cluster of `room` slots. `lives` says how many answers each slot gives before it is lost, in their order;
     the others live. `mute` ones are never heard again, instead of being known to be dead. With `refuses`, there is
-    a second node, and the first slot's answer of this number is that its node cannot go on."""
+    a second node, and the first slot's answer of this number is that its node cannot go on. With `gives_up`, its answer
+    of this number is the last one of its jobs, because its worker is lost."""
 
     RayError = type("RayError", (Exception,), {})
 
     def __init__(
-        self, every: int = 0, lives: tuple[int, ...] = (), room: int = 2, mute: bool = False, refuses: int = 0
+        self,
+        every: int = 0,
+        lives: tuple[int, ...] = (),
+        room: int = 2,
+        mute: bool = False,
+        refuses: int = 0,
+        gives_up: int = 0,
     ) -> None:
         self.every, self.lives, self.room, self.mute = every, list(lives), room, mute
-        self.refuses, self.slots = refuses, 0
+        self.refuses, self.gives_up, self.slots = refuses, gives_up, 0
         self.exceptions = SimpleNamespace(RayError=self.RayError)
         self.now, self.attempts, self.killed = 0.0, 0, 0
         self.given, self.turns, self.asked = list[Any](), list[int](), list[int]()
@@ -59,7 +66,9 @@ class Played:
         left = self.lives.pop(0) if self.lives else 10_000
         queue: Iterator[Single] = iter(())
         self.slots += 1
-        state: dict[str, Any] = {"left": left, "queue": queue, "refuses": self.refuses if self.slots == 1 else 0}
+        state: dict[str, Any] = {"left": left, "queue": queue, "refuses": 0, "gives up": 0}
+        if self.slots == 1:
+            state |= {"refuses": self.refuses, "gives up": self.gives_up}
 
         def tell(jobs: Sequence[Job] = (), checkpoint: bytes | None = None) -> dict[str, Any]:
             if jobs:
@@ -93,6 +102,10 @@ class Played:
         if state["refuses"] == 0:
             return Answer(refusal="node n cannot go on", node_id="1")
         told = tuple(islice(state["queue"], 3))
+        state["gives up"] -= 1
+        if state["gives up"] == 0:
+            state["queue"] = iter(())
+            return Answer(told)
         return Answer(told, len(told) < 3)
 
     def cluster(self) -> Cluster:
@@ -274,3 +287,18 @@ def test_a_slot_lost_in_a_turn_of_many_jobs_costs_an_attempt_of_the_one_that_it_
         notes = [event.text for event in found if isinstance(event, Note)]
         assert notes == ["runs lost: 1 (RayError: Its node is gone); attempt 2 on another node"], life
         assert max(played.turns) > 1
+
+
+def test_a_lost_job_continues_only_from_a_checkpoint_that_the_driver_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An actor may report a checkpoint and the loss of its job at once. Another actor may be idle then."""
+    runs = [RUNS[0].changed(seed=seed) for seed in range(11)]
+    # The stack of eight runs reports a checkpoint in its sixth answer, when the other actor has trained its run.
+    jobs = [Job(tuple(runs[:8]), "grouped"), *(Job((run,)) for run in runs[8:])]
+    for answer in range(1, 12):
+        played = Played(every=1, gives_up=answer)
+        folder = tmp_path / str(answer)
+        folder.mkdir()
+        found = list(play(played, folder, monkeypatch, jobs))
+        assert told(found) == {run.run_id: WHOLE[RUNS[0].run_id] for run in runs}, answer

@@ -93,28 +93,34 @@ EVERY = TrainingOptions(checkpoint_every=Every(epochs=1))
 
 
 def test_a_node_writes_its_checkpoints_and_says_how_many_readings_there_were(tmp_path: Path) -> None:
-    events = answers([Job((SAVED,))], EVERY, folder=tmp_path / "shared")
+    shared, other = tmp_path / "shared", tmp_path / "other"
+    shared.mkdir()
+    other.mkdir()
+    events = answers([Job((SAVED,))], EVERY, folder=shared)
+    # Until the driver has kept them, they are no checkpoints.
+    assert checkpoints.find(shared) == ([], [])
     reported, expected = Counter[str](), dict[int, dict[str, dict[str, int]]]()
     for event in events:
         reported["curves.csv"] += isinstance(event, CurveRow)
         reported["probes.csv"] += isinstance(event, ProbeRow)
         if isinstance(event, Checkpoint):
-            assert event.state is None
+            assert event.state == b""
+            (shared / event.written_as).rename(shared / checkpoints.file_name(event.run_ids, event.epoch))
             expected[event.epoch] = {table: {SAVED.run_id: rows} for table, rows in reported.items()}
-    found, damaged = checkpoints.find(tmp_path / "shared")
+    found, damaged = checkpoints.find(shared)
     assert {each.epoch: each.readings for each in found} == expected
     assert (list(expected), damaged) == ([1, 2, 3], [])
     assert all(reported.values())
     # A node that continues counts on from there.
-    again = answers([Job((SAVED,))], EVERY, folder=tmp_path / "again", saved=found[1].path)
+    again = answers([Job((SAVED,))], EVERY, folder=other, saved=found[1].path)
     assert [event.epoch for event in again if isinstance(event, EpochRow)] == [3, 4]
-    assert [each.readings for each in checkpoints.find(tmp_path / "again")[0]] == [expected[3]]
+    assert [event.readings for event in again if isinstance(event, Checkpoint)] == [expected[3]]
 
 
 def test_a_node_that_cannot_write_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver makes the folder. Where a node does not see it, the node makes none of its own."""
     # Without a cluster, Ray has no name for the node.
     monkeypatch.setattr(ray_actor, "_refusal", lambda reason: Answer(refusal=reason))
-    file = tmp_path / "file"
-    file.touch()
-    with pytest.raises(AssertionError, match=rf"^node \S+ cannot write checkpoints: .*{file}"):
-        answers([Job((SAVED,))], EVERY, folder=file / "shared")
+    with pytest.raises(AssertionError, match=rf"^node \S+ cannot write checkpoints: .*{tmp_path / 'shared'}"):
+        answers([Job((SAVED,))], EVERY, folder=tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()

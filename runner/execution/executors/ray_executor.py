@@ -40,7 +40,7 @@ def ray(tasks: Sequence[Task], context: Context) -> Iterator[Event]:
     """Tasks on the nodes of a cluster. A job whose node is lost continues on another one, from its last checkpoint."""
     pool = _Pool(tasks, context)
     try:
-        while pool.waiting or pool.actors:
+        while pool.waiting or pool.lost or pool.actors:
             yield from pool.start_actors()
             yield from pool.collect()
             yield from pool.give_up_silent_actors()
@@ -82,12 +82,12 @@ class _Actor:
 
 
 class _Pool:
-    """The actors, and the jobs that wait for one."""
+    """The actors, the tasks that wait for one, and the lost tasks, which wait until their rows are on the disk."""
 
     def __init__(self, tasks: Sequence[Task], context: Context) -> None:
         assert context.ray is not None
         self.cluster, self.ray = context.ray.cluster, context.ray.cluster.ray
-        self.waiting = deque(tasks)
+        self.waiting, self.lost = deque(tasks), list[Task]()
         self.attempts = Attempts(context.ray, context.checkpoints, context.finished)
         self.actors: list[_Actor] = []
         self.options = self.ray.put(_actor_options(context.ray, context.training))
@@ -101,6 +101,9 @@ class _Pool:
 
         Errors: UserError where there was no room for `PATIENCE` seconds.
         """
+        # By now, the driver has written what the last attempts have reported. The next attempts continue from there.
+        self.waiting.extendleft(reversed(self.lost))
+        self.lost.clear()
         if monotonic() - self.counted > COUNT_AGAIN:
             self.slots, self.counted = self.cluster.slots(), monotonic()
             # An actor without a task will take one of the waiting tasks, so only the others are counted.
@@ -162,8 +165,7 @@ class _Pool:
         Errors: UserError where no other node has room.
         """
         self.lose(actor)
-        left = [part for task in actor.tasks for part in self.attempts.next_attempts(task)]
-        self.waiting.extendleft(reversed(left))
+        self.lost += [part for task in actor.tasks for part in self.attempts.next_attempts(task)]
         if answer.node_id not in self.cluster.refused:
             self.cluster = replace(self.cluster, refused=self.cluster.refused | {answer.node_id})
             if not self.cluster.slots():
@@ -200,7 +202,7 @@ class _Pool:
                 yield from self.attempt_lost(actor, f"no answer for {SILENCE:g} seconds")
 
     def attempt_lost(self, actor: _Actor, cause: str) -> Iterator[Single]:
-        """End an actor, and put the unfinished runs of its tasks at the front of the queue.
+        """End an actor. The unfinished runs of its tasks will be the next in the queue.
 
         Errors: UserError where one actor after another is lost before it has had a task, for `PATIENCE` seconds.
         """
@@ -211,17 +213,17 @@ class _Pool:
                 raise UserError(f"no actor starts in the cluster: {cause}")
             yield from self.attempts.new([Note(f"an actor did not start: {cause}")])
         left = [task for task in actor.tasks if self.attempts.left(task)]
-        # The actor works on the first task, and has not begun the others.
-        self.waiting.extendleft(reversed(left[1:]))
         for task in self.attempts.next_attempts(left[0]) if left else ():
             lost, runs = self.attempts.count_loss(task), self.attempts.left(task)
             if lost < ATTEMPTS:
                 yield Note(f"runs lost: {len(runs)} ({cause}); attempt {lost + 1} on another node")
-                self.waiting.appendleft(task)
+                self.lost.append(task)
             else:
                 error = f"lost {lost} times in a row ({cause})"
                 for run_id in runs:
                     yield self.attempts.end(RunResult(run_id, "failed", error=error))
+        # The actor worked on the first task, and had not begun the others.
+        self.lost += left[1:]
 
 
 def _actor_options(context: RayContext, training: TrainingOptions) -> ActorOptions:

@@ -7,7 +7,7 @@ import socket
 import threading
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -118,12 +118,11 @@ def _work(pipe: Connection) -> None:
 
 
 def _written(checkpoint: Checkpoint, folder: Path) -> Checkpoint | UserError:
-    """A checkpoint without its state, which is in its file now; an error where the file cannot be written."""
+    """A checkpoint that is in a file now; an error where the file cannot be written."""
     try:
-        checkpoints.write(checkpoint, folder)
+        return checkpoints.written(checkpoint, folder)
     except OSError as error:
         return UserError(f"node {socket.gethostname()} cannot write checkpoints: {error}")
-    return replace(checkpoint, state=None)
 
 
 def _check_node(driver: NodeOptions, dataset: str, options: TrainingOptions) -> Note | UserError:
