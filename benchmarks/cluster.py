@@ -281,12 +281,13 @@ def alone(call: str) -> Any:
 
 def measure() -> dict[str, Any]:
     """All of it: name → figures."""
-    results: dict[str, Any] = {"load": {"driver": os.getloadavg()[0]}, "driver": {}, "simulated": {}}
+    results: dict[str, Any] = {"load": {"first": os.getloadavg()[0]}, "driver": {}, "simulated": {}}
+    # First what needs data: if they are not there, that is said at once.
+    results["trained"] = trained()
     for batch in BATCHES:
         found = alone(f"driver_alone({batch}, 2000, {1 if batch == 1 else 10})")
         results["driver"][f"{batch} events a batch"] = found
         show(f"driver, {batch} events a batch", {name: f"{value:,.0f}" for name, value in found.items()})
-    results["load"]["simulated"] = os.getloadavg()[0]
     for epochs, runs in ((10, 10_000), (1, 10_000), (1, 100_000)):
         for workers in WORKERS if runs < 100_000 else WORKERS[-1:]:
             case = f"{workers} workers, {runs:,} runs of {epochs}"
@@ -297,7 +298,6 @@ def measure() -> dict[str, Any]:
             }
             for name, found in results["simulated"][case].items():
                 show(f"{case}, {name}", {name: f"{value:,.0f}" for name, value in found.items()})
+    results["load"]["last"] = os.getloadavg()[0]
     results["large"] = large_folder()
-    results["load"]["trained"] = os.getloadavg()[0]
-    results["trained"] = trained()
     return results

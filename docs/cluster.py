@@ -67,8 +67,8 @@ def measurements() -> Iterator[str]:
             f"(`python -m benchmarks cluster`): {results['environment']['cpu']}, "
             f"{results['environment']['cores']} cores. Other programs also used these cores. "
             + (
-                f"The load average was {load['driver']:.0f} when the first measurement of this section began, "
-                f"and {load['trained']:.0f} when the last one began. "
+                f"The load average was {load['first']:.0f} when the first measurement of this section began, "
+                f"and {load['last']:.0f} when the last one began. "
                 if load
                 else ""
             )
