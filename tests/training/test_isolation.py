@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,16 @@ def run_of(network: str) -> RunSpec:
     return RUN.changed(network=network, epochs=1)
 
 
+VALUES_ALONE: dict[str, list[Any]] = {}
+
+
+def values_alone(run: RunSpec) -> list[Any]:
+    """The values of a run that trains first. They are the same for all tests, so it trains once."""
+    if run.run_id not in VALUES_ALONE:
+        VALUES_ALONE[run.run_id] = values(train_all(run))
+    return VALUES_ALONE[run.run_id]
+
+
 def test_registered_and_awkward_networks_in_any_order() -> None:
     names = [*REGISTERED, *AWKWARD]
     forwards = {name: values(train_all(run_of(name))) for name in names}
@@ -61,7 +72,7 @@ def test_registered_and_awkward_networks_in_any_order() -> None:
 def test_what_a_network_changes_is_taken_back(nasty: str) -> None:
     others = [run_of(name) for name in ("batch_norm", "awkward_channels_last", "awkward_noisy", *TAKEN_BACK)]
     others.append(run_of("batch_norm").changed(precision="bf16", epochs=2))
-    alone = [values(train_all(other)) for other in others]
+    alone = [values_alone(other) for other in others]
     before = Path.cwd(), dict(os.environ), torch.nn.functional.linear, torch.get_default_dtype()
     for other, expected in zip(others, alone, strict=True):
         train_all(run_of(nasty))
