@@ -79,7 +79,6 @@ def digests(plugins: Iterable[str], folder: Path) -> dict[str, str]:
     return {os.path.relpath(path, folder.resolve()): digest for path, digest in plugin_files.digests(plugins).items()}
 
 
-@cache
 def code() -> str:
     """One SHA-256 over the source files that decide the numbers of a run, except for the plugins of the config.
 

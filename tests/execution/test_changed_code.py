@@ -193,7 +193,6 @@ def test_code_that_only_shows_numbers_does_not_count(monkeypatch: pytest.MonkeyP
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", note)
-    environment.code.cache_clear()  # a process reads it once
     assert len(environment.code()) == 64
     for name in ("runner/config/run_spec.py", "training/kernels/kernels.cpp", "experiments/networks/lenet.py"):
         assert name in read

@@ -58,19 +58,14 @@ TIMING = ["epoch_duration", "run_duration", "duration"]
 ARGUMENTS = {"inline": [], "process": ["--workers", "2"], "ray": []}
 
 
+def run_command(config: Path, out: Path, name: str) -> list[str]:
+    command = [sys.executable, "-m", "runner.interfaces.cli.main", "run", str(config)]
+    return [*command, "--out", str(out), "--executor", name]
+
+
 def train(config: Path, out: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     """`bnbench run` in a process of its own; for `ray` in a cluster of two nodes."""
-    command = [
-        sys.executable,
-        "-m",
-        "runner.interfaces.cli.main",
-        "run",
-        str(config),
-        "--out",
-        str(out),
-        "--executor",
-        name,
-    ]
+    command = run_command(config, out, name)
     within = [sys.executable, "-m", "tests.cluster"] if name == "ray" else []
     return subprocess.run(
         [*within, *command, *ARGUMENTS[name], *options], cwd=ROOT, capture_output=True, text=True, check=False
@@ -120,17 +115,7 @@ def test_every_executor_leaves_the_same_tables(
 
 @needs_ray
 def test_a_job_that_asks_for_what_no_node_has_is_told_so(config: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "runner.interfaces.cli.main",
-        "run",
-        str(config),
-        "--out",
-        str(tmp_path),
-        "--executor",
-        "ray",
-    ]
+    command = run_command(config, tmp_path, "ray")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
         [*command, "--device", "cuda", "-q"],

@@ -32,7 +32,7 @@ PATIENCE = 300.0
 """Seconds to wait for a node when no node can take a job, or when no actor starts."""
 
 ANSWER = 10.0
-"""Seconds in which a cluster's head must answer. Ray itself tries for minutes, and bnbench could say nothing."""
+"""Seconds in which a cluster's head must answer. Ray itself would try for minutes without a message."""
 
 MOST_ASKED = 1000
 """The autoscaler is asked for room for at most so many jobs, unless `--workers` says another number."""

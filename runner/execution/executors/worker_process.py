@@ -23,9 +23,9 @@ from runner.training.options import TrainingOptions
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What a worker on a node of a cluster does besides: it imports these packages, and compares these versions.
+    """What only a worker on a node of a cluster does: it imports these packages, and compares these versions.
 
-    It writes the checkpoints to `checkpoint_folder`; where this is None, the driver does.
+    It writes the checkpoints to `checkpoint_folder`. Where this is None, the driver writes them.
     """
 
     packages: tuple[str, ...]
